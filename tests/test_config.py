@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wandb_tl.config import FIELDS, InputError, RunConfig, markdown_table
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_flags_with_and_without_equals_sign():
+    config = RunConfig.from_args(["--lr", "0.01", "--pretrained=False", "--unfreeze=2", "--epochs", "3"])
+    assert (config.lr, config.pretrained, config.unfreeze, config.epochs) == (0.01, False, "2", 3)
+    assert config.batch_size == 64
+
+
+def test_the_flag_that_an_agent_adds_when_it_resumes_a_run_is_ignored():
+    assert RunConfig.from_args(['--_wandb={"a": 1}', "--lr=0.5"]).lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizer", "Adagrad"], "optimizer: got 'Adagrad', takes one of Adam, SGD, AdamW"),
+        (["--optimizer", "adam"], "optimizer: got 'adam', takes one of Adam, SGD, AdamW; did you mean Adam?"),
+        (["--lr", "-1"], "lr: got '-1', takes a number > 0"),
+        (["--lr", "nan"], "lr: got 'nan', takes a number > 0"),
+        (["--momentum", "1"], "momentum: got '1', takes a number >= 0 and < 1"),
+        (["--epochs", "1.5"], "epochs: got '1.5', takes a whole number >= 1"),
+        (["--pretrained", "yes"], "pretrained: got 'yes', takes True or False"),
+        (["--unfreeze", "0"], "unfreeze: got '0', takes last_stage, all or a number of stages"),
+        (["--no-such-flag", "1"], "--no-such-flag: no such flag"),
+        (["--batchsize=3"], "--batchsize: no such flag; did you mean --batch_size?"),
+        (["--lr"], "argument --lr: expected one argument"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(arguments, message):
+    with pytest.raises(InputError) as refusal:
+        RunConfig.from_args(arguments)
+    assert str(refusal.value) == message
+
+
+def test_values_of_a_sweep_may_be_typed_or_text():
+    typed = RunConfig.from_mapping({"epochs": 5.0, "unfreeze": 2, "pretrained": True, "lr": 1})
+    text = RunConfig.from_args(["--epochs=5", "--unfreeze=2", "--pretrained=True", "--lr=1"])
+    assert typed == text
+    for values in ({"epochs": 5.5}, {"epochs": True}, {"lr": None}, {"learning_rate": 1}):
+        with pytest.raises(InputError):
+            RunConfig.from_mapping(values)
+
+
+def test_norm_follows_the_weights_unless_it_is_set():
+    assert RunConfig(pretrained=True).norm_in_effect == "source"
+    assert RunConfig(pretrained=False).norm_in_effect == "calibrated"
+    assert RunConfig(pretrained=False, norm="batch").norm_in_effect == "batch"
+
+
+def test_stages_to_open():
+    assert RunConfig(finetuning=False, unfreeze="all").stages_to_open == 0
+    assert RunConfig(finetuning=True).stages_to_open == 1
+    assert RunConfig(finetuning=True, unfreeze="3").stages_to_open == 3
+    assert RunConfig(finetuning=True, unfreeze="all").stages_to_open is None
+
+
+def test_readme_has_the_table_of_hyperparameters():
+    assert markdown_table() in (ROOT / "README.md").read_text()
+
+
+def test_sweep_yaml_is_the_original_experiment():
+    parameters = yaml.safe_load((ROOT / "sweep.yaml").read_text())["parameters"]
+    assert set(parameters) <= set(FIELDS)
+    values = {
+        name: parameter.get("values", [parameter.get("value")]) for name, parameter in parameters.items()
+    }
+    assert values["pretrained"] == values["finetuning"] == [True, False]
+    assert values["optimizer"] == ["Adam", "SGD"]
+    fixed = {"epochs": 10, "batch_size": 64, "lr": 0.001, "momentum": 0.9, "weight_decay": 0.1}
+    assert {name: values[name] for name in fixed} == {name: [value] for name, value in fixed.items()}
+    RunConfig.from_mapping({name: choices[0] for name, choices in values.items()})

@@ -1,0 +1,61 @@
+"""A run's state after its last finished epoch, on disk, so that a killed run goes on from there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+
+from wandb_tl.config import RunConfig, cache_dir
+
+
+@dataclass
+class Progress:
+    """What a run has done so far: one row of metrics a finished epoch, and the seconds that it took."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+
+
+class Checkpoint:
+    """The checkpoint file of one run: every stateful object of the training loop, by name.
+
+    key: what tells the run from all others, such as ("entity", "project", "run id"). Set
+    $WANDB_TL_CACHE to a shared folder and a run can go on on another machine.
+    """
+
+    def __init__(self, key: tuple[str, ...], config: RunConfig, **stateful: Any) -> None:
+        name = "-".join(quote(part, safe="") for part in key)
+        self.path = Path(cache_dir(), "checkpoints", f"{name}.pt")
+        self._config = config.as_dict()
+        self._stateful = stateful
+
+    def save(self, progress: Progress) -> None:
+        """Replace the file by the present state; a kill in between leaves the old one whole."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        state = {name: thing.state_dict() for name, thing in self._stateful.items()}
+        temporary = self.path.with_suffix(f".{os.getpid()}")
+        torch.save({"config": self._config, "progress": vars(progress), **state}, temporary)
+        temporary.replace(self.path)
+
+    def load(self, device: torch.device) -> Progress:
+        """Bring the objects to the saved state; a fresh Progress if there is none for this config."""
+        try:
+            state = torch.load(self.path, map_location=device, weights_only=True)
+        except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+            return Progress()
+        if state["config"] != self._config:
+            return Progress()
+        for name, thing in self._stateful.items():
+            thing.load_state_dict(state[name])
+        return Progress(**state["progress"])
+
+    def discard(self) -> None:
+        """Remove the file: the run is done."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,247 @@
+"""Build a timm model, freeze it by the recipe, and split it where the frozen part ends."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.data import resolve_model_data_config
+from timm.models import PretrainedCfg, get_pretrained_cfg, group_parameters, is_model_in_modules
+from torch import Tensor, nn
+
+from wandb_tl import weights
+from wandb_tl.config import InputError, RunConfig
+from wandb_tl.datasets import Preprocess
+
+
+def build(config: RunConfig, num_classes: int) -> nn.Module:
+    """The model of a run: weights loaded, a new classifier, what is frozen not requiring gradients.
+
+    Weights are drawn from `config.seed`. InputError for a model or weights that cannot be had.
+    """
+    name = config.model_name
+    _check_name(name)
+    source = get_pretrained_cfg(name)
+    options = {"img_size": config.image_size} if source.fixed_input_size else {}
+    torch.manual_seed(config.seed)
+    if config.pretrained:
+        model = _build_pretrained(config, source, options)
+        model.reset_classifier(num_classes)
+    else:
+        if is_model_in_modules(name.partition(".")[0], {"resnet"}):
+            # timm starts each block's last BatchNorm at zero, which leaves a random ResNet in eval mode
+            # nothing but its stem and shortcuts. torchvision's ResNet, the original experiment's, does not.
+            options["zero_init_last"] = False
+        model = timm.create_model(name, num_classes=num_classes, **options)
+    _freeze(model, config.stages_to_open)
+    return model.to(memory_format=torch.channels_last)
+
+
+def preprocess(model: nn.Module, image_size: int, device: torch.device) -> Preprocess:
+    """What turns images into this model's input: its own mean and standard deviation."""
+    data = resolve_model_data_config(model)
+    return Preprocess(image_size, data["mean"], data["std"], device)
+
+
+def train_mode(model: nn.Module, norm: str) -> None:
+    """Train mode where something trains. Frozen modules stay in eval mode unless `norm` is "batch".
+
+    requires_grad=False alone would let the running statistics of a frozen BatchNorm drift.
+    """
+    model.train()
+    if norm != "batch":
+        for module in model.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
+
+
+def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of every BatchNorm to those of the batches (as torch.optim.swa_utils.update_bn)."""
+    torch.optim.swa_utils.update_bn(batches, model)
+    model.eval()
+
+
+def trainable_fraction(model: nn.Module) -> float:
+    """Share of the model's parameters that train."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, trains in sizes if trains) / sum(size for size, _ in sizes)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """A model cut where its frozen part ends: model(x) == trainable(frozen(x)). Tensors are shared."""
+
+    frozen: nn.Module
+    trainable: nn.Module
+
+
+def split(model: nn.Module, example: Tensor) -> Halves | None:
+    """Cut the model before the first module that trains whole; None where its forward cannot be cut there.
+
+    Each half is the model's own forward with the other half's modules replaced by Identity. Whether that
+    is right for this architecture is not assumed but checked on `example` (N, 3, H, W), in eval mode.
+    """
+    model.eval()
+    started, finished_before = _call_order(model, example)
+    first = next((name for name in started if _trains_whole(model.get_submodule(name))), None)
+    if not first:
+        return None
+    earlier = [name for name in started if name in finished_before[first]]
+    later = [name for name in started[started.index(first) :] if name not in earlier]
+    ends_model = all(name == first or name.startswith(f"{first}.") for name in later)
+    halves = Halves(
+        frozen=_without(model, later),
+        trainable=model.get_submodule(first) if ends_model else _without(model, earlier),
+    )
+    try:
+        with torch.no_grad():
+            whole, cut = model(example), halves.trainable(halves.frozen(example))
+    except Exception:
+        # A forward that does more than call its modules in a row fails here in whatever way it likes.
+        return None
+    return halves if cut.shape == whole.shape and torch.equal(cut, whole) else None
+
+
+def first_conv_maps(model: nn.Module, pixels: Tensor) -> Tensor | None:
+    """Output (C, H, W) of the first convolution for one input (1, 3, H, W); None for a model without one."""
+    name = model.pretrained_cfg.get("first_conv")
+    name = name[0] if isinstance(name, tuple | list) else name
+    if not name:
+        return None
+    outputs = []
+    hook = model.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[2]))
+    with hook, torch.no_grad():
+        model.eval()(pixels)
+    return outputs[0][0]
+
+
+def trained_tensors(model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
+    """What cannot be had elsewhere: all of a model that began with random weights, else what trained.
+
+    BatchNorm statistics count as trained unless they are the weights' own.
+    """
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not config.pretrained:
+        trained.update(model.state_dict())
+    for module_name, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if config.norm_in_effect != "source" or any(parameter.requires_grad for parameter in own):
+            trained.update(f"{module_name}.{name}" for name, _ in module.named_buffers(recurse=False))
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name in trained}
+
+
+def load_trained(folder: str | Path) -> tuple[nn.Module, RunConfig, list[str]]:
+    """The model of a downloaded model artifact, in eval mode, with its config and class names.
+
+    The frozen part of a pretrained model is not in the artifact: it comes from where it came from before.
+    """
+    description = json.loads(Path(folder, "config.json").read_text())
+    config = RunConfig.from_mapping(description["config"])
+    model = build(config, len(description["class_names"]))
+    model.load_state_dict(load_file(Path(folder, "model.safetensors")), strict=False)
+    return model.eval(), config, description["class_names"]
+
+
+def _check_name(name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"model_name: timm has no model {name!r}{hint}")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(architecture)]
+    if tag and tag not in tags:
+        raise InputError(
+            f"model_name: {architecture} has no weights {tag!r}; it has {', '.join(tags) or 'none'}"
+        )
+
+
+def _build_pretrained(config: RunConfig, source: PretrainedCfg, options: dict) -> nn.Module:
+    """The model with the classifier that its weights came with, so that timm checks every tensor's name."""
+    tensors = weights.load(config.model_name, config.weights_file)
+    bias = tensors.get(f"{source.classifier}.bias")
+    classes = source.num_classes if bias is None else len(bias)
+    overlay = {"state_dict": tensors, "num_classes": classes, "label_offset": 0}
+    try:
+        model = timm.create_model(
+            config.model_name,
+            pretrained=True,
+            num_classes=classes,
+            pretrained_cfg_overlay=overlay,
+            **options,
+        )
+    except (RuntimeError, KeyError) as error:
+        given = config.weights_file or "the pretrained weights"
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{given}: no weights of {config.model_name} ({reason})") from error
+    # The model would keep, and every copy of it repeat, the tensors as they were read.
+    model.pretrained_cfg["state_dict"] = None
+    return model
+
+
+def _freeze(model: nn.Module, stages_to_open: int | None) -> None:
+    """Leave the classifier and the last `stages_to_open` stages trainable (None: the whole network).
+
+    Stages are timm's own layer groups, stem first: a stage of a ResNet, a block of a ViT. What a model has
+    between its last stage and the classifier (a final norm or convolution) opens with the last stage.
+    """
+    if stages_to_open is None:
+        return
+    groups = group_parameters(model, model.group_matcher(coarse=True), reverse=False)
+    *stages, head = [names for _, names in sorted(groups.items())]
+    if stages_to_open > len(stages):
+        raise InputError(f"unfreeze: got {stages_to_open}, the model has {len(stages)} stages")
+    opened = {name for names in stages[len(stages) - stages_to_open :] for name in names}
+    if stages_to_open:
+        opened.update(head)
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name in opened
+    model.get_classifier().requires_grad_(True)
+
+
+def _trains_whole(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and all(parameter.requires_grad for parameter in parameters)
+
+
+def _call_order(model: nn.Module, example: Tensor) -> tuple[list[str], dict[str, set[str]]]:
+    """Names of the modules in the order in which forward enters them, and which had finished by then."""
+    started: list[str] = []
+    finished: set[str] = set()
+    finished_before: dict[str, set[str]] = {}
+
+    def enter(name: str) -> None:
+        if name not in finished_before:
+            started.append(name)
+            finished_before[name] = set(finished)
+
+    hooks = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
+        hooks.append(module.register_forward_hook(lambda *_, name=name: finished.add(name)))
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return started, finished_before
+
+
+def _without(model: nn.Module, names: list[str]) -> nn.Module:
+    """A copy of the model that shares its tensors and has Identity in place of the named modules."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    half = copy.deepcopy(model, shared)
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        if not any(name.startswith(f"{outer}.") for outer in names):
+            setattr(half.get_submodule(parent), child, nn.Identity())
+    return half

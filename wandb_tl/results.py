@@ -1,0 +1,101 @@
+"""What a sweep found: its runs from the W&B API as a pandas table, and their images."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pandas as pd
+import wandb
+
+from wandb_tl.config import FIELDS, InputError
+
+# What a finished run leaves in its summary, besides media.
+NUMBERS = (
+    "avg_train_loss",
+    "avg_train_accuracy",
+    "test_accuracy",
+    "test/loss",
+    "test/f1_macro",
+    "test/ece",
+    "train_seconds",
+    "images_per_second",
+    "peak_memory_mb",
+)
+TEXTS = ("device", "precision", "norm")
+
+
+class Results:
+    """The runs of a project or of one sweep, on any W&B server.
+
+    path: ENTITY/PROJECT, ENTITY/PROJECT/SWEEP, or the address of either's page. InputError if there is no
+    such project or sweep, no key, or no server.
+    """
+
+    def __init__(self, path: str) -> None:
+        parts = [part for part in urlsplit(path).path.split("/") if part not in ("", "sweeps")]
+        if len(parts) not in (2, 3):
+            raise InputError(f"{path}: takes ENTITY/PROJECT or ENTITY/PROJECT/SWEEP")
+        self.path = "/".join(parts)
+        self._project = "/".join(parts[:2])
+        self._filters = {"sweep": parts[2]} if len(parts) == 3 else {}
+        with self._errors_in_one_line():
+            self._api = wandb.Api()
+            if len(parts) == 3:
+                self._api.sweep(self.path)
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """State and name of every run, by run id, as of now."""
+        self._api.flush()
+        with self._errors_in_one_line():
+            return {run.id: (run.state, run.name) for run in self._api.runs(self._project, self._filters)}
+
+    def frame(self) -> pd.DataFrame:
+        """One row a finished run: id, name, hyperparameters, summary numbers; best test accuracy first.
+
+        It reads config and summary only, in pages of runs; history would cost a request a run.
+        `attrs["unfinished"]` counts the runs left out.
+        """
+        self._api.flush()
+        with self._errors_in_one_line():
+            # lazy=False: otherwise the first look at a run's config is a request of its own.
+            runs = list(self._api.runs(self._project, self._filters, lazy=False))
+        rows = [_row(run) for run in runs if run.state == "finished" and "test_accuracy" in run.summary]
+        if not rows:
+            seen = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
+            raise InputError(f"{self.path}: no finished run of wandb_tl ({seen or 'no runs at all'})")
+        frame = pd.DataFrame(rows).sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
+        frame.attrs["unfinished"] = len(runs) - len(rows)
+        return frame.reset_index(drop=True)
+
+    def download_image(self, run_id: str, key: str, target: Path) -> bool:
+        """Fetch the image that a run last logged under a media key. False if it has none."""
+        with self._errors_in_one_line():
+            run = self._api.run(f"{self._project}/{run_id}")
+            media = run.summary.get(key)
+            if media is None:
+                return False
+            with tempfile.TemporaryDirectory() as folder:
+                run.file(media["path"]).download(root=folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(Path(folder, media["path"]).read_bytes())
+        return True
+
+    @contextlib.contextmanager
+    def _errors_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except (wandb.Error, ValueError) as error:
+            raise InputError(f"{self.path}: {' '.join(str(error).split())}") from error
+
+
+def _row(run: wandb.apis.public.Run) -> dict:
+    hyperparameters = {name: run.config.get(name, spec.default) for name, spec in FIELDS.items()}
+    # A W&B server may give NaN as text, which float() reads.
+    numbers = {name: float(run.summary.get(name, "nan")) for name in NUMBERS}
+    texts = {name: run.summary.get(name, "") for name in TEXTS}
+    return {"id": run.id, "name": run.name, **hyperparameters, **numbers, **texts}

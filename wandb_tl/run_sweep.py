@@ -1,0 +1,314 @@
+"""python -m wandb_tl.run_sweep: a whole sweep in one command - server, sweep, agents, table."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import yaml
+from tqdm import tqdm
+
+from wandb_tl.config import InputError, check_names, check_value
+
+if TYPE_CHECKING:
+    from wandb_tl.results import Results
+
+PRESETS = Path(__file__).parent / "sweeps"
+LOGS = Path("wandb")
+POLL_SECONDS = 3
+# A run that is told to stop writes nothing large: its last epoch is already on disk.
+STOP_SECONDS = 60
+ENDED = ("finished", "failed", "crashed", "killed")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sweep. Exit code 0 if every run finished, 1 if not, 2 for bad input, 130 if interrupted."""
+    options = parse(arguments)
+    try:
+        definition = load_definition(options.sweep, options.set)
+        with contextlib.ExitStack() as stack:
+            if options.local:
+                os.environ.update(stack.enter_context(local_backend(options.root)))
+            # The agents' `python` must be the one that runs this, whether or not its environment is active.
+            os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+            return run(definition, options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wandb_tl.run_sweep",
+        description="Create a W&B sweep, run its agents on this machine, and print the table of its results.",
+    )
+    presets = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
+    parser.add_argument("sweep", metavar="SWEEP", help=f"a sweep YAML file, or a preset: {presets}")
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="use the embedded W&B-compatible server on this machine: no account, no network",
+    )
+    parser.add_argument("--root", help="folder of the embedded server (default: its own, see its --help)")
+    parser.add_argument(
+        "--agents", type=int, help="how many to run at a time (default: one a GPU, or two on a CPU)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE[,VALUE…]",
+        help="fix a hyperparameter of the sweep, or give the values it takes; may be repeated",
+    )
+    parser.add_argument(
+        "--reports", type=Path, metavar="DIR", help="write results.md, results.csv and figures"
+    )
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between its markers there")
+    options = parser.parse_args(arguments)
+    if options.agents is not None and options.agents < 1:
+        parser.error("--agents takes a whole number >= 1")
+    return options
+
+
+def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
+    """A sweep definition with the settings put in, its hyperparameters checked. InputError if it is bad."""
+    file = Path(sweep) if sweep.endswith((".yaml", ".yml")) else PRESETS / f"{sweep}.yaml"
+    try:
+        definition = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InputError(f"{sweep}: no such sweep file or preset") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(definition, dict) or not isinstance(definition.get("parameters"), dict):
+        raise InputError(f"{file}: not a W&B sweep definition (it has no parameters)")
+    for setting in settings:
+        name, equals, values = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: takes NAME=VALUE")
+        choices = [check_value(name, value) for value in values.split(",")]
+        definition["parameters"][name] = {"values": choices} if len(choices) > 1 else {"value": choices[0]}
+    for name, parameter in definition["parameters"].items():
+        if not isinstance(parameter, dict):
+            raise InputError(f"{file}: parameter {name} takes value, values, or a distribution")
+        check_names([name])
+        ends = [parameter[key] for key in ("value", "min", "max") if key in parameter]
+        for value in [*parameter.get("values", []), *ends]:
+            check_value(name, value)
+    return definition
+
+
+def expected_runs(definition: dict[str, Any]) -> int | None:
+    """How many runs the sweep will have, where that is known beforehand."""
+    limits = [definition["run_cap"]] if "run_cap" in definition else []
+    if definition.get("method") == "grid":
+        choices = (len(parameter.get("values", "1")) for parameter in definition["parameters"].values())
+        limits.append(math.prod(choices))
+    return min(limits, default=None)
+
+
+@contextlib.contextmanager
+def local_backend(root: str | None) -> Iterator[dict[str, str]]:
+    """The embedded server, started for the block unless one serves that folder already.
+
+    Yields the environment variables that point wandb at it.
+    """
+    command = [sys.executable, "-m", "wandb_tl.local"]
+    folder = ["--root", root] if root else []
+    port = "8080" if port_is_free(8080) else "0"
+    LOGS.mkdir(exist_ok=True)
+    log = LOGS / "server.log"
+    with log.open("w") as file:
+        # A session of its own: Ctrl-C must reach the server last, after the runs have sent what they have.
+        server = subprocess.Popen(
+            [*command, "serve", "--port", port, *folder],
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        ready = server.stdout.readline()
+        shown = subprocess.run([*command, "env", "--json", *folder], capture_output=True, text=True)
+        if shown.returncode:
+            raise InputError(f"embedded server: {last_line(shown.stderr)}")
+        environment = json.loads(shown.stdout)
+        if not ready and not serves(environment["WANDB_BASE_URL"]):
+            raise InputError(f"embedded server: {last_line(log.read_text())}")
+        yield environment
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def serves(url: str) -> bool:
+    """Whether something answers there."""
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname, address.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
+    """Create the sweep, run its agents to the end, print the table. Exit code 0 if every run finished."""
+    # wandb reads its environment when it is imported, and the embedded server's is known only now.
+    from wandb_tl.export_table import export
+    from wandb_tl.results import Results
+
+    began = time.monotonic()
+    path = create_sweep(definition)
+    results = Results(path)
+    print(f"Sweep {path}")
+    agents, logs = start_agents(path, options.agents)
+    try:
+        states = watch(agents, results, expected_runs(definition))
+    except KeyboardInterrupt:
+        stop(agents)
+        print(
+            f"\nInterrupted. The sweep keeps what it has and goes on with: wandb agent {path}",
+            file=sys.stderr,
+        )
+        raise
+    finally:
+        for agent in agents:
+            agent.kill()
+    unfinished = [name for state, name in states.values() if state != "finished"]
+    print(f"{len(states) - len(unfinished)} runs finished in {time.monotonic() - began:,.0f} s\n")
+    for line in error_lines(logs):
+        print(line, file=sys.stderr)
+    export(results, options.reports, options.readme)
+    missing = (expected_runs(definition) or len(states)) - len(states) + len(unfinished)
+    if missing:
+        print(f"error: {missing} runs did not finish; see {logs[0].parent}/agent-*.log", file=sys.stderr)
+    if options.local:
+        root = f" --root {options.root}" if options.root else ""
+        print(f"\nLook at the runs again: python -m wandb_tl.local serve{root}")
+    return 1 if missing else 0
+
+
+def create_sweep(definition: dict[str, Any]) -> str:
+    """ENTITY/PROJECT/SWEEP of a new sweep, made by `wandb sweep`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(definition, file, sort_keys=False)
+        file.flush()
+        command = [sys.executable, "-m", "wandb", "sweep", file.name]
+        made = subprocess.run(command, capture_output=True, text=True)
+    text = made.stdout + made.stderr
+    found = re.search(r"wandb agent (\S+/\S+/\S+)", text)
+    if made.returncode or not found:
+        raise InputError(f"wandb sweep: {last_line(text)}")
+    for violation in re.findall(r".*violation.*", text, re.IGNORECASE):
+        print(violation, file=sys.stderr)
+    return found[1]
+
+
+def start_agents(path: str, count: int | None) -> tuple[list[subprocess.Popen], list[Path]]:
+    """Agents in sessions of their own, each with its GPU or its share of the cores, and their log files."""
+    gpus = visible_gpus()
+    # One run computes while the other starts up or waits for its agent, which asks only every five seconds.
+    count = count or len(gpus) or 2
+    LOGS.mkdir(exist_ok=True)
+    agents, logs = [], []
+    for number in range(count):
+        environment = dict(os.environ)
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        else:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+        log = LOGS / f"agent-{path.split('/')[-1]}-{number}.log"
+        with log.open("w") as file:
+            agent = subprocess.Popen(
+                [sys.executable, "-m", "wandb", "agent", "--forward-signals", path],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        agents.append(agent)
+        logs.append(log)
+    return agents, logs
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES may name, one entry a GPU."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    except OSError:
+        return []
+    return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d", listed.stdout, re.MULTILINE))]
+
+
+def watch(agents: list[subprocess.Popen], results: Results, total: int | None) -> dict[str, tuple[str, str]]:
+    """Wait for the agents to end and say which run has. Returns state and name of every run, by id."""
+    told: set[str] = set()
+    with tqdm(total=total, unit="run", disable=None) as progress:
+        while True:
+            working = any(agent.poll() is None for agent in agents)
+            states = results.states()
+            for run_id, (state, name) in states.items():
+                if state in ENDED and run_id not in told:
+                    told.add(run_id)
+                    progress.update()
+                    tqdm.write(f"{state}: {name}")
+            if not working:
+                return states
+            time.sleep(POLL_SECONDS)
+
+
+def stop(agents: list[subprocess.Popen]) -> None:
+    """Ask the agents to end; they pass that on to their runs, which the sweep then hands out again."""
+    for agent in agents:
+        agent.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    for agent in agents:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            agent.wait(max(0, deadline - time.monotonic()))
+
+
+def error_lines(logs: list[Path]) -> list[str]:
+    """The distinct lines in which runs said why they could not go on."""
+    return sorted(
+        {line for log in logs for line in log.read_text().splitlines() if line.startswith("error: ")}
+    )
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""A run's side of W&B: start or resume it, log its epochs, media and model, and end it truthfully."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import wandb
+from matplotlib.figure import Figure
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wandb_tl.config import InputError, RunConfig
+
+# The project of runs that are started alone and name none (under a sweep, the sweep's project holds).
+DEFAULT_PROJECT = "wandb_tl"
+FIGURE_DPI = 110
+
+
+class Terminated(SystemExit):
+    """The process was asked to end by SIGTERM: the machine is wanted back, or an agent stops the run."""
+
+
+@contextmanager
+def start(config: RunConfig) -> Iterator[wandb.Run]:
+    """A W&B run, resumed if its id exists. InputError if W&B cannot be reached or has no key.
+
+    Leaving the block ends the run as finished. An exception ends it as failed, and SIGTERM as preempted,
+    so that a sweep hands it out again.
+    """
+    try:
+        run = wandb.init(
+            # Under an agent, project and id come from its environment.
+            project=None
+            if "WANDB_SWEEP_ID" in os.environ
+            else os.environ.get("WANDB_PROJECT", DEFAULT_PROJECT),
+            name=config.run_name,
+            config=config.as_dict(),
+            resume="allow" if "WANDB_RUN_ID" in os.environ else None,
+        )
+    except wandb.Error as error:
+        raise InputError(f"W&B: {' '.join(str(error).split())}") from error
+    run.define_metric("epoch", hidden=True)
+    run.define_metric("*", step_metric="epoch")
+
+    def terminate(signum: int, frame: Any) -> None:
+        raise Terminated(128 + signum)
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield run
+    except Terminated as ended:
+        run.mark_preempting()
+        run.finish(exit_code=ended.code)
+        raise
+    except KeyboardInterrupt:
+        run.finish(exit_code=255)
+        raise
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    else:
+        run.finish()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def log_epoch(run: wandb.Run, row: dict[str, float]) -> None:
+    """Log the metrics of a finished epoch, unless the server has them from before the run was resumed.
+
+    An epoch is one row of the history, logged exactly once: W&B's hyperband counts logged values.
+    """
+    if row["epoch"] > run.starting_step:
+        run.log(row)
+
+
+def log_media(run: wandb.Run, epoch: int, figures: dict[str, Figure]) -> None:
+    """Log figures under their media keys, as PNG images."""
+    run.log({"epoch": epoch, **{key: _image(figure) for key, figure in figures.items()}})
+
+
+def log_predictions(
+    run: wandb.Run, epoch: int, images: Tensor, columns: dict[str, list[str | float]]
+) -> None:
+    """Log a Table: images uint8 (N, C, H, W) beside named columns of N values."""
+    pictures = [wandb.Image(_pil(image)) for image in images]
+    rows = [list(row) for row in zip(pictures, *columns.values(), strict=True)]
+    run.log({"epoch": epoch, "predictions": wandb.Table(columns=["image", *columns], data=rows)})
+
+
+def log_model(run: wandb.Run, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Log an artifact of type "model": model.safetensors and what describes it, config.json."""
+    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
+    with TemporaryDirectory() as folder:
+        save_file(tensors, Path(folder, "model.safetensors"))
+        Path(folder, "config.json").write_text(json.dumps(description, indent=2))
+        artifact.add_dir(folder)
+    run.log_artifact(artifact)
+
+
+def _image(figure: Figure) -> wandb.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=FIGURE_DPI)
+    return wandb.Image(Image.open(file))
+
+
+def _pil(image: Tensor) -> Image.Image:
+    return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy())
