@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -81,9 +83,8 @@ def train(
         torch.manual_seed(config.seed * 10_000 + epoch)
         order = torch.randperm(len(data.train), device=device)
         loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device)
-        for index in tqdm(
-            order.split(config.batch_size), f"epoch {epoch}/{config.epochs}", leave=False, disable=None
-        ):
+        batches = split_batches(order, config.batch_size)
+        for index in tqdm(batches, f"epoch {epoch}/{config.epochs}", leave=False, disable=None):
             labels = inputs["train"].labels[index]
             with autocast():
                 logits = forward(inputs["train"].batch(index, config.augment))
@@ -195,6 +196,14 @@ def make_schedule(
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
+def split_batches(order: Tensor, size: int) -> list[Tensor]:
+    """Indices cut into batches. A last batch of one image joins the one before: BatchNorm needs two."""
+    batches = list(order.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
 @torch.inference_mode()
 def predict(forward: Callable, inputs: Inputs, autocast: Callable) -> Tensor:
     """Logits (N, K) of all images of a split."""
@@ -253,6 +262,16 @@ def log_results(
     tracking.log_predictions(run, config.epochs, images[shown], columns)
     description = {"config": config.as_dict(), "class_names": names}
     tracking.log_model(run, models.trained_tensors(model, config), description)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's name as its maker gives it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    described = cpuinfo.read_text() if cpuinfo.exists() else ""
+    name = re.search(r"^model name\s*: (.+)$", described, re.MULTILINE)
+    return f"{name[1] if name else platform.processor() or 'CPU'}, {torch.get_num_threads()} threads"
 
 
 def peak_memory_mb(device: torch.device) -> float:
