@@ -36,13 +36,14 @@ def test_examples_mark_mistakes_in_colour_and_in_words():
     images = torch.randint(0, 255, (3, 1, 28, 28), dtype=torch.uint8)
     figure = figures.examples(images, ["a", "b", "c"], ["a", "c", "c"], "run")
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles[:3] == ["a", "b\n≠ c", "c"]
+    assert titles[:3] == ["a\n→ a", "b\n→ c", "c\n→ c"]
     assert figure.axes[1]._left_title.get_color() == figures.VERMILION
 
 
-def test_feature_maps_keep_the_image_and_at_most_63_maps():
+def test_feature_maps_show_the_image_and_at_most_64_maps():
     figure = figures.feature_maps(torch.zeros(3, 8, 8, dtype=torch.uint8), torch.randn(200, 4, 4), "run")
-    assert len([axes for axes in figure.axes if axes.images]) == 64
+    image, *maps = [axes for part in figure.subfigs for axes in part.axes if axes.images]
+    assert image.images[0].get_array().shape == (8, 8, 3) and len(maps) == 64
 
 
 def test_curves_draw_the_splits_that_there_are():

@@ -182,14 +182,21 @@ def _from_download(folder: Path) -> None:
 
 
 def _from_debian_package(folder: Path) -> None:
-    """The same Debian package, fetched and unpacked without being root."""
+    """The same Debian package, fetched and unpacked without being root, where there is apt."""
 
     def call(*command: str) -> None:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
         if result.returncode:
             raise RuntimeError(f"{command[0]}: {result.stderr.strip() or 'failed'}")
 
-    call("apt-get", "download", DEBIAN_PACKAGE)
+    try:
+        call("apt-get", "download", DEBIAN_PACKAGE)
+    except RuntimeError:
+        # A fresh machine has no package lists, and only root may write them where they belong.
+        (folder / "lists" / "partial").mkdir(parents=True)
+        own = ("-o", f"Dir::State::Lists={folder / 'lists'}", "-o", f"Dir::Cache={folder / 'cache'}")
+        call("apt-get", *own, "update")
+        call("apt-get", *own, "download", DEBIAN_PACKAGE)
     call("dpkg-deb", "-x", next(folder.glob("*.deb")).name, ".")
     _from_debian_folder(folder, folder / DEBIAN_FOLDER.relative_to("/"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -37,25 +38,29 @@ def confusion_matrix(counts: Tensor, class_names: list[str], title: str) -> Figu
 def examples(images: Tensor, actual: list[str], predicted: list[str], title: str) -> Figure:
     """Images uint8 (N, C, H, W) with their actual and predicted labels; mistakes stand out."""
     columns = min(5, len(images))
-    figure, grid = _grid(len(images), columns, cell=(1.9, 2.1))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(columns * 1.9, rows * 2.3 + 0.4), layout="constrained")
+    grid = _bare(figure.subplots(rows, columns, squeeze=False))
     for axes, image, truth, guess in zip(grid, images, actual, predicted, strict=False):
         _show(axes, image)
-        right = truth == guess
-        label = truth if right else f"{truth}\n≠ {guess}"
-        axes.set_title(label, fontsize=10, color="black" if right else VERMILION, loc="left")
-    figure.suptitle(title, fontsize=11)
+        colour = "black" if truth == guess else VERMILION
+        axes.set_title(f"{truth}\n→ {guess}", fontsize=10, color=colour, loc="left")
+    figure.suptitle(f"{title}\nactual → predicted", fontsize=11)
     return figure
 
 
 def feature_maps(image: Tensor, maps: Tensor, title: str) -> Figure:
-    """The maps (C, H, W) of a layer for one image (c, H, W), at most 63 of them, the image first."""
-    maps = maps[:63].float()
-    columns = min(8, len(maps) + 1)
-    figure, grid = _grid(len(maps) + 1, columns, cell=(0.95, 0.95))
-    _show(grid[0], image)
-    for axes, channel in zip(grid[1:], maps, strict=False):
+    """The maps (C, H, W) of a layer, at most 64 of them, beside the image (c, H, W) that they are of."""
+    maps = maps[:64].float()
+    columns = min(8, len(maps))
+    rows = math.ceil(len(maps) / columns)
+    figure = Figure(figsize=(columns * 0.95 + 2.2, max(rows * 0.95, 2) + 0.4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.2, columns * 0.95))
+    (axes,) = _bare(left.subplots(1, 1, squeeze=False))
+    _show(axes, image)
+    for axes, channel in zip(_bare(right.subplots(rows, columns, squeeze=False)), maps, strict=False):
         axes.imshow(channel.numpy(), cmap="viridis")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -77,16 +82,14 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
     return figure
 
 
-def _grid(count: int, columns: int, cell: tuple[float, float]) -> tuple[Figure, list]:
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(columns * cell[0], rows * cell[1] + 0.4), layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid:
+def _bare(grid: np.ndarray) -> list[Axes]:
+    """The axes of a grid without ticks and frames."""
+    for axes in grid.flat:
         axes.axis("off")
-    return figure, grid
+    return list(grid.flat)
 
 
-def _show(axes, image: Tensor) -> None:
+def _show(axes: Axes, image: Tensor) -> None:
     if len(image) == 1:
         axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
     else:

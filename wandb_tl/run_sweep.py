@@ -208,7 +208,8 @@ def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
     export(results, options.reports, options.readme)
     missing = (expected_runs(definition) or len(states)) - len(states) + len(unfinished)
     if missing:
-        print(f"error: {missing} runs did not finish; see {logs[0].parent}/agent-*.log", file=sys.stderr)
+        runs = "1 run" if missing == 1 else f"{missing} runs"
+        print(f"error: {runs} did not finish; see {logs[0].parent}/agent-*.log", file=sys.stderr)
     if options.local:
         root = f" --root {options.root}" if options.root else ""
         print(f"\nLook at the runs again: python -m wandb_tl.local serve{root}")

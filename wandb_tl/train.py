@@ -118,11 +118,9 @@ def train(
         {
             "images_per_second": config.epochs * len(data.train) / progress.step_seconds,
             "peak_memory_mb": peak_memory_mb(device),
-            "device": torch.cuda.get_device_name()
-            if device.type == "cuda"
-            else platform.processor() or "cpu",
+            "device": device_name(device),
             "precision": precision,
-            "norm": config.norm_in_effect,
+            "norm_in_effect": config.norm_in_effect,
             "cached": inputs["train"].cached is not None,
         }
     )

@@ -1,0 +1,124 @@
+"""A real server process, and the unmodified wandb client in processes of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@dataclass
+class Server:
+    """One `wandb_tl.local serve` on a root, and clients that talk to it."""
+
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def url(self) -> str:
+        return self.env["WANDB_BASE_URL"]
+
+    @property
+    def key(self) -> str:
+        return self.env["WANDB_API_KEY"]
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "wandb_tl.local", "serve", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [*command, "--root", str(self.root)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        )
+        line = self.process.stdout.readline()
+        assert line.startswith("serving "), line
+        shown = subprocess.run(
+            [sys.executable, "-m", "wandb_tl.local", "env", "--json", "--root", str(self.root)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        self.env |= json.loads(shown.stdout)
+        self.port = int(self.url.rpartition(":")[2])
+        for name in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR", "ARTIFACT_DIR"):
+            self.env[f"WANDB_{name}"] = str(self.folder / "client")
+        (self.folder / "client").mkdir(exist_ok=True)
+        self.env |= {"WANDB_SILENT": "true", "WANDB_X_DISABLE_STATS": "true", "PYTHONUNBUFFERED": "1"}
+        self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=20)
+        self.process.stdout.close()
+        return code
+
+    def spawn(self, script: str, *arguments: str, **env: str) -> subprocess.Popen:
+        """Start a Python script in the client's folder."""
+        return subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), *arguments],
+            cwd=self.folder / "client",
+            env=self.env | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, script: str, *arguments: str, **env: str) -> Any:
+        """Run a Python script; returns its last line of output as JSON."""
+        process = self.spawn(script, *arguments, **env)
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, out + err
+        return json.loads(out.strip().splitlines()[-1])
+
+    def request(
+        self, path: str, body: Any = None, key: str | None = "", method: str | None = None
+    ) -> tuple[int, Any]:
+        """An HTTP request; key "" is the right one and None is none. Returns (status, JSON or bytes)."""
+        url = path if path.startswith("http") else self.url + path
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data=data, method=method)
+        if key is not None:
+            credentials = base64.b64encode(f"api:{key or self.key}".encode()).decode()
+            request.add_header("Authorization", f"Basic {credentials}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        try:
+            return status, json.loads(content)
+        except ValueError:
+            return status, content
+
+    def query(self, document: str, **variables: Any) -> Any:
+        """Execute a GraphQL document; returns its data."""
+        status, answer = self.request("/graphql", {"query": document, "variables": variables})
+        assert status == 200 and "errors" not in answer, answer
+        return answer["data"]
+
+
+def wait_for(condition: Any, seconds: float = 30) -> Any:
+    """The condition's first true value."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")

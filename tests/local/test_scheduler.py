@@ -1,0 +1,341 @@
+"""Sweeps: exact bookkeeping with a hand-driven agent, then the real `wandb agent`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from live_server import Server, wait_for
+
+from wandb_tl.local import file_stream, scheduler
+from wandb_tl.local.store import Database, Refused, Store, ensure_project, run_named
+
+GRID = "method: grid\nprogram: x.py\nparameters:\n  a: {values: [1, 2]}\n  b: {values: [x, y]}\n"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> SimpleNamespace:
+    """A store, a project, and shorthands for what agents and runs say. Time goes on only by `later`."""
+    store, clock = Store(tmp_path / "wandb.sqlite"), [1000.0]
+    store.started_at = 0.0
+
+    def inside(action):
+        with store.transaction() as db:
+            db.now = clock[0]
+            return action(db)
+
+    project = inside(lambda db: ensure_project(db, None, "p"))
+
+    def sweep(config: str):
+        return inside(lambda db: scheduler.create(db, project, config)[0])
+
+    def agent(sweep):
+        times = {"created_at": clock[0], "heartbeat_at": clock[0]}
+        row = {"sweep_id": sweep["id"], "name": scheduler.short_id(), **times}
+        return inside(lambda db: db.get("agent", db.insert("agent", **row)))
+
+    def beat(agent, *alive: str):
+        return inside(lambda db: scheduler.heartbeat(db, agent, set(alive)))
+
+    def post(name: str, **body):
+        return inside(lambda db: file_stream.receive(db, "local", "p", name, body))
+
+    def state(name: str) -> str:
+        return inside(lambda db: run_named(db, project, name))["state"]
+
+    def sweep_state(sweep) -> str:
+        return inside(lambda db: db.get("sweep", sweep["id"]))["state"]
+
+    def silence(seconds: float):
+        clock[0] += seconds
+        inside(scheduler.give_up_silent)
+
+    return SimpleNamespace(**locals())
+
+
+def done(lab: SimpleNamespace, command: dict, exitcode: int = 0, **body) -> None:
+    lab.post(command["run_id"])
+    lab.post(command["run_id"], complete=True, exitcode=exitcode, **body)
+
+
+def test_grid_is_handed_out_once_and_ends(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep(GRID)
+    assert lab.sweep_state(sweep) == "PENDING"
+    one, two = lab.agent(sweep), lab.agent(sweep)
+    points = []
+    for _ in range(2):
+        commands = [*lab.beat(one), *lab.beat(two)]
+        assert lab.sweep_state(sweep) == "RUNNING"
+        for command in commands:
+            points.append({name: item["value"] for name, item in command["args"].items()})
+            done(lab, command)
+    assert points == [{"a": a, "b": b} for a in (1, 2) for b in "xy"]
+    assert lab.beat(one) == [{"type": "exit"}] == lab.beat(two)
+    assert lab.sweep_state(sweep) == "FINISHED"
+
+
+def test_failed_run_is_done_and_deleted_run_gives_its_point_back(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    agent = lab.agent(sweep)
+    [command] = lab.beat(agent)
+    done(lab, command, exitcode=1)
+    assert lab.state(command["run_id"]) == "failed"
+    assert lab.beat(agent) == [{"type": "exit"}]
+    lab.inside(lambda db: db.run("DELETE FROM run"))
+    lab.inside(lambda db: scheduler.change(db, sweep, None, "RUNNING"))
+    [again] = lab.beat(agent)
+    assert again["args"] == command["args"] and again["run_id"] != command["run_id"]
+
+
+def test_preempted_run_is_resumed_by_whoever_comes_without_limit(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    one, two = lab.agent(sweep), lab.agent(sweep)
+    [first] = lab.beat(one)
+    assert lab.beat(two) == []  # Waits: the run may come back.
+    for agent in (two, one, two, one):
+        lab.inside(lambda db: db.run("UPDATE run SET preempting = 0"))
+        lab.post(first["run_id"], preempting=True)
+        assert lab.state(first["run_id"]) == "preempting"
+        lab.post(first["run_id"], complete=True, exitcode=143)
+        assert lab.state(first["run_id"]) == "preempted"
+        assert lab.beat(agent) == [first | {"type": "resume"}]
+    done(lab, first)
+    assert lab.beat(two) == [{"type": "exit"}]
+
+
+def test_crashed_run_is_repeated_twice(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    agent = lab.agent(sweep)
+    [command] = lab.beat(agent)
+    for _ in range(scheduler.REPEATS):
+        lab.post(command["run_id"])
+        assert lab.beat(agent, command["run_id"]) == []
+        assert lab.beat(agent) == [command | {"type": "resume"}]
+    lab.post(command["run_id"])
+    assert lab.beat(agent) == [{"type": "exit"}]
+    assert lab.state(command["run_id"]) == "crashed"
+
+
+def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1, 2]}}\n")
+    lost, listed = lab.agent(sweep), lab.agent(sweep)
+    [gone], [kept] = lab.beat(lost), lab.beat(listed)
+    lab.post(gone["run_id"])
+    lab.post(kept["run_id"])
+    lab.store.started_at = lab.clock[0]
+    lab.silence(scheduler.SILENCE_SECONDS - 1)
+    assert lab.state(gone["run_id"]) == "running"
+    lab.beat(listed, kept["run_id"])
+    lab.silence(2)
+    assert lab.state(gone["run_id"]) == "crashed"
+    assert lab.state(kept["run_id"]) == "running"
+    lab.post(gone["run_id"])
+    assert lab.state(gone["run_id"]) == "running"
+
+
+def test_hand_out_to_an_agent_that_died_at_once_comes_back(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    [command] = lab.beat(lab.agent(sweep))
+    lab.silence(scheduler.SILENCE_SECONDS + 1)
+    assert lab.beat(lab.agent(sweep)) == [command | {"type": "resume"}]
+
+
+def test_pause_stop_and_cancel(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep(GRID)
+    agent = lab.agent(sweep)
+
+    def to(state: str) -> None:
+        lab.inside(lambda db: scheduler.change(db, sweep, None, state))
+
+    to("PAUSED")
+    assert lab.beat(agent) == []
+    to("RUNNING")
+    [command] = lab.beat(agent)
+    name = command["run_id"]
+    lab.post(name)
+    to("FINISHED")
+    assert lab.beat(agent, name) == []
+    to("CANCELED")
+    assert lab.beat(agent, name) == [{"type": "stop", "run_id": name}]
+    assert lab.post(name) == {"stopped": True}
+    assert lab.beat(agent) == [{"type": "exit"}]
+    assert lab.state(name) == "killed"
+    with pytest.raises(Refused, match="a sweep cannot be SLEEPING"):
+        to("SLEEPING")
+
+
+def test_run_cap_and_random_draws(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("""
+        method: random
+        run_cap: 3
+        parameters:
+          lr: {distribution: log_uniform_values, min: 1.0e-4, max: 1.0e-1}
+          n: {min: 1, max: 3}
+          q: {distribution: q_uniform, min: 0, max: 1, q: 0.25}
+          outer: {parameters: {inner: {values: [u, v]}, fixed: {value: 7}}}
+    """)
+    agent, seen = lab.agent(sweep), []
+    for _ in range(3):
+        [command] = lab.beat(agent)
+        seen.append({name: item["value"] for name, item in command["args"].items()})
+        done(lab, command)
+    assert lab.beat(agent) == [{"type": "exit"}]
+    assert len({point["lr"] for point in seen}) == 3
+    for point in seen:
+        assert 1e-4 <= point["lr"] <= 1e-1 and point["n"] in (1, 2, 3) and point["q"] % 0.25 == 0
+        assert point["outer"]["inner"] in "uv" and point["outer"]["fixed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("parameters: {a: {value: 1}}", "names no method"),
+        ("method: bayes\nparameters: {a: {value: 1}}", "bayes is not supported"),
+        ("method: grid", "has no parameters"),
+        ("method: grid\nparameters: {a: {}}", "parameter a needs a value"),
+        ("method: grid\nparameters: {a: {values: []}}", "parameter a needs a list"),
+        ("method: grid\nparameters: {a: {min: 0.0, max: 1.0}}", "a grid needs its values"),
+        ("method: random\nparameters: {a: {distribution: cubic}}", "no distribution cubic"),
+        ("method: random\nparameters: {a: {distribution: uniform, min: 0}}", "needs a number as its max"),
+        ("method: random\nparameters: {a: {min: 2, max: 1}}", "min 2 is above max 1"),
+        ("method: grid\nrun_cap: 0\nparameters: {a: {value: 1}}", "run_cap must be"),
+        ("[unclosed", "is no YAML"),
+        ("just text", "is no YAML mapping"),
+    ],
+)
+def test_wrong_config_is_refused(lab: SimpleNamespace, config: str, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        lab.sweep(config)
+
+
+def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
+    store = Store(tmp_path / "wandb.sqlite")
+    with store.transaction() as db:
+        config = "method: grid\nearly_terminate: {type: hyperband}\nparameters: {a: {value: 1}}\n"
+        _, warnings = scheduler.create(db, ensure_project(db, None, "p"), config)
+    assert warnings == ["early_terminate is not supported and has no effect"]
+
+
+# ---- the real client -------------------------------------------------------------------------------------
+
+SCRIPT = """
+import os, pathlib, signal, sys, time
+import wandb
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+with wandb.init(resume="allow") as run:
+    mark = pathlib.Path(f"seen-{run.id}")
+    print(run.id, dict(run.config), run.resumed, flush=True)
+    run.log({"loss": run.config.a})
+    if not mark.exists():
+        mark.touch()
+        if dict(run.config) == {"a": 1, "b": "x"}:
+            run.mark_preempting()
+            sys.exit(3)
+        if dict(run.config) == {"a": 2, "b": "y"}:
+            time.sleep(1.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+    run.summary["again"] = run.resumed
+"""
+
+
+def agent_of(server: Server, sweep: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [Path(sys.executable).parent / "wandb", "agent", sweep],
+        cwd=server.folder / "client",
+        env=server.env | {"WANDB_AGENT_DISABLE_FLAPPING": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def start_sweep(server: Server, config: str) -> str:
+    (server.folder / "client" / "sweep.yaml").write_text(config)
+    command = [Path(sys.executable).parent / "wandb", "sweep", "--project", "grid", "sweep.yaml"]
+    env = server.env | {"WANDB_SILENT": "false"}
+    made = subprocess.run(
+        command, cwd=server.folder / "client", env=env, capture_output=True, text=True, timeout=60
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    return made.stderr.rpartition("wandb agent ")[2].split()[0]
+
+
+RUNS = """query ($sweep: String!) { project(name: "grid", entityName: "local") { sweep(sweepName: $sweep) {
+    state runs { edges { node { name state config summaryMetrics sweepName historyLineCount } } } } } }"""
+
+
+@pytest.fixture(scope="module")
+def sleeper(server: Server) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A sweep with one agent, whose script sleeps; it runs beside the other sweep, to save time."""
+    script = "import time, wandb\nrun = wandb.init()\nrun.log({'x': 1})\ntime.sleep(200)\n"
+    (server.folder / "client" / "sleep.py").write_text(script)
+    path = start_sweep(server, GRID.replace("x.py", "sleep.py"))
+    agent = agent_of(server, path)
+    yield path, agent
+    if agent.poll() is None:
+        agent.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sleeper")
+def test_real_agents_share_a_grid_and_repeat_what_was_lost(server: Server) -> None:
+    """Two agents, four points: one script is preempted, one is killed, and all four end well."""
+    (server.folder / "client" / "x.py").write_text(SCRIPT)
+    path = start_sweep(server, GRID)
+    agents = [agent_of(server, path) for _ in range(2)]
+    try:
+        outputs = [agent.communicate(timeout=100)[0] for agent in agents]
+    finally:
+        for agent in agents:
+            if agent.poll() is None:
+                os.kill(agent.pid, signal.SIGKILL)
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    sweep = server.query(RUNS, sweep=path.rpartition("/")[2])["project"]["sweep"]
+    runs = [edge["node"] for edge in sweep["runs"]["edges"]]
+    assert sweep["state"] == "FINISHED"
+    assert [run["state"] for run in runs] == ["finished"] * 4, outputs
+    points, again = [], []
+    for run in runs:
+        config = json.loads(run["config"])
+        points.append((config["a"]["value"], config["b"]["value"]))
+        if json.loads(run["summaryMetrics"]).get("again"):
+            again.append(points[-1])
+            assert run["historyLineCount"] == 2
+    assert sorted(points) == [(1, "x"), (1, "y"), (2, "x"), (2, "y")]
+    assert sorted(again) == [(1, "x"), (2, "y")]
+    assert sum(output.count("{'") for output in outputs) == 6, outputs
+
+
+def test_cancel_from_the_command_line_stops_the_script(
+    server: Server, sleeper: tuple[str, subprocess.Popen]
+) -> None:
+    path, agent = sleeper
+    sweep = path.rpartition("/")[2]
+    wait_for(lambda: "running" in json.dumps(server.query(RUNS, sweep=sweep)))
+    command = [Path(sys.executable).parent / "wandb", "sweep", "--cancel", path]
+    subprocess.run(command, env=server.env, check=True, capture_output=True, timeout=60)
+    out, _ = agent.communicate(timeout=40)
+    assert agent.returncode == 0, out
+    found = server.query(RUNS, sweep=sweep)["project"]["sweep"]
+    assert found["state"] == "CANCELED"
+    assert [edge["node"]["state"] for edge in found["runs"]["edges"]] == ["killed"]
+
+
+def test_claim_is_on_disk_before_the_answer(tmp_path: Path) -> None:
+    """A second connection sees the hand-out as soon as the transaction that answers is over."""
+    store, other = Store(tmp_path / "wandb.sqlite"), Store(tmp_path / "wandb.sqlite")
+    with store.transaction() as db:
+        sweep, _ = scheduler.create(db, ensure_project(db, None, "p"), GRID)
+        row = {"sweep_id": sweep["id"], "name": "one", "created_at": db.now, "heartbeat_at": db.now}
+        [command] = scheduler.heartbeat(db, db.get("agent", db.insert("agent", **row)), set())
+    with other.transaction() as db:
+        assert isinstance(db, Database)
+        assert db.value("SELECT name FROM run WHERE state = 'pending'") == command["run_id"]

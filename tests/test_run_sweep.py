@@ -1,0 +1,162 @@
+"""The sweep definition, and the whole command with the embedded backend in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wandb_tl import run_sweep
+from wandb_tl.config import InputError, RunConfig
+
+SMALL = ["train_limit=256", "test_limit=128", "epochs=1", "image_size=32"]
+
+
+def command(tmp_path: Path, *arguments: str) -> list[str]:
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    root = ["--local", "--root", str(tmp_path / "root")]
+    return [sys.executable, "-m", "wandb_tl.run_sweep", "laptop", *root, *settings, *arguments]
+
+
+@pytest.fixture
+def environment(run_environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in run_environment.items() if name != "WANDB_MODE"}
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of the processes that mention a folder."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(folder) in line and not line.startswith("ps ")]
+
+
+@pytest.mark.parametrize("preset", ["laptop", "as_published"])
+def test_presets_hold_the_eight_recipes(preset):
+    definition = run_sweep.load_definition(preset, [])
+    assert run_sweep.expected_runs(definition) == 8
+    first = {name: p.get("values", [p.get("value")])[0] for name, p in definition["parameters"].items()}
+    RunConfig.from_mapping(first)
+
+
+def test_settings_replace_parameters():
+    settings = ["epochs=2", "optimizer=SGD", "seed=0,1,2", "pretrained=true"]
+    definition = run_sweep.load_definition("laptop", settings)
+    parameters = definition["parameters"]
+    assert parameters["epochs"] == {"value": 2} and parameters["seed"] == {"values": [0, 1, 2]}
+    assert run_sweep.expected_runs(definition) == 6
+
+
+def test_expected_runs_of_other_methods():
+    assert run_sweep.expected_runs({"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1}}}) is None
+    assert run_sweep.expected_runs({"method": "random", "run_cap": 5, "parameters": {}}) == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        (None, [], "no such sweep file or preset"),
+        ("a: [", [], "not YAML"),
+        ("- a list", [], "not a W&B sweep definition"),
+        ("parameters: {lr: 0.1}", [], "parameter lr takes"),
+        ("parameters: {learning_rate: {value: 0.1}}", [], "learning_rate: no such hyperparameter"),
+        ("parameters: {optimizer: {values: [Adam, Lion]}}", [], "optimizer: got 'Lion'"),
+        ("parameters: {lr: {min: -1, max: 1}}", [], "lr: got -1"),
+        ("parameters: {lr: {value: 1}}", ["lr"], "takes NAME=VALUE"),
+        ("parameters: {lr: {value: 1}}", ["lr=fast"], "lr: got 'fast'"),
+    ],
+)
+def test_bad_definitions_are_refused_in_one_line(tmp_path, content, settings, message):
+    file = tmp_path / "sweep.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(InputError) as refusal:
+        run_sweep.load_definition(str(file), settings)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.slow
+def test_the_whole_command(environment, tmp_path):
+    arguments = ["--set", "finetuning=False", "--set", "optimizer=Adam", "--reports", "reports"]
+    done = subprocess.run(
+        command(tmp_path, *arguments),
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 3 and "Total training time of the 2 runs" in done.stdout
+    accuracy = {row.split("|")[1].strip(): float(row.split("|")[-2]) for row in rows[1:]}
+    assert accuracy["True"] > accuracy["False"]
+    names = {str(path.relative_to(tmp_path / "reports")) for path in (tmp_path / "reports").rglob("*.*")}
+    figures = ("examples", "first_conv", "curves", "confusion_best", "confusion_worst")
+    assert names == {"results.md", "results.csv", *(f"figures/{name}.png" for name in figures)}
+    assert not processes_of(tmp_path)
+
+
+@pytest.mark.slow
+def test_runs_that_fail_are_told_and_counted(environment, tmp_path):
+    arguments = ["--set", "optimizer=SGD", "--set", "finetuning=False", "--set", "weights_file=/nowhere.pth"]
+    done = subprocess.run(
+        command(tmp_path, *arguments),
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    # The run with random weights needs no file and finishes.
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error: weights_file: no file /nowhere.pth" in done.stderr
+    assert "error: 1 run did not finish" in done.stderr
+    assert done.stdout.count("| False") == 1 and "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_interrupted_sweep_stops_everything_and_can_go_on(environment, tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, "--set", "epochs=200", "--set", "finetuning=True"),
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checkpoints = Path(environment["WANDB_TL_CACHE"], "checkpoints")
+    before = set(checkpoints.glob("*.pt"))
+    deadline = time.monotonic() + 60
+    while not set(checkpoints.glob("*.pt")) - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 130, out + err
+    assert "goes on with: wandb agent local/wandb_tl/" in err and "Traceback" not in out + err
+    assert not processes_of(tmp_path)
+    for left in set(checkpoints.glob("*.pt")) - before:
+        left.unlink()
+
+
+def test_help_and_bad_flags(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb_tl.run_sweep", "--help"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0 and "laptop" in done.stdout and "--local" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb_tl.run_sweep", "no_such_preset"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ,
+    )
+    assert (done.returncode, done.stderr) == (2, "error: no_such_preset: no such sweep file or preset\n")
+
+
+def test_sweep_definitions_are_what_wandb_takes():
+    for file in run_sweep.PRESETS.glob("*.yaml"):
+        definition = yaml.safe_load(file.read_text())
+        assert {"name", "description", "project", "program", "command", "method", "metric"} <= set(definition)

@@ -1,0 +1,163 @@
+"""python -m wandb_tl.local: serve the embedded W&B-compatible backend, or say how to reach it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from wandb_tl.local import root as roots
+from wandb_tl.local.root import RootError
+
+DESCRIPTION = """\
+A W&B-compatible backend for one machine or one cluster: no account, no cloud. The unmodified wandb client
+logs to it, `wandb sweep` and `wandb agent` run against it, and wandb.Api() reads from it.
+
+  python -m wandb_tl.local serve &
+  eval "$(python -m wandb_tl.local env)"
+  wandb sweep sweep.yaml"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m wandb_tl.local",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env}")
+    serve = commands.add_parser("serve", help="serve a folder until Ctrl-C or SIGTERM")
+    env = commands.add_parser("env", help="print the shell exports that point wandb at the server")
+    for command in (serve, env):
+        command.add_argument(
+            "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+        )
+        command.add_argument(
+            "--root",
+            type=Path,
+            default=roots.default_root(),
+            help="folder of the records, files and API key (default: $WANDB_TL_ROOT or %(default)s)",
+        )
+    serve.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)")
+    env.add_argument("--port", type=int, help="default: that of the server serving the folder, else 8080")
+    env.add_argument("--json", action="store_true", help="print a JSON object instead of shell exports")
+    return parser.parse_args(arguments)
+
+
+def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
+    """The variables that point the wandb client at the server of `root`.
+
+    Proxies are kept off the way; history is sent every second, so that a killed script loses little of it.
+    """
+    key = roots.read_key(roots.prepare(root))
+    url = roots.server_url(root) if port is None else None
+    url = url or address(host, port or 8080)
+    direct = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
+    for name in ("NO_PROXY", "no_proxy"):
+        direct += [part for part in os.environ.get(name, "").split(",") if part]
+    no_proxy = ",".join(dict.fromkeys(direct))
+    return {
+        "WANDB_BASE_URL": url,
+        "WANDB_API_KEY": key,
+        "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
+        "WANDB_ERROR_REPORTING": "false",
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+    }
+
+
+def address(host: str, port: int) -> str:
+    """The URL under which this machine reaches a server that listens on host."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(root: Path, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM. Raises RootError, with one line, where that cannot start."""
+    try:
+        import uvicorn
+
+        from wandb_tl.local.app import make_app
+        from wandb_tl.local.blobs import Blobs
+        from wandb_tl.local.store import Store
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("wandb_tl"):
+            raise
+        raise RootError(f"{error.name} is missing: pip install 'wandb-tl[local]'") from None
+
+    root = roots.prepare(root.resolve())
+    with roots.lock(root):
+        key = roots.read_key(root)
+        listener = listen(host, port)
+        url = address(host, listener.getsockname()[1])
+        store = Store(root / "wandb.sqlite")
+        app = make_app(store, Blobs(root / "blobs", key), key)
+        announcement = roots.announce(root, url)
+        # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+            lifespan="off",
+        )
+        # uvicorn raises the signal again after it has stopped: then it is to mean nothing any more.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            warning = (
+                "whoever can reach this address and has the key can read and change everything; no encryption"
+            )
+            print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
+        point = (
+            f'eval "$({shlex.quote(sys.executable)} -m wandb_tl.local env --root {shlex.quote(str(root))})"'
+        )
+        print(f"serving {root} at {url}; to point wandb at it: {point}", flush=True)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            announcement.unlink(missing_ok=True)
+            store.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises RootError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise RootError(
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    return listener
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    try:
+        if options.command == "serve":
+            serve(options.root, options.host, options.port)
+        else:
+            variables = environment(options.root, options.host, options.port)
+            if options.json:
+                print(json.dumps(variables))
+            else:
+                print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+    except RootError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

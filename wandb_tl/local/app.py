@@ -1,0 +1,177 @@
+"""The HTTP surface: GraphQL, the file stream and blobs, behind one key."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import mimetypes
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from wandb_tl.local import artifacts, file_stream
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.graph import Graph
+from wandb_tl.local.store import Database, Refused, Row, Store
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, PUT, OPTIONS",
+    "Access-Control-Allow-Headers": "*",
+}
+
+
+# What users logged as HTML or SVG must not act in this server's name when a browser opens it.
+INERT = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
+
+
+def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
+    """The application over one root's records and blobs.
+
+    Every route but blobs and telemetry asks for the key.
+    """
+    graph = Graph(store, blobs)
+
+    def inside(action: Callable[[Database], Any]) -> Any:
+        with store.transaction() as db:
+            return action(db)
+
+    async def graphql(request: Request) -> Response:
+        body = await read_json(request)
+        status, answer = await run_in_threadpool(graph.answer, body, base_url(request))
+        return JSONResponse(answer, status)
+
+    async def stream(request: Request) -> Response:
+        # From the raw path, because a name may hold an encoded slash.
+        parts = request.scope["raw_path"].decode().split("/")
+        if len(parts) != 6 or parts[5] != "file_stream":
+            raise Refused("there is nothing at this address", 404)
+        entity, project, run = (unquote(part) for part in parts[2:5])
+        body = await read_json(request)
+
+        def receive(db: Database) -> dict[str, Any]:
+            return file_stream.receive(db, entity, project, run, body)
+
+        return JSONResponse(await run_in_threadpool(inside, receive))
+
+    async def blob(request: Request) -> Response:
+        blob_id = request.path_params["blob_id"]
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=CORS)
+        signature = request.query_params.get("signature", "")
+        if not blobs.allows(request.method, blob_id, signature) and not has_key(request, key):
+            raise Refused("the address is not signed for this request", 403)
+        row = await run_in_threadpool(inside, lambda db: db.one("SELECT * FROM blob WHERE id = ?", blob_id))
+        if row is None:
+            raise Refused("there is no such file; it may have been deleted", 404)
+        if request.method == "PUT":
+            size, md5 = await blobs.receive(blob_id, request.stream(), row["announced"])
+
+            def note(db: Database) -> None:
+                values = (size, md5, db.now, blob_id)
+                db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *values)
+
+            await run_in_threadpool(inside, note)
+            return Response(headers=CORS)
+        if row["uploaded_at"] is None:
+            raise Refused("the file was never uploaded", 404)
+        return send(row)
+
+    async def content(request: Request) -> Response:
+        """A file of an artifact: .../HEXADECIMAL MD5/NAME, as `entry.download()` asks for it."""
+        digest = request.scope["raw_path"].decode().split("/")[-2]
+        try:
+            md5 = base64.b64encode(bytes.fromhex(digest)).decode()
+        except ValueError:
+            raise Refused("there is nothing at this address", 404) from None
+        row = await run_in_threadpool(inside, lambda db: artifacts.uploaded(db, md5))
+        if row is None:
+            raise Refused("there is no such file; it may have been deleted", 404)
+        return send(row)
+
+    def send(row: Row) -> Response:
+        kind = mimetypes.guess_type(row["name"])[0] or "application/octet-stream"
+        return FileResponse(blobs.path(row["id"]), media_type=kind, headers=CORS | INERT)
+
+    return Starlette(
+        routes=[
+            Route("/graphql", guarded(graphql, key), methods=["POST"]),
+            Route("/files/{path:path}", guarded(stream, key), methods=["POST"]),
+            Route("/artifactsV2/{path:path}", guarded(content, key), methods=["GET"]),
+            Route("/blobs/{blob_id}", blob, methods=["GET", "PUT", "OPTIONS"]),
+            # The client drops telemetry for good when it is told that there is none.
+            Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
+            Route("/{path:path}", guarded(nothing, key), methods=["GET", "POST", "PUT", "DELETE"]),
+        ],
+        exception_handlers={Refused: refuse, ClientDisconnect: hung_up},
+    )
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def guarded(endpoint: Endpoint, key: str) -> Endpoint:
+    """The endpoint for those who bring the key; 401 for everybody else."""
+
+    async def guard(request: Request) -> Response:
+        if not has_key(request, key):
+            return failure("wrong or missing API key", 401)
+        return await endpoint(request)
+
+    return guard
+
+
+def has_key(request: Request, key: str) -> bool:
+    """Whether the request carries Basic api:KEY; takes equally long for every wrong key."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return False
+    try:
+        password = base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except ValueError:
+        return False
+    return hmac.compare_digest(password, key.encode())
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, unpacked if it came as gzip. Raises Refused (400) for anything else."""
+    body = await request.body()
+    try:
+        if request.headers.get("content-encoding") == "gzip":
+            body = zlib.decompress(body, wbits=zlib.MAX_WBITS | 16)
+        # Large bodies are parsed beside the event loop.
+        parsed = await run_in_threadpool(json.loads, body or b"{}")
+    except (ValueError, zlib.error):
+        raise Refused("the request's body is no JSON", 400) from None
+    if not isinstance(parsed, dict):
+        raise Refused("the request's body is no JSON object", 400)
+    return parsed
+
+
+def base_url(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+async def nothing(_request: Request) -> Response:
+    return failure("there is nothing at this address", 404)
+
+
+async def refuse(_request: Request, error: Exception) -> Response:
+    return failure(str(error), error.status if isinstance(error, Refused) and error.status != 200 else 400)
+
+
+async def hung_up(_request: Request, _error: Exception) -> Response:
+    """The client is gone in the middle of its upload: nobody reads this."""
+    return Response(status_code=400)
+
+
+def failure(message: str, status: int) -> Response:
+    return JSONResponse({"errors": [{"message": message}]}, status)

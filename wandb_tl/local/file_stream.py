@@ -1,0 +1,85 @@
+"""The file stream: what a running script has logged since the last request.
+
+wandb-core posts {"files": {stream: {"offset": int, "content": [line, ...]}}, "complete": bool, "exitcode":
+int, "preempting": bool} every transmit interval, and {} every 30 s when there is nothing to say. `offset`
+counts lines of the stream, so that a request which is sent twice changes nothing. The answer is {} or
+{"stopped": true}.
+
+Nothing is refused that could be understood later: a 4xx answer ends the run's uploads for good.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from wandb_tl.local.store import Database, Refused, Row, project_named, run_named
+
+HISTORY = "wandb-history.jsonl"
+EVENTS = "wandb-events.jsonl"
+SUMMARY = "wandb-summary.json"
+OUTPUT = "output.log"
+
+# States of a run that something still works on.
+LIVE = ("pending", "running", "preempting")
+
+
+def receive(db: Database, entity: str, project: str, name: str, body: Row) -> dict[str, Any]:
+    """Store one request's lines and the state that follows from it; returns the answer.
+
+    Raises Refused (404) for a run that does not exist, because it was deleted.
+    """
+    run = run_named(db, project_named(db, entity, project), name)
+    if run is None:
+        raise Refused(f"there is no run {entity}/{project}/{name}", 404)
+    for stream, chunk in (body.get("files") or {}).items():
+        write_lines(db, run, stream, int(chunk.get("offset") or 0), chunk.get("content") or [])
+    db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
+    return {"stopped": True} if run["stop_requested"] and not body.get("complete") else {}
+
+
+def write_lines(db: Database, run: Row, stream: str, offset: int, lines: list[str]) -> None:
+    """Put lines at their place in a stream. Later lines stay: progress bars rewrite earlier ones."""
+    if not lines:
+        return
+    if stream == SUMMARY:
+        db.update("run", run["id"], summary=lines[-1])
+        return
+    if stream == HISTORY and offset < run["history_keys_lines"]:
+        db.update("run", run["id"], history_keys=None, history_keys_lines=0)
+    counted = stream in (HISTORY, EVENTS)
+    rows = (
+        (run["id"], stream, line, _step(text) if counted else None, text)
+        for line, text in enumerate(lines, start=offset)
+    )
+    db.many(
+        "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
+    )
+
+
+def _step(text: str) -> int | None:
+    try:
+        step = json.loads(text).get("_step")
+    except (ValueError, AttributeError):
+        return None
+    return int(step) if isinstance(step, (int, float)) else None
+
+
+def _state_after(run: Row, body: Row) -> Row:
+    preempting = bool(body.get("preempting") or run["preempting"])
+    if body.get("complete"):
+        code = int(body.get("exitcode") or 0)
+        # `stopped` raises KeyboardInterrupt in the script, which then ends with 255, or with 1 where the
+        # exception passed through `with wandb.init()`.
+        killed = code == 255 or run["stop_requested"]
+        state = "finished" if code == 0 else "preempted" if preempting else "killed" if killed else "failed"
+        return {"state": state, "exit_code": code, "preempting": int(preempting)}
+    if run["state"] in (*LIVE, "crashed"):
+        # A run that was given up for its silence is alive after all.
+        return {"state": "preempting" if preempting else "running", "preempting": int(preempting)}
+    return {}
+
+
+def line_count(db: Database, run_id: int, stream: str) -> int:
+    last = db.value("SELECT max(line) FROM stream_line WHERE run_id = ? AND stream = ?", run_id, stream)
+    return 0 if last is None else last + 1

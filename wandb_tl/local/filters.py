@@ -1,0 +1,178 @@
+"""Filters and orders of runs: the client's Mongo-style JSON -> SQL.
+
+Keys are those that W&B documents (`state`, `display_name`, `config.lr`, `summary_metrics.loss`, ...). As in
+Mongo, a missing value equals null, differs from everything else, and is never less or greater than anything.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+from wandb_tl.local.store import Refused
+
+COLUMNS = {
+    "name": "run.name",
+    "state": "run.state",
+    "display_name": "run.display_name",
+    "displayName": "run.display_name",
+    "group": "run.group_name",
+    "job_type": "run.job_type",
+    "jobType": "run.job_type",
+    "notes": "run.notes",
+    "description": "run.description",
+    "host": "run.host",
+    "sweep": "(SELECT sweep.name FROM sweep WHERE sweep.id = run.sweep_id)",
+}
+TIMES = {
+    "created_at": "run.created_at",
+    "createdAt": "run.created_at",
+    "heartbeat_at": "run.heartbeat_at",
+    "heartbeatAt": "run.heartbeat_at",
+    "updated_at": "run.heartbeat_at",
+    "updatedAt": "run.heartbeat_at",
+}
+COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+
+Compiled = tuple[str, list[Any]]
+
+
+def where(filters: str | None) -> Compiled:
+    """The SQL condition on `run` and its values for a filter in JSON text.
+
+    Raises Refused for what it cannot read.
+    """
+    try:
+        parsed = json.loads(filters) if filters else {}
+    except ValueError:
+        raise Refused(f"the filter is no JSON: {filters}") from None
+    return _condition(parsed or {})
+
+
+def _condition(filters: Any) -> Compiled:
+    if not isinstance(filters, dict):
+        raise Refused(f"a filter is an object of key: condition, not {json.dumps(filters)}")
+    parts = []
+    for key, wanted in filters.items():
+        if key in ("$and", "$or", "$nor"):
+            if not isinstance(wanted, list):
+                raise Refused(f"{key} takes a list of filters")
+            joined = _join([_condition(item) for item in wanted], " AND " if key == "$and" else " OR ")
+            parts.append(_negated(joined) if key == "$nor" else joined)
+        elif key == "$not":
+            parts.append(_negated(_condition(wanted)))
+        elif key.startswith("$"):
+            raise Refused(f"the filter operator {key} is not supported")
+        else:
+            parts.append(_key(key, wanted))
+    return _join(parts, " AND ")
+
+
+def _join(parts: list[Compiled], glue: str) -> Compiled:
+    if not parts:
+        return "1", []
+    return "(" + glue.join(sql for sql, _ in parts) + ")", [value for _, values in parts for value in values]
+
+
+def _negated(part: Compiled) -> Compiled:
+    # A comparison with a missing value is NULL in SQL and false in Mongo; its negation is true.
+    return f"(NOT coalesce({part[0]}, 0))", part[1]
+
+
+def _key(key: str, wanted: Any) -> Compiled:
+    tests = wanted if isinstance(wanted, dict) and any(k.startswith("$") for k in wanted) else {"$eq": wanted}
+    if key in ("tags", "tag"):
+        return _join([_tag_test(operator, value) for operator, value in tests.items()], " AND ")
+    expression, values = _expression(key)
+    convert = _seconds if key in TIMES else _plain
+    return _join(
+        [_test(expression, values, operator, value, convert) for operator, value in tests.items()], " AND "
+    )
+
+
+def _expression(key: str) -> Compiled:
+    """A key of a run as an SQL expression, NULL where the run does not have it."""
+    if key in COLUMNS or key in TIMES:
+        return COLUMNS.get(key) or TIMES[key], []
+    if key in ("username", "user"):
+        return "NULL", []
+    if key == "duration":
+        return "(run.heartbeat_at - run.created_at)", []
+    root, _, path = key.partition(".")
+    if root == "config" and path:
+        # config.lr, config.lr.value and config.nested.depth all occur; values sit one level down, under
+        # "value".
+        head, _, rest = path.partition(".")
+        inner = rest.removeprefix("value").removeprefix(".") if rest.split(".")[0] == "value" else rest
+        nested = f"{head}.value.{inner}" if inner else f"{head}.value"
+        literal = f"{path.removesuffix('.value')}.value"
+        return "coalesce(pluck(run.config, ?), pluck(run.config, ?))", [nested, literal]
+    if root in ("summary_metrics", "summaryMetrics", "summary") and path:
+        return "pluck(run.summary, ?)", [path]
+    raise Refused(f"runs cannot be filtered or ordered by {key}")
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def _seconds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        raise Refused(f"{value} is no ISO 8601 time") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def _test(expression: str, bound: list[Any], operator: str, value: Any, convert: Any) -> Compiled:
+    if operator in ("$in", "$nin"):
+        items = [convert(item) for item in value]
+        parts = [(f"{expression} IS ?", [*bound, item]) for item in items]
+        joined = _join(parts, " OR ") if parts else ("0", [])
+        return _negated(joined) if operator == "$nin" else joined
+    if operator == "$not":
+        inner = value if isinstance(value, dict) else {"$eq": value}
+        return _negated(_join([_test(expression, bound, op, v, convert) for op, v in inner.items()], " AND "))
+    if operator == "$exists":
+        return f"({expression} IS {'NOT ' if value else ''}NULL)", bound
+    if operator == "$eq":
+        return f"({expression} IS ?)", [*bound, convert(value)]
+    if operator == "$ne":
+        return f"({expression} IS NOT ?)", [*bound, convert(value)]
+    if operator == "$regex":
+        return f"({expression} REGEXP ?)", [*bound, value]
+    if operator in COMPARISONS:
+        value = convert(value)
+        # SQLite sorts every text after every number; only values of one kind are comparable here.
+        kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
+        sql = f"(typeof({expression}) IN {kinds} AND {expression} {COMPARISONS[operator]} ?)"
+        return sql, [*bound, *bound, value]
+    raise Refused(f"the filter operator {operator} is not supported")
+
+
+def _tag_test(operator: str, value: Any) -> Compiled:
+    """A run has several tags: a test holds where it holds for one of them, a negative one where for none."""
+    negative = {"$ne": "$eq", "$nin": "$in", "$not": "$not"}
+    if operator == "$not":
+        return _negated(_join([_tag_test(op, v) for op, v in value.items()], " AND "))
+    sql, values = _test("item.value", [], negative.get(operator, operator), value, _plain)
+    found = f"EXISTS (SELECT 1 FROM json_each(run.tags) AS item WHERE {sql})"
+    return _negated((found, values)) if operator in negative else (found, values)
+
+
+def order_by(order: str | None) -> Compiled:
+    """ORDER BY terms for "+created_at" (the default), "-summary_metrics.loss" or several joined by commas."""
+    terms, values = [], []
+    for term in (order or "+created_at").split(","):
+        term = term.strip()
+        if not term:
+            continue
+        expression, bound = _expression(term.lstrip("+-"))
+        direction = "DESC" if term.startswith("-") else "ASC"
+        terms.append(f"{expression} IS NULL, {expression} {direction}")
+        values += [*bound, *bound]
+    ties = "DESC" if (order or "").startswith("-") else "ASC"
+    return ", ".join([*terms, f"run.id {ties}"]), values

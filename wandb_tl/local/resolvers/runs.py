@@ -1,0 +1,292 @@
+"""Runs: made and changed by wandb-core, read by wandb.Api()."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from typing import Any
+
+from graphql import GraphQLResolveInfo
+
+from wandb_tl.local import blobs, file_stream, filters, history
+from wandb_tl.local.file_stream import EVENTS, HISTORY, LIVE, OUTPUT
+from wandb_tl.local.resolvers import projects, viewer
+from wandb_tl.local.store import (
+    Database,
+    Refused,
+    Row,
+    decode_id,
+    encode_id,
+    ensure_project,
+    run_named,
+)
+
+ADJECTIVES = (
+    "amber",
+    "brisk",
+    "calm",
+    "daring",
+    "eager",
+    "fresh",
+    "gentle",
+    "honest",
+    "jolly",
+    "keen",
+    "lively",
+)
+NOUNS = (
+    "aspen",
+    "brook",
+    "cedar",
+    "delta",
+    "fjord",
+    "grove",
+    "harbor",
+    "juniper",
+    "lagoon",
+    "meadow",
+    "orchard",
+)
+
+# The fields of UpsertBucketInput that are a column each; null leaves the column as it is.
+COLUMNS = {
+    "groupName": "group_name",
+    "jobType": "job_type",
+    "displayName": "display_name",
+    "description": "description",
+    "notes": "notes",
+    "commit": "commit_hash",
+    "config": "config",
+    "summaryMetrics": "summary",
+    "host": "host",
+    "jobProgram": "program",
+    "jobRepo": "repo",
+    "state": "state",
+}
+
+
+def by_id(db: Database, storage_id: str) -> Row:
+    run = db.get("run", decode_id("Run", storage_id))
+    if run is None:
+        raise Refused("there is no such run; it may have been deleted")
+    return run
+
+
+def run(row: Row, info: GraphQLResolveInfo, name: str, desc: str | None = None) -> Row | None:
+    return run_named(info.context.db, row, name)
+
+
+def bucket(row: Row, info: GraphQLResolveInfo, name: str, missingOk: bool | None = None) -> Row | None:
+    found = run_named(info.context.db, row, name)
+    return found if found is not None and found["started_at"] is not None else None
+
+
+def run_page(
+    db: Database,
+    condition: str,
+    values: list[Any],
+    first: int | None,
+    after: str | None,
+    order: str | None = None,
+) -> Row:
+    terms, bound = filters.order_by(order)
+    return db.page(f"SELECT * FROM run WHERE {condition} ORDER BY {terms}", [*values, *bound], first, after)
+
+
+def runs(
+    row: Row,
+    info: GraphQLResolveInfo,
+    filters: str | None = None,
+    order: str | None = None,
+    first: int | None = None,
+    after: str | None = None,
+    **_: Any,
+) -> Row:
+    condition, values = _in_project(row, filters)
+    return run_page(info.context.db, condition, values, first, after, order)
+
+
+def run_count(row: Row, info: GraphQLResolveInfo, filters: str | None = None) -> int:
+    condition, values = _in_project(row, filters)
+    return info.context.db.value(f"SELECT count(*) FROM run WHERE {condition}", *values)
+
+
+def _in_project(project: Row, text: str | None) -> tuple[str, list[Any]]:
+    condition, values = filters.where(text)
+    return f"run.project_id = ? AND {condition}", [project["id"], *values]
+
+
+def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    """Make, start, resume or change a run.
+
+    The first upsert of a process names its host; with `id` it resumes, without it the run begins anew, and
+    what an earlier process logged under this name is dropped. An upsert by `id` without a host comes from
+    wandb.Api().
+    """
+    db = info.context.db
+    changes = {column: input[field] for field, column in COLUMNS.items() if input.get(field) is not None}
+    if input.get("tags") is not None:
+        changes["tags"] = json.dumps(input["tags"])
+    found = by_id(db, input["id"]) if input.get("id") else None
+    project = ensure_project(db, input.get("entityName"), input.get("modelName")) if found is None else None
+    name = input.get("name") or secrets.token_hex(4)
+    if found is None:
+        found = run_named(db, project, name)
+    if input.get("sweep"):
+        changes["sweep_id"] = db.value(
+            "SELECT id FROM sweep WHERE name = ?", input["sweep"].rpartition("/")[2]
+        )
+    starts = input.get("host") is not None or found is None
+    if starts:
+        live = {
+            "state": input.get("state") or "running",
+            "exit_code": None,
+            "stop_requested": 0,
+            "preempting": 0,
+        }
+        changes |= live | {"heartbeat_at": db.now}
+    inserted = found is None or found["started_at"] is None
+    if found is None:
+        number = db.value("SELECT count(*) FROM run WHERE project_id = ?", project["id"]) + 1
+        changes.setdefault("display_name", invented_name(number))
+        run_id = db.insert(
+            "run", project_id=project["id"], name=name, created_at=db.now, started_at=db.now, **changes
+        )
+    else:
+        run_id = found["id"]
+        if starts:
+            changes["started_at"] = found["started_at"] or db.now
+            if not input.get("id"):
+                db.run("DELETE FROM stream_line WHERE run_id = ?", run_id)
+                changes |= {"history_keys": None, "history_keys_lines": 0}
+                changes.setdefault("summary", "{}")
+        db.update("run", run_id, **changes)
+    return {"bucket": db.get("run", run_id), "inserted": inserted}
+
+
+def invented_name(number: int) -> str:
+    return f"{random.choice(ADJECTIVES)}-{random.choice(NOUNS)}-{number}"
+
+
+def stop_run(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    found = by_id(info.context.db, input["id"])
+    if found["state"] in LIVE:
+        info.context.db.update("run", found["id"], stop_requested=1)
+    return {"success": True}
+
+
+def update_run_state(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    found, state = by_id(info.context.db, input["id"]), input["state"]
+    allowed = {"pending": ("running", "failed", "crashed", "preempted"), "failed": ("pending", "running")}
+    if found["sweep_id"] is not None:
+        raise Refused("the state of a sweep's run cannot be set")
+    if found["state"] not in allowed.get(state, ()):
+        raise Refused(f"a run that is {found['state']} cannot be set to {state}")
+    info.context.db.update("run", found["id"], state=state)
+    return {"success": True}
+
+
+def delete_run(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    """Forget a run with its files.
+
+    With deleteArtifacts also the versions that it logged. Twice does no harm.
+    """
+    # The module of artifacts knows runs; at load time they cannot know each other.
+    from wandb_tl.local import artifacts
+
+    db = info.context.db
+    found = db.get("run", decode_id("Run", input["id"]))
+    if found is None:
+        return {}
+    if input.get("deleteArtifacts"):
+        for artifact in db.all("SELECT * FROM artifact WHERE created_by = ?", found["id"]):
+            info.context.dead_blobs.extend(artifacts.delete(db, artifact, with_aliases=True))
+    blob_ids = [row["blob_id"] for row in db.all("SELECT blob_id FROM file WHERE run_id = ?", found["id"])]
+    db.run("DELETE FROM run WHERE id = ?", found["id"])
+    info.context.dead_blobs.extend(blobs.unused(db, blob_ids))
+    return {}
+
+
+def wandb_config(row: Row, _info: GraphQLResolveInfo, keys: list[str] | None = None) -> str:
+    own = (json.loads(row["config"]).get("_wandb") or {}).get("value") or {}
+    return json.dumps({key: own[key] for key in own if keys is None or key in keys})
+
+
+def history_lines(
+    row: Row,
+    info: GraphQLResolveInfo,
+    minStep: int | None = None,
+    maxStep: int | None = None,
+    samples: int | None = None,
+) -> list[str]:
+    db = info.context.db
+    if minStep is None and maxStep is None:
+        return history.sampled(db, row["id"], HISTORY, samples)
+    return history.between(db, row["id"], int(minStep or 0), int(maxStep) if maxStep is not None else 1 << 62)
+
+
+def sampled_history(row: Row, info: GraphQLResolveInfo, specs: list[str]) -> list[list[Row]]:
+    return [history.sampled_keys(info.context.db, row["id"], json.loads(spec)) for spec in specs]
+
+
+def log_lines(
+    row: Row,
+    info: GraphQLResolveInfo,
+    first: int | None = None,
+    after: str | None = None,
+    last: int | None = None,
+    **_: Any,
+) -> Row:
+    return history.log_lines(info.context.db, row["id"], first, after, last)
+
+
+def _lines(stream: str) -> Any:
+    return lambda row, info: file_stream.line_count(info.context.db, row["id"], stream)
+
+
+RESOLVERS = {
+    "Project": {"run": run, "bucket": bucket, "runs": runs, "runCount": run_count},
+    "Mutation": {
+        "upsertBucket": upsert_bucket,
+        "stopRun": stop_run,
+        "updateRunState": update_run_state,
+        "deleteRun": delete_run,
+    },
+    "Run": {
+        "id": lambda row, _: encode_id("Run", row["id"]),
+        "project": projects.of_row,
+        "user": viewer.user,
+        "group": lambda row, _: row["group_name"],
+        "commit": lambda row, _: row["commit_hash"],
+        "exitcode": lambda row, _: row["exit_code"],
+        "summaryMetrics": lambda row, _: row["summary"],
+        "tags": lambda row, _: json.loads(row["tags"]),
+        "readOnly": lambda *_: False,
+        "shouldStop": lambda row, _: bool(row["stop_requested"]),
+        "stopped": lambda row, _: row["state"] == "killed",
+        "failed": lambda row, _: row["state"] in ("failed", "crashed"),
+        "running": lambda row, _: row["state"] in LIVE,
+        "wandbConfig": wandb_config,
+        "sweepName": lambda row, info: info.context.db.value(
+            "SELECT name FROM sweep WHERE id = ?", row["sweep_id"]
+        ),
+        "systemMetrics": lambda row, info: history.last_line(info.context.db, row["id"], EVENTS) or "{}",
+        "historyLineCount": _lines(HISTORY),
+        "eventsLineCount": _lines(EVENTS),
+        "logLineCount": _lines(OUTPUT),
+        "historyTail": lambda row, info: history.tail(info.context.db, row["id"], HISTORY),
+        "eventsTail": lambda row, info: history.tail(info.context.db, row["id"], EVENTS),
+        "historyKeys": lambda row, info: history.keys_of(info.context.db, row),
+        "history": history_lines,
+        "events": lambda row, info, samples=None: history.sampled(
+            info.context.db, row["id"], EVENTS, samples
+        ),
+        "sampledHistory": sampled_history,
+        "parquetHistory": lambda row, info, liveKeys=None: {
+            "parquet_urls": [],
+            "live_data": history.ends(info.context.db, row["id"], liveKeys),
+        },
+        "logLines": log_lines,
+    },
+}

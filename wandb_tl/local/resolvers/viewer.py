@@ -1,0 +1,73 @@
+"""Who asks, and what the server can do."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Any
+
+from wandb_tl.local.store import DEFAULT_ENTITY, encode_id
+
+# The client's names of what this server implements.
+FEATURES = (
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+    "ARTIFACT_DIGEST_ALGORITHM",
+    "ARTIFACT_TAGS",
+    "CLIENT_IDS",
+    "FILESTREAM_GZIP",
+    "LARGE_FILENAMES",
+    "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+    "STRUCTURED_CONSOLE_LOGS",
+    "TOTAL_COUNT_IN_FILE_CONNECTION",
+    "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
+)
+
+# The server counts as one of these releases: the client refuses servers that ask for less than 0.70's
+# protocol.
+CLI_VERSIONS = {"min_cli_version": "0.28.0", "max_cli_version": "0.31.0"}
+
+
+def user(*_: Any, **__: Any) -> dict[str, Any]:
+    """The one user there is: the holder of the key."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = DEFAULT_ENTITY
+    return {
+        "kind": "User",
+        "id": encode_id("User", 1),
+        "name": name,
+        "username": name,
+        "email": "",
+        "entity": DEFAULT_ENTITY,
+        "admin": True,
+        "flags": "{}",
+        "teams": {"edges": []},
+        "api_keys": {"edges": []},
+        "organizations": [],
+    }
+
+
+def users(_row: Any, _info: Any, query: str | None = None) -> dict[str, Any]:
+    me = user()
+    known = not query or query in (me["username"], me["name"])
+    return {"edges": [{"node": me}] if known else []}
+
+
+def server_info(*_: Any) -> dict[str, Any]:
+    features = [{"name": name, "is_enabled": True} for name in FEATURES]
+    return {"features": features, "cli_version_info": CLI_VERSIONS}
+
+
+def entity(_row: Any, _info: Any, name: str | None = None) -> dict[str, Any]:
+    name = name or DEFAULT_ENTITY
+    return {
+        "id": encode_id(f"Entity:{name}", 0),
+        "name": name,
+        "user": user(),
+        "xxhash_digests_enabled": False,
+    }
+
+
+RESOLVERS = {
+    "Query": {"viewer": user, "users": users, "serverInfo": server_info, "entity": entity},
+}

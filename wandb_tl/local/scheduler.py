@@ -1,0 +1,201 @@
+"""Sweeps: which agent runs what, and when a sweep is over.
+
+A hand-out is a row of `run`, written before the agent hears of it; a point of a grid counts as taken as long
+as that row exists, so a deleted run gives its point back. One transaction at a time makes a claim atomic.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import string
+from typing import Any
+
+import yaml
+
+from wandb_tl.local import search
+from wandb_tl.local.file_stream import LIVE
+from wandb_tl.local.store import Database, Refused, Row
+
+STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "CANCELED")
+
+# A run's client speaks at least every 30 s, an agent every 5 s.
+SILENCE_SECONDS = 120
+
+# How often a crashed run is handed out again. A preempted one is, however often.
+REPEATS = 2
+
+# What becomes of a run whose process is gone without a word.
+GONE = (
+    "state = CASE WHEN stop_requested THEN 'killed' WHEN preempting THEN 'preempted' ELSE 'crashed' END,"
+    " crashes = crashes + (NOT stop_requested AND NOT preempting)"
+)
+
+
+def give_up_silent(db: Database) -> None:
+    """Close runs that nobody has heard of for two minutes.
+
+    The silence is counted from this server's start at the earliest: while it was down it could hear nobody.
+    """
+    deadline = db.now - SILENCE_SECONDS
+    if db.started_at > deadline:
+        return
+    db.run(
+        f"UPDATE run SET {GONE} WHERE state IN ('running', 'preempting')"
+        " AND coalesce(heartbeat_at, created_at) < ?",
+        deadline,
+    )
+    db.run(
+        f"UPDATE run SET {GONE} WHERE state = 'pending' AND claimed_at < ?1 AND agent_id IN"
+        " (SELECT id FROM agent WHERE heartbeat_at < ?1)",
+        deadline,
+    )
+
+
+def create(db: Database, project: Row, config: str, **details: Any) -> tuple[Row, list[str]]:
+    """A new sweep from YAML text, and warnings about what it will not heed.
+
+    Raises Refused for a wrong config.
+    """
+    parsed = parse(config)
+    warnings = search.check(parsed)
+    details.setdefault("display_name", parsed.get("name"))
+    sweep_id = db.insert(
+        "sweep",
+        project_id=project["id"],
+        name=short_id(),
+        config=config,
+        state="PENDING",
+        created_at=db.now,
+        updated_at=db.now,
+        **details,
+    )
+    return db.get("sweep", sweep_id), warnings
+
+
+def change(db: Database, sweep: Row, config: str | None, state: str | None) -> list[str]:
+    """Give a sweep another config or state; returns warnings about the config."""
+    changes: Row = {"updated_at": db.now}
+    warnings: list[str] = []
+    if config:
+        warnings = search.check(parse(config))
+        changes["config"] = config
+    if state:
+        if state.upper() not in STATES:
+            raise Refused(f"a sweep cannot be {state}; it can be {', '.join(STATES)}")
+        changes["state"] = state.upper()
+        if changes["state"] == "CANCELED":
+            db.run(
+                "UPDATE run SET stop_requested = 1 WHERE sweep_id = ? AND state IN (?, ?, ?)",
+                sweep["id"],
+                *LIVE,
+            )
+    db.update("sweep", sweep["id"], **changes)
+    return warnings
+
+
+def parse(config: str) -> Row:
+    try:
+        return yaml.safe_load(config)
+    except yaml.YAMLError as error:
+        raise Refused(f"the sweep's config is no YAML: {' '.join(str(error).split())}") from None
+
+
+def short_id() -> str:
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+def expected_runs(config: Row) -> int | None:
+    """How many runs a sweep makes in all; None for one without an end."""
+    size = search.grid_size(config) if config["method"] == "grid" else None
+    limits = [limit for limit in (size, config.get("run_cap")) if limit is not None]
+    return min(limits) if limits else None
+
+
+def heartbeat(db: Database, agent: Row, alive: set[str]) -> list[Row]:
+    """An agent says which runs' processes live; returns the commands for it.
+
+    Commands: {"type": "run" or "resume", "run_id", "program", "args"}, {"type": "stop", "run_id"}, {"type":
+    "exit"}.
+    """
+    db.update("agent", agent["id"], heartbeat_at=db.now)
+    for run in db.all("SELECT * FROM run WHERE agent_id = ? AND state IN (?, ?, ?)", agent["id"], *LIVE):
+        if run["name"] in alive:
+            db.update("run", run["id"], heartbeat_at=db.now)
+        else:
+            # A script that ends well has said so before its process is gone.
+            db.run(f"UPDATE run SET {GONE} WHERE id = ?", run["id"])
+    sweep = db.get("sweep", agent["sweep_id"])
+    if sweep["state"] == "CANCELED":
+        return [{"type": "stop", "run_id": name} for name in sorted(alive)] or [{"type": "exit"}]
+    if alive or sweep["state"] == "PAUSED":
+        return []
+    if sweep["state"] == "FINISHED":
+        return [{"type": "exit"}]
+    command = _hand_out(db, sweep, agent)
+    if command is not None:
+        if sweep["state"] == "PENDING":
+            db.update("sweep", sweep["id"], state="RUNNING", updated_at=db.now)
+        return [command]
+    if _live_runs(db, sweep):
+        # One of them may still be preempted or crash: somebody must be there to repeat it.
+        return []
+    db.update("sweep", sweep["id"], state="FINISHED", updated_at=db.now)
+    return [{"type": "exit"}]
+
+
+def _live_runs(db: Database, sweep: Row) -> int:
+    return db.value("SELECT count(*) FROM run WHERE sweep_id = ? AND state IN (?, ?, ?)", sweep["id"], *LIVE)
+
+
+def _hand_out(db: Database, sweep: Row, agent: Row) -> Row | None:
+    """Claim a run for an agent: one to repeat, else the sweep's next point; None when there is none."""
+    config = parse(sweep["config"])
+    claim = {"state": "pending", "agent_id": agent["id"], "claimed_at": db.now}
+    again = db.one(
+        "SELECT * FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
+        " AND (state = 'preempted' OR state = 'crashed' AND crashes <= ?) ORDER BY id LIMIT 1",
+        sweep["id"],
+        REPEATS,
+    )
+    if again is not None:
+        db.update("run", again["id"], preempting=0, stop_requested=0, **claim)
+        return _command("resume", again["name"], config, json.loads(again["sweep_args"]))
+    arguments = _next_point(db, sweep, config)
+    if arguments is None:
+        return None
+    name, number = (
+        short_id(),
+        db.value("SELECT count(*) FROM run WHERE project_id = ?", sweep["project_id"]) + 1,
+    )
+    db.insert(
+        "run",
+        project_id=sweep["project_id"],
+        name=name,
+        display_name=f"sweep-{sweep['name']}-{number}",
+        config=json.dumps(arguments),
+        sweep_id=sweep["id"],
+        sweep_args=_canonical(arguments),
+        created_at=db.now,
+        **claim,
+    )
+    return _command("run", name, config, arguments)
+
+
+def _command(kind: str, name: str, config: Row, arguments: Row) -> Row:
+    return {"type": kind, "run_id": name, "program": config.get("program") or "", "args": arguments}
+
+
+def _next_point(db: Database, sweep: Row, config: Row) -> Row | None:
+    rows = db.all("SELECT sweep_args FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL", sweep["id"])
+    if config.get("run_cap") is not None and len(rows) >= config["run_cap"]:
+        return None
+    if config["method"] == "random":
+        return search.draw(config, random.Random(f"{sweep['name']}/{len(rows)}"))
+    taken = {row["sweep_args"] for row in rows}
+    return next((point for point in search.grid(config) if _canonical(point) not in taken), None)
+
+
+def _canonical(arguments: Row) -> str:
+    return json.dumps(arguments, sort_keys=True)
