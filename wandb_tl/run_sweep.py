@@ -273,16 +273,17 @@ def visible_gpus() -> list[str]:
 
 def watch(agents: list[subprocess.Popen], results: Results, total: int | None) -> dict[str, tuple[str, str]]:
     """Wait for the agents to end and say which run has. Returns state and name of every run, by id."""
-    told: set[str] = set()
+    told: set[tuple[str, str]] = set()
     with tqdm(total=total, unit="run", disable=None) as progress:
         while True:
             working = any(agent.poll() is None for agent in agents)
             states = results.states()
             for run_id, (state, name) in states.items():
-                if state in ENDED and run_id not in told:
-                    told.add(run_id)
-                    progress.update()
+                if state in ENDED and (run_id, state) not in told:
+                    told.add((run_id, state))
                     tqdm.write(f"{state}: {name}")
+            # A run that crashed may be handed out again: it counts as long as it has ended.
+            progress.update(sum(state in ENDED for state, _ in states.values()) - progress.n)
             if not working:
                 return states
             time.sleep(POLL_SECONDS)

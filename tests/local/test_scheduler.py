@@ -114,11 +114,21 @@ def test_crashed_run_is_repeated_twice(lab: SimpleNamespace) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     agent = lab.agent(sweep)
     [command] = lab.beat(agent)
+    lab.inside(lambda db: db.run("UPDATE run SET started_at = 1"))
     for _ in range(scheduler.REPEATS):
         lab.post(command["run_id"])
         assert lab.beat(agent, command["run_id"]) == []
         assert lab.beat(agent) == [command | {"type": "resume"}]
     lab.post(command["run_id"])
+    assert lab.beat(agent) == [{"type": "exit"}]
+    assert lab.state(command["run_id"]) == "crashed"
+
+
+def test_run_that_never_starts_is_tried_once_more(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    agent = lab.agent(sweep)
+    [command] = lab.beat(agent)
+    assert lab.beat(agent) == [command | {"type": "resume"}]
     assert lab.beat(agent) == [{"type": "exit"}]
     assert lab.state(command["run_id"]) == "crashed"
 

@@ -23,8 +23,13 @@ STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "CANCELED")
 # A run's client speaks at least every 30 s, an agent every 5 s.
 SILENCE_SECONDS = 120
 
-# How often a crashed run is handed out again. A preempted one is, however often.
+# Agents that are gone are missed earlier: a run they claimed and never started waits only for them.
+AGENT_SILENCE_SECONDS = 45
+
+# How often a crashed run is handed out again; one that never got as far as wandb.init mostly cannot. A
+# preempted one is, however often.
 REPEATS = 2
+REPEATS_UNSTARTED = 1
 
 # What becomes of a run whose process is gone without a word.
 GONE = (
@@ -34,23 +39,21 @@ GONE = (
 
 
 def give_up_silent(db: Database) -> None:
-    """Close runs that nobody has heard of for two minutes.
+    """Close runs that nobody has heard of for too long.
 
     The silence is counted from this server's start at the earliest: while it was down it could hear nobody.
     """
-    deadline = db.now - SILENCE_SECONDS
-    if db.started_at > deadline:
-        return
-    db.run(
-        f"UPDATE run SET {GONE} WHERE state IN ('running', 'preempting')"
-        " AND coalesce(heartbeat_at, created_at) < ?",
-        deadline,
-    )
-    db.run(
-        f"UPDATE run SET {GONE} WHERE state = 'pending' AND claimed_at < ?1 AND agent_id IN"
-        " (SELECT id FROM agent WHERE heartbeat_at < ?1)",
-        deadline,
-    )
+    for silence, silent_runs in (
+        (SILENCE_SECONDS, "state IN ('running', 'preempting') AND coalesce(heartbeat_at, created_at) < ?1"),
+        (
+            AGENT_SILENCE_SECONDS,
+            "state = 'pending' AND claimed_at < ?1 AND agent_id IN"
+            " (SELECT id FROM agent WHERE heartbeat_at < ?1)",
+        ),
+    ):
+        deadline = db.now - silence
+        if db.started_at <= deadline:
+            db.run(f"UPDATE run SET {GONE} WHERE {silent_runs}", deadline)
 
 
 def create(db: Database, project: Row, config: str, **details: Any) -> tuple[Row, list[str]]:
@@ -155,8 +158,10 @@ def _hand_out(db: Database, sweep: Row, agent: Row) -> Row | None:
     claim = {"state": "pending", "agent_id": agent["id"], "claimed_at": db.now}
     again = db.one(
         "SELECT * FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
-        " AND (state = 'preempted' OR state = 'crashed' AND crashes <= ?) ORDER BY id LIMIT 1",
+        " AND (state = 'preempted' OR state = 'crashed' AND crashes <= iif(started_at IS NULL, ?, ?))"
+        " ORDER BY id LIMIT 1",
         sweep["id"],
+        REPEATS_UNSTARTED,
         REPEATS,
     )
     if again is not None:

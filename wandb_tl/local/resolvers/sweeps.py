@@ -96,7 +96,7 @@ def agent(row: Row, info: GraphQLResolveInfo, agentName: str) -> Row | None:
 
 
 def agent_state(row: Row, info: GraphQLResolveInfo) -> str:
-    heard = row["heartbeat_at"] > info.context.db.now - scheduler.SILENCE_SECONDS
+    heard = row["heartbeat_at"] > info.context.db.now - scheduler.AGENT_SILENCE_SECONDS
     return "RUNNING" if heard else "FINISHED"
 
 
