@@ -269,7 +269,8 @@ def device_name(device: torch.device) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     described = cpuinfo.read_text() if cpuinfo.exists() else ""
     name = re.search(r"^model name\s*: (.+)$", described, re.MULTILINE)
-    return f"{name[1] if name else platform.processor() or 'CPU'}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{name[1] if name else platform.processor() or 'CPU'}, {threads} thread{'s' * (threads > 1)}"
 
 
 def peak_memory_mb(device: torch.device) -> float:
