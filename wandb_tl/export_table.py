@@ -111,16 +111,15 @@ def write_reports(results: Results, frame: pd.DataFrame, text: str, folder: Path
         if results.download_image(run["id"], key, file):
             pictures[name] = file.relative_to(folder).as_posix()
 
-    recipe = f"best run, `{best['name']}`"
     captions = {
-        "examples": f"One randomly chosen test image of each class, actual and predicted label ({recipe}).",
-        "first_conv": f"Feature maps of the first convolution for one test image ({recipe}).",
-        "curves": f"Loss and accuracy by epoch ({recipe}).",
+        "examples": "One randomly chosen test image of each class, actual and predicted label",
+        "first_conv": "Feature maps of the first convolution for one test image",
+        "curves": "Loss and accuracy by epoch",
     }
     lines = [f"# Results of `{results.path}`", "", text, ""]
     for name, caption in captions.items():
         if name in pictures:
-            lines += [f"![{caption}]({pictures[name]})", "", caption, ""]
+            lines += [f"![{caption}]({pictures[name]})", "", f"{caption} (best run, `{best['name']}`).", ""]
     pair = [pictures[name] for name in ("confusion_best", "confusion_worst") if name in pictures]
     if len(pair) == 2:
         lines += [

@@ -26,7 +26,7 @@ NUMBERS = (
     "images_per_second",
     "peak_memory_mb",
 )
-TEXTS = ("device", "precision", "norm_in_effect")
+TEXTS = ("device", "precision_in_effect", "norm_in_effect")
 
 
 class Results:

@@ -119,7 +119,7 @@ def train(
             "images_per_second": config.epochs * len(data.train) / progress.step_seconds,
             "peak_memory_mb": peak_memory_mb(device),
             "device": device_name(device),
-            "precision": precision,
+            "precision_in_effect": precision,
             "norm_in_effect": config.norm_in_effect,
             "cached": inputs["train"].cached is not None,
         }
