@@ -51,6 +51,7 @@ class Checkpoint:
         except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
             return Progress()
         if state["config"] != self._config:
+            print(f"{self.path} is of other hyperparameters: the run starts over")
             return Progress()
         for name, thing in self._stateful.items():
             thing.load_state_dict(state[name])

@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         definition = load_definition(options.sweep, options.set)
+        make_log_folder()
         with contextlib.ExitStack() as stack:
             if options.local:
                 os.environ.update(stack.enter_context(local_backend(options.root)))
@@ -51,6 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def make_log_folder() -> None:
+    """Where wandb and this command write, below the current folder. InputError if that cannot be."""
+    try:
+        LOGS.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {Path.cwd()}: {error.strerror}") from error
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -132,7 +141,6 @@ def local_backend(root: str | None) -> Iterator[dict[str, str]]:
     command = [sys.executable, "-m", "wandb_tl.local"]
     folder = ["--root", root] if root else []
     port = "8080" if port_is_free(8080) else "0"
-    LOGS.mkdir(exist_ok=True)
     log = LOGS / "server.log"
     with log.open("w") as file:
         # A session of its own: Ctrl-C must reach the server last, after the runs have sent what they have.
@@ -148,7 +156,8 @@ def local_backend(root: str | None) -> Iterator[dict[str, str]]:
         shown = subprocess.run([*command, "env", "--json", *folder], capture_output=True, text=True)
         if shown.returncode:
             raise InputError(f"embedded server: {last_line(shown.stderr)}")
-        environment = json.loads(shown.stdout)
+        # The server is there: a client set to offline has no reason to be.
+        environment = json.loads(shown.stdout) | {"WANDB_MODE": "online"}
         if not ready and not serves(environment["WANDB_BASE_URL"]):
             raise InputError(f"embedded server: {last_line(log.read_text())}")
         yield environment
@@ -191,16 +200,11 @@ def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
     agents, logs = start_agents(path, options.agents)
     try:
         states = watch(agents, results, expected_runs(definition))
-    except KeyboardInterrupt:
+    except BaseException:
         stop(agents)
-        print(
-            f"\nInterrupted. The sweep keeps what it has and goes on with: wandb agent {path}",
-            file=sys.stderr,
-        )
+        server = "serve it again (see wandb_tl.local --help), then " if options.local else ""
+        print(f"\nThe sweep keeps what it has. To go on: {server}wandb agent {path}", file=sys.stderr)
         raise
-    finally:
-        for agent in agents:
-            agent.kill()
     unfinished = [name for state, name in states.values() if state != "finished"]
     print(f"{len(states) - len(unfinished)} runs finished in {time.monotonic() - began:,.0f} s\n")
     for line in error_lines(logs):
@@ -237,7 +241,6 @@ def start_agents(path: str, count: int | None) -> tuple[list[subprocess.Popen], 
     gpus = visible_gpus()
     # One run computes while the other starts up or waits for its agent, which asks only every five seconds.
     count = count or len(gpus) or 2
-    LOGS.mkdir(exist_ok=True)
     agents, logs = [], []
     for number in range(count):
         environment = dict(os.environ)
@@ -274,10 +277,16 @@ def visible_gpus() -> list[str]:
 def watch(agents: list[subprocess.Popen], results: Results, total: int | None) -> dict[str, tuple[str, str]]:
     """Wait for the agents to end and say which run has. Returns state and name of every run, by id."""
     told: set[tuple[str, str]] = set()
+    states: dict[str, tuple[str, str]] = {}
     with tqdm(total=total, unit="run", disable=None) as progress:
         while True:
             working = any(agent.poll() is None for agent in agents)
-            states = results.states()
+            try:
+                states = results.states()
+            except InputError:
+                # The agents wait for a server that is away for a while, and so does this.
+                if not working:
+                    raise
             for run_id, (state, name) in states.items():
                 if state in ENDED and (run_id, state) not in told:
                     told.add((run_id, state))
@@ -295,8 +304,10 @@ def stop(agents: list[subprocess.Popen]) -> None:
         agent.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     for agent in agents:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             agent.wait(max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            agent.kill()
 
 
 def error_lines(logs: list[Path]) -> list[str]:
