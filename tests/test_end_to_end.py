@@ -148,7 +148,6 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
         return sqlite(server, f"{count} WHERE stream = 'wandb-history.jsonl' AND name = '{run_id}'")
 
     undisturbed = train("undisturbed")
-    assert undisturbed.wait(timeout=120) == 0, undisturbed.stdout.read()
     for number, run_id, code in ((signal.SIGKILL, "killed", -9), (signal.SIGTERM, "terminated", 143)):
         process = train(run_id)
         wait_for(lambda run_id=run_id: epochs_of(run_id) >= 2, 60)
@@ -160,6 +159,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
         resumed = train(run_id)
         assert resumed.wait(timeout=120) == 0, resumed.stdout.read()
 
+    assert undisturbed.wait(timeout=120) == 0, undisturbed.stdout.read()
     runs = server.run(READ, "local/killed")
     expected = runs["undisturbed"]
     for run_id in ("killed", "terminated"):

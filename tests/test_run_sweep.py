@@ -1,14 +1,15 @@
 """The sweep definition, and the whole command with the embedded backend in processes of their own."""
 
-import os
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
-import yaml
+from live_server import wait_for
 
 from wandb_tl import run_sweep
 from wandb_tl.config import InputError, RunConfig
@@ -22,10 +23,13 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "wandb_tl.run_sweep", "laptop", *root, *settings, *arguments]
 
 
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of the processes that mention a folder."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if str(folder) in line and not line.startswith("ps ")]
+def processes_in(folder: Path) -> list[str]:
+    """Command lines of the processes whose wandb writes into a folder: servers, agents and runs."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        if (process.info["environ"] or {}).get("WANDB_DIR") == str(folder):
+            found.append(" ".join(process.info["cmdline"] or []))
+    return found
 
 
 @pytest.mark.parametrize("preset", ["laptop", "as_published"])
@@ -47,6 +51,8 @@ def test_settings_replace_parameters():
 def test_expected_runs_of_other_methods():
     assert run_sweep.expected_runs({"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1}}}) is None
     assert run_sweep.expected_runs({"method": "random", "run_cap": 5, "parameters": {}}) == 5
+    seeds = {"seed": {"min": 0, "max": 4}, "lr": {"values": [1, 1, 2]}}
+    assert run_sweep.expected_runs({"method": "grid", "parameters": seeds}) == 10
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,9 @@ def test_expected_runs_of_other_methods():
         ("parameters: {learning_rate: {value: 0.1}}", [], "learning_rate: no such hyperparameter"),
         ("parameters: {optimizer: {values: [Adam, Lion]}}", [], "optimizer: got 'Lion'"),
         ("parameters: {lr: {min: -1, max: 1}}", [], "lr: got -1"),
+        ("parameters: {lr: {values: 0.1}}", [], "parameter lr takes"),
+        ("parameters: {1: {value: 0.1}}", [], "1: no such hyperparameter"),
+        ("parameters: {epochs: {value: .inf}}", [], "epochs: got inf"),
         ("parameters: {lr: {value: 1}}", ["lr"], "takes NAME=VALUE"),
         ("parameters: {lr: {value: 1}}", ["lr=fast"], "lr: got 'fast'"),
     ],
@@ -91,7 +100,7 @@ def test_the_whole_command(run_environment, tmp_path):
     names = {str(path.relative_to(tmp_path / "reports")) for path in (tmp_path / "reports").rglob("*.*")}
     figures = ("examples", "first_conv", "curves", "confusion_best", "confusion_worst")
     assert names == {"results.md", "results.csv", *(f"figures/{name}.png" for name in figures)}
-    assert not processes_of(tmp_path)
+    assert not processes_in(tmp_path)
 
 
 @pytest.mark.slow
@@ -114,27 +123,50 @@ def test_runs_that_fail_are_told_and_counted(run_environment, tmp_path):
 
 
 @pytest.mark.slow
-def test_interrupted_sweep_stops_everything_and_can_go_on(run_environment, tmp_path):
+def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environment, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "FashionMNIST").symlink_to(Path(run_environment["WANDB_TL_CACHE"], "FashionMNIST"))
     process = subprocess.Popen(
-        command(tmp_path, "--set", "epochs=200", "--set", "finetuning=True"),
-        env=run_environment,
+        command(tmp_path, "--set", "epochs=500", "--set", "finetuning=True"),
+        env=run_environment | {"WANDB_TL_CACHE": str(cache)},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    checkpoints = Path(run_environment["WANDB_TL_CACHE"], "checkpoints")
-    before = set(checkpoints.glob("*.pt"))
-    deadline = time.monotonic() + 60
-    while not set(checkpoints.glob("*.pt")) - before and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for(lambda: len(list(cache.glob("checkpoints/*.pt"))) == 2, 60)
+    # The server, the agents, the runs and their wandb-core.
+    assert len(processes_in(tmp_path)) >= 6
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=90)
     assert process.returncode == 130, out + err
     assert "wandb agent local/wandb_tl/" in err and "Traceback" not in out + err
-    assert not processes_of(tmp_path)
-    for left in set(checkpoints.glob("*.pt")) - before:
-        left.unlink()
+    assert not processes_in(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "root" / "wandb.sqlite")) as records:
+        assert records.execute("SELECT state FROM run").fetchall() == [("preempted",)] * 2
+    assert len(list(cache.glob("checkpoints/*.pt"))) == 2
+
+
+@pytest.mark.slow
+def test_a_second_sweep_uses_the_server_of_the_first_to_its_end(run_environment, tmp_path):
+    small = ["--set", "finetuning=False", "--set", "optimizer=Adam", "--set", "pretrained=True"]
+    first = subprocess.Popen(
+        command(tmp_path, *small), env=run_environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    wait_for((tmp_path / "root" / "server.json").exists, 30)
+    second = subprocess.Popen(
+        command(tmp_path, *small, "--set", "seed=1,2,3"),
+        env=run_environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for process, rows in ((second, 4), (first, 2)):
+        out, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, out
+        assert sum(line.startswith("| ") for line in out.splitlines()) == rows
+    assert not processes_in(tmp_path)
 
 
 def test_help_and_bad_flags(tmp_path):
@@ -147,12 +179,5 @@ def test_help_and_bad_flags(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=os.environ,
     )
     assert (done.returncode, done.stderr) == (2, "error: no_such_preset: no such sweep file or preset\n")
-
-
-def test_sweep_definitions_are_what_wandb_takes():
-    for file in run_sweep.PRESETS.glob("*.yaml"):
-        definition = yaml.safe_load(file.read_text())
-        assert {"name", "description", "project", "program", "command", "method", "metric"} <= set(definition)

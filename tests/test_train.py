@@ -5,15 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import wandb
+from PIL import Image
 
-from wandb_tl import activations, models, train
+from wandb_tl import activations, datasets, models, tracking, train
 from wandb_tl.config import RunConfig
 
 
-def train_here(few_images, **options) -> dict:
+def train_here(data: datasets.Dataset, run_id: str | None = None, **options) -> dict:
     """Train in this process with W&B disabled; returns the summary."""
     config = RunConfig(
         **{
@@ -28,9 +30,10 @@ def train_here(few_images, **options) -> dict:
         }
         | options
     )
-    model = models.build(config, 10)
-    with wandb.init(mode="disabled") as run:
-        train.train(config, few_images, model, torch.device("cpu"), run)
+    model = models.build(config, len(data.class_names))
+    with wandb.init(mode="disabled", id=run_id) as run:
+        checkpoint = train.train(config, data, model, torch.device("cpu"), run)
+        checkpoint.discard()
         return dict(run.summary)
 
 
@@ -63,8 +66,66 @@ def test_training_learns_and_its_seed_decides(few_images, monkeypatch, tmp_path)
 @pytest.mark.parametrize(
     "options",
     [
+        {"optimizer": "Adam", "scheduler": "cosine", "augment": "flip_crop", "precision": "bf16"},
+        {"optimizer": "AdamW", "model_name": "resnet18", "pretrained": False},
+        {"model_name": "resnet18", "pretrained": False, "norm": "batch"},
+    ],
+)
+def test_an_interrupted_run_ends_with_the_numbers_of_an_undisturbed_one(
+    few_images, monkeypatch, tmp_path, options
+):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
+    undisturbed = train_here(few_images, "one", epochs=3, **options)
+    log_epoch = tracking.log_epoch
+
+    def interrupted(run: wandb.Run, row: dict) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+        log_epoch(run, row)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tracking, "log_epoch", interrupted)
+        train_here(few_images, "two", epochs=3, **options)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    resumed = train_here(few_images, "two", epochs=3, **options)
+    for name in ("avg_train_loss", "avg_train_accuracy", "test_accuracy"):
+        assert resumed[name] == undisturbed[name]
+
+
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(few_images, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tracking, "log_epoch", interrupt)
+        train_here(few_images, "one", lr=0.5)
+    restarted, fresh = train_here(few_images, "one"), train_here(few_images, "two")
+    assert restarted["avg_train_loss"] == fresh["avg_train_loss"]
+    assert "the run starts over" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("finetuning", [False, True])
+def test_a_whole_run_leaves_the_frozen_part_as_it_was(few_images, monkeypatch, tmp_path, finetuning):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
+    config = RunConfig(model_name="tf_efficientnet_lite0", image_size=32, epochs=1, finetuning=finetuning)
+    model = models.build(config, 10)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with wandb.init(mode="disabled") as run:
+        train.train(config, few_images, model, torch.device("cpu"), run)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    trains = ("blocks.6.", "conv_head.", "bn2.", "classifier.") if finetuning else ("classifier.",)
+    assert moved == {name for name in before if name.startswith(trains)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
         {"optimizer": "AdamW", "scheduler": "cosine", "lr": 0.001, "augment": "flip_crop"},
         {"optimizer": "Adam", "precision": "bf16", "finetuning": False, "lr": 0.001},
+        {"optimizer": "Adam", "precision": "fp16", "finetuning": False, "lr": 0.001},
+        {"pretrained": False, "finetuning": False, "model_name": "deit_tiny_distilled_patch16_224"},
         {"pretrained": False, "model_name": "resnet18", "norm": "batch"},
         {"pretrained": False, "model_name": "resnet18", "unfreeze": "all", "batch_size": 255},
         {"pretrained": False, "model_name": "vit_tiny_patch16_224"},
@@ -85,6 +146,14 @@ def test_recipes_run(few_images, monkeypatch, tmp_path, options):
         (["--no-such-flag", "1"], "--no-such-flag: no such flag"),
         (["--data_dir", "{damaged}"], "train-images-idx3-ubyte: damaged"),
         (["--data_dir", "/proc/nowhere"], "data_dir: cannot write /proc/nowhere"),
+        (
+            ["--model_name=poolformer_s12", "--finetuning=True", "--pretrained=False"],
+            "unfreeze: timm knows no",
+        ),
+        (
+            ["--model_name=vit_tiny_patch16_224", "--image_size=8", "--pretrained=False"],
+            "image_size: vit_tiny",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, fashion_mnist_cache, tmp_path, capsys):
@@ -112,6 +181,21 @@ def test_no_key_and_no_hub_are_one_line_and_leave_no_run(arguments, message, run
     assert done.returncode == 2 and len(lines) == 1, done.stderr
     assert re.match(f"error: .*({message})", lines[0])
     assert not list(tmp_path.glob("wandb/run-*"))
+
+
+def test_folder_with_held_out_images(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 6)):
+        for label in (0, 1):
+            (tmp_path / part / f"class {label}").mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(128 * label, 128 * label + 128, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / f"class {label}" / f"{number}.jpg")
+    options = {"dataset": "folder", "data_dir": str(tmp_path), "val_fraction": 0.2, "image_size": 32}
+    options |= {"batch_size": 8, "epochs": 6, "finetuning": False}
+    summary = train_here(datasets.load(RunConfig(**options)), **options)
+    assert summary["val/accuracy"] > 0.8 and summary["test_accuracy"] > 80
 
 
 def test_help_names_every_hyperparameter(run_environment, tmp_path):

@@ -8,6 +8,7 @@ computed batch by batch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import torch
@@ -16,8 +17,9 @@ from tqdm import tqdm
 
 from wandb_tl.datasets import Preprocess, Split, augment
 
-# Share of a device's free memory that one split's images, or its cached inputs, may take.
-MEMORY_SHARE = 0.5
+# Share of a device's free memory that one split's images, or its cached inputs, may take: other splits and
+# other agents' runs want theirs.
+MEMORY_SHARE = 0.25
 
 
 class Inputs:
@@ -65,7 +67,13 @@ class Inputs:
         place = next((place for place in places if size <= MEMORY_SHARE * free_memory(place)), None)
         if place is None:
             return False
-        outputs = torch.empty((len(self), *first.shape[1:]), dtype=first.dtype, device=place)
+        last = first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last)
+        outputs = torch.empty(
+            (len(self), *first.shape[1:]),
+            dtype=first.dtype,
+            device=place,
+            memory_format=torch.channels_last if last else torch.contiguous_format,
+        )
         with tqdm(total=len(self), desc=title, unit="img", leave=False, disable=None) as progress:
             for start in range(0, len(self), batch_size):
                 images = self.images[start : start + batch_size]
@@ -76,7 +84,11 @@ class Inputs:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a device's memory."""
+    """Free bytes of a device's memory, within the limit of the process's control group if it has one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    free = psutil.virtual_memory().available
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (most := limit.read_text().strip()) != "max":
+        free = min(free, int(most) - int(used.read_text()))
+    return free

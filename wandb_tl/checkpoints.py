@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import torch
 
-from wandb_tl.config import RunConfig, cache_dir
+from wandb_tl.config import cache_dir
 
 
 @dataclass
@@ -26,14 +26,15 @@ class Progress:
 class Checkpoint:
     """The checkpoint file of one run: every stateful object of the training loop, by name.
 
-    key: what tells the run from all others, such as ("entity", "project", "run id"). Set
-    $WANDB_TL_CACHE to a shared folder and a run can go on on another machine.
+    key: what tells the run from all others, such as ("entity", "project", "run id"). identity: what must be
+    the same when it goes on. Set $WANDB_TL_CACHE to a shared folder and a run can go on on another machine.
     """
 
-    def __init__(self, key: tuple[str, ...], config: RunConfig, **stateful: Any) -> None:
-        name = "-".join(quote(part, safe="") for part in key)
+    def __init__(self, key: tuple[str, ...], identity: dict[str, Any], **stateful: Any) -> None:
+        # quote() escapes a comma, so that no two keys make one name.
+        name = ",".join(quote(part, safe="") for part in key)
         self.path = Path(cache_dir(), "checkpoints", f"{name}.pt")
-        self._config = config.as_dict()
+        self._identity = identity
         self._stateful = stateful
 
     def save(self, progress: Progress) -> None:
@@ -41,17 +42,17 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         state = {name: thing.state_dict() for name, thing in self._stateful.items()}
         temporary = self.path.with_suffix(f".{os.getpid()}")
-        torch.save({"config": self._config, "progress": vars(progress), **state}, temporary)
+        torch.save({"identity": self._identity, "progress": vars(progress), **state}, temporary)
         temporary.replace(self.path)
 
     def load(self, device: torch.device) -> Progress:
-        """Bring the objects to the saved state; a fresh Progress if there is none for this config."""
+        """Bring the objects to the saved state; a fresh Progress if there is none of this identity."""
         try:
             state = torch.load(self.path, map_location=device, weights_only=True)
         except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
             return Progress()
-        if state["config"] != self._config:
-            print(f"{self.path} is of other hyperparameters: the run starts over")
+        if state["identity"] != self._identity:
+            print(f"{self.path} is of other hyperparameters or another precision: the run starts over")
             return Progress()
         for name, thing in self._stateful.items():
             thing.load_state_dict(state[name])

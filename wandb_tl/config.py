@@ -21,6 +21,11 @@ class InputError(Exception):
     """Something the user gave cannot be used. Its message is one line that says what and why."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def option(
     default: Any,
     why: str,
@@ -43,7 +48,7 @@ class RunConfig:
     pretrained: bool = option(True, "start from ImageNet weights instead of random ones")
     finetuning: bool = option(False, "also train what `unfreeze` opens, not only the new classifier")
     unfreeze: str = option("last_stage", "what finetuning opens: last_stage, all, or a number of stages")
-    batch_size: int = option(64, "images per optimizer step", least=1)
+    batch_size: int = option(64, "images per optimizer step; BatchNorm needs two", least=2)
     epochs: int = option(10, "passes over the training images", least=1)
     optimizer: str = option("Adam", "optimizer of the trainable part", choices=("Adam", "SGD", "AdamW"))
     lr: float = option(0.001, "learning rate", above=0)
@@ -66,7 +71,7 @@ class RunConfig:
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     compile: bool = option(False, "torch.compile the trained part; pays on long runs")
-    seed: int = option(0, "random seed of weights, order of images and augmentation", least=0)
+    seed: int = option(0, "random seed of weights, order of images and augmentation", least=0, below=2**31)
     dataset: str = option(
         "fashion_mnist",
         "fashion_mnist, or folder: data_dir/train/CLASS/* and data_dir/test/CLASS/*",
@@ -195,14 +200,14 @@ def _coerce(spec: dataclasses.Field, value: Any) -> Any:
         refuse()
     try:
         result = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         refuse()
     if kind is int and isinstance(value, float) and value != result:
         refuse()
     if kind is str:
         if limits["choices"] and result not in limits["choices"]:
             refuse()
-        stages = result.isdigit() and int(result) >= 1
+        stages = result.isdecimal() and int(result) >= 1
         if spec.name == "unfreeze" and not stages and result not in ("last_stage", "all"):
             refuse()
         return result

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 from tqdm import tqdm
 
-from wandb_tl.config import InputError, RunConfig, cache_dir
+from wandb_tl.config import InputError, RunConfig, cache_dir, one_line
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -68,6 +68,8 @@ def load(config: RunConfig) -> Dataset:
     # One fixed shuffle, whatever the run's seed: all runs of a sweep see the same images.
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     held_out = round(config.val_fraction * len(train))
+    if config.val_fraction and not held_out:
+        raise InputError(f"val_fraction: got {config.val_fraction}, which is none of {len(train)} images")
     kept = order[held_out:][: config.train_limit or None]
     if len(kept) < config.batch_size:
         raise InputError(f"batch_size: got {config.batch_size}, but there are {len(kept)} training images")
@@ -126,20 +128,16 @@ def _load_fashion_mnist(root: Path) -> tuple[Split, Split, list[str]]:
     if not all((raw / name).exists() for name in FASHION_MNIST_SHA256):
         _fetch_fashion_mnist(raw)
     for name in FASHION_MNIST_SHA256:
-        _check_sha256(raw / name)
+        if not _is_whole(raw / name):
+            raise InputError(f"{raw / name}: damaged, delete it and run again to fetch it anew")
     train, test = (torchvision.datasets.FashionMNIST(root, train=part) for part in (True, False))
     class_names = [name.lower() for name in train.classes]
     return Split(train.data[:, None], train.targets), Split(test.data[:, None], test.targets), class_names
 
 
-def _check_sha256(path: Path) -> None:
+def _is_whole(path: Path) -> bool:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != FASHION_MNIST_SHA256[path.name]:
-        raise InputError(
-            f"{path}: damaged ({path.stat().st_size} bytes, sha256 {digest[:12]}…, expected "
-            f"{FASHION_MNIST_SHA256[path.name][:12]}…); delete it and run again to fetch it anew"
-        )
+        return hashlib.file_digest(file, "sha256").hexdigest() == FASHION_MNIST_SHA256[path.name]
 
 
 def _fetch_fashion_mnist(raw: Path) -> None:
@@ -153,11 +151,15 @@ def _fetch_fashion_mnist(raw: Path) -> None:
                 folder.mkdir()
                 try:
                     source(folder)
-                except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-                    refusals.append(str(error).strip().splitlines()[-1])
+                    damaged = [name for name in FASHION_MNIST_SHA256 if not _is_whole(folder / name)]
+                except Exception as error:
+                    # A network, a mirror or a package can fail in any way: the next source may do better.
+                    refusals.append(one_line(error))
+                    continue
+                if damaged:
+                    refusals.append(f"{damaged[0]} arrived damaged")
                     continue
                 for name in FASHION_MNIST_SHA256:
-                    _check_sha256(folder / name)
                     # Agents of one machine may fetch at the same moment: the last rename wins, all are whole.
                     (folder / name).replace(raw / name)
                 return
@@ -207,27 +209,30 @@ def _load_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
         raise InputError(
             f"data_dir: got {config.data_dir!r}, takes a folder with train/CLASS/* and test/CLASS/*"
         )
-    held_out = root / "test" if (root / "test").is_dir() else root / "val"
     try:
-        train, test = (torchvision.datasets.ImageFolder(part) for part in (root / "train", held_out))
+        train, test = (torchvision.datasets.ImageFolder(root / part) for part in ("train", "test"))
     except FileNotFoundError as error:
         raise InputError(f"data_dir: {str(error).splitlines()[0]}") from error
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise InputError(f"data_dir: class {odd[0]!r} is not in both {root / 'train'} and {held_out}")
+    if odd := sorted(set(train.classes) ^ set(test.classes)):
+        raise InputError(f"data_dir: class {odd[0]!r} is not in both {root / 'train'} and {root / 'test'}")
+    if len(train.classes) < 2:
+        raise InputError(f"data_dir: {root / 'train'} has one class, which leaves nothing to tell apart")
+    size = config.image_size
 
     def decode(path: str) -> Tensor:
         try:
             with Image.open(path) as image:
-                rgb = image.convert("RGB")
-        except (OSError, SyntaxError) as error:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{path}: not a readable image") from error
-        return pil_to_tensor(center_crop(resize(rgb, config.image_size), config.image_size))
+        return pil_to_tensor(center_crop(resize(upright, size), size))
 
     def read(samples: list[tuple[str, int]], title: str) -> Split:
+        images = torch.empty(len(samples), 3, size, size, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:
-            paths = [path for path, _ in samples]
-            images = list(tqdm(pool.map(decode, paths), title, len(paths), disable=None))
-        return Split(torch.stack(images), torch.tensor([label for _, label in samples]))
+            decoded = pool.map(decode, [path for path, _ in samples])
+            for number, image in enumerate(tqdm(decoded, title, len(samples), disable=None)):
+                images[number] = image
+        return Split(images, torch.tensor([label for _, label in samples]))
 
     return read(train.samples, "train images"), read(test.samples, "test images"), train.classes

@@ -52,13 +52,14 @@ def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
     """Judge logits (N, K) against labels (N,), both on one device."""
     classes = logits.shape[1]
     logits = logits.float()
-    confidence, predicted = logits.softmax(1).max(1)
+    probabilities = logits.softmax(1)
+    confidence, predicted = probabilities.max(1)
     confusion = multiclass_confusion_matrix(predicted, labels, classes)
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
         accuracy=(predicted == labels).double().mean().item(),
         f1_macro=multiclass_f1_score(predicted, labels, classes, average="macro").item(),
-        ece=multiclass_calibration_error(logits, labels, classes, n_bins=ECE_BINS).item(),
+        ece=multiclass_calibration_error(probabilities, labels, classes, n_bins=ECE_BINS).item(),
         accuracy_by_class=(confusion.diagonal() / confusion.sum(1)).tolist(),
         confusion=confusion.cpu(),
         actual=labels.cpu(),

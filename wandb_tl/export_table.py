@@ -84,13 +84,13 @@ def total_time(frame: pd.DataFrame) -> str:
 
 def replace_between_markers(file: Path, text: str) -> None:
     """Replace what stands between the two markers in a file. InputError, and no change, without them."""
-    content = file.read_text()
+    content = file.read_text(encoding="utf-8")
     before, begin, rest = content.partition(README_BEGIN)
     _, end, after = rest.partition(README_END)
     if not (begin and end):
         raise InputError(f"{file}: has no {README_BEGIN} with {README_END} behind it")
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
     temporary.replace(file)
 
 
@@ -131,7 +131,7 @@ def write_reports(results: Results, frame: pd.DataFrame, text: str, folder: Path
             f"Confusion matrices of the best (left) and the worst run (right, `{worst['name']}`).",
             "",
         ]
-    (folder / "results.md").write_text("\n".join(lines))
+    (folder / "results.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

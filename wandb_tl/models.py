@@ -17,7 +17,7 @@ from timm.models import PretrainedCfg, get_pretrained_cfg, group_parameters, is_
 from torch import Tensor, nn
 
 from wandb_tl import weights
-from wandb_tl.config import InputError, RunConfig
+from wandb_tl.config import InputError, RunConfig, one_line
 from wandb_tl.datasets import Preprocess
 
 
@@ -40,7 +40,15 @@ def build(config: RunConfig, num_classes: int) -> nn.Module:
             # nothing but its stem and shortcuts. torchvision's ResNet, the original experiment's, does not.
             options["zero_init_last"] = False
         model = timm.create_model(name, num_classes=num_classes, **options)
-    _freeze(model, config.stages_to_open)
+    _freeze(model, config)
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, 3, config.image_size, config.image_size))
+    except Exception as error:
+        # Whatever a forward does with images that are too small for it, or not a multiple of its patches.
+        raise InputError(
+            f"image_size: {name} takes no {config.image_size} px ({one_line(error)[:200]})"
+        ) from error
     return model.to(memory_format=torch.channels_last)
 
 
@@ -142,11 +150,15 @@ def load_trained(folder: str | Path) -> tuple[nn.Module, RunConfig, list[str]]:
     """The model of a downloaded model artifact, in eval mode, with its config and class names.
 
     The frozen part of a pretrained model is not in the artifact: it comes from where it came from before.
+    InputError where the two files do not fit each other.
     """
-    description = json.loads(Path(folder, "config.json").read_text())
+    description = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
     config = RunConfig.from_mapping(description["config"])
     model = build(config, len(description["class_names"]))
-    model.load_state_dict(load_file(Path(folder, "model.safetensors")), strict=False)
+    loaded = model.load_state_dict(load_file(Path(folder, "model.safetensors")), strict=False)
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if odd := [*loaded.unexpected_keys, *sorted(trains & set(loaded.missing_keys))]:
+        raise InputError(f"{folder}: its model.safetensors is not of its config.json ({odd[0]})")
     return model.eval(), config, description["class_names"]
 
 
@@ -179,32 +191,40 @@ def _build_pretrained(config: RunConfig, source: PretrainedCfg, options: dict) -
         )
     except (RuntimeError, KeyError) as error:
         given = config.weights_file or "the pretrained weights"
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{given}: no weights of {config.model_name} ({reason})") from error
+        raise InputError(f"{given}: no weights of {config.model_name} ({one_line(error)[:200]})") from error
     # The model would keep, and every copy of it repeat, the tensors as they were read.
     model.pretrained_cfg["state_dict"] = None
     return model
 
 
-def _freeze(model: nn.Module, stages_to_open: int | None) -> None:
-    """Leave the classifier and the last `stages_to_open` stages trainable (None: the whole network).
+def _freeze(model: nn.Module, config: RunConfig) -> None:
+    """Leave the classifier and the stages that the config opens trainable.
 
     Stages are timm's own layer groups, stem first: a stage of a ResNet, a block of a ViT. What a model has
     between its last stage and the classifier (a final norm or convolution) opens with the last stage.
     """
-    if stages_to_open is None:
+    count = config.stages_to_open
+    if count is None:
         return
-    groups = group_parameters(model, model.group_matcher(coarse=True), reverse=False)
-    *stages, head = [names for _, names in sorted(groups.items())]
-    if stages_to_open > len(stages):
-        raise InputError(f"unfreeze: got {stages_to_open}, the model has {len(stages)} stages")
-    opened = {name for names in stages[len(stages) - stages_to_open :] for name in names}
-    if stages_to_open:
-        opened.update(head)
-    model.requires_grad_(False)
+    opened = set(_last_stages(model, config, count)) if count else set()
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name in opened
-    model.get_classifier().requires_grad_(True)
+    classifiers = model.get_classifier()
+    # A distilled transformer has two.
+    for classifier in classifiers if isinstance(classifiers, tuple | list) else (classifiers,):
+        classifier.requires_grad_(True)
+
+
+def _last_stages(model: nn.Module, config: RunConfig, count: int) -> list[str]:
+    """Names of the parameters of the last stages and of what follows them."""
+    try:
+        groups = group_parameters(model, model.group_matcher(coarse=True), reverse=False)
+    except (AttributeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"unfreeze: timm knows no stages of {config.model_name}; it takes all") from error
+    *stages, head = [names for _, names in sorted(groups.items())]
+    if count > len(stages):
+        raise InputError(f"unfreeze: got {count}, the model has {len(stages)} stages")
+    return [name for names in [*stages[len(stages) - count :], head] for name in names]
 
 
 def _trains_whole(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import wandb
 
-from wandb_tl.config import FIELDS, InputError
+from wandb_tl.config import FIELDS, InputError, one_line
 
 # What a finished run leaves in its summary, besides media.
 NUMBERS = (
@@ -90,7 +90,7 @@ class Results:
         try:
             yield
         except (wandb.Error, ValueError) as error:
-            raise InputError(f"{self.path}: {' '.join(str(error).split())}") from error
+            raise InputError(f"{self.path}: {one_line(error)}") from error
 
 
 def _row(run: wandb.apis.public.Run) -> dict:

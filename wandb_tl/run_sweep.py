@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -17,7 +18,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import yaml
 from tqdm import tqdm
@@ -32,6 +32,8 @@ LOGS = Path("wandb")
 POLL_SECONDS = 3
 # A run that is told to stop writes nothing large: its last epoch is already on disk.
 STOP_SECONDS = 60
+# Exit code of `wandb_tl.local serve` where another server serves the folder.
+SERVED_ALREADY = 3
 ENDED = ("finished", "failed", "crashed", "killed")
 
 
@@ -73,7 +75,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--local",
         action="store_true",
-        help="use the embedded W&B-compatible server on this machine: no account, no network",
+        help="use the embedded W&B-compatible server on this machine, started unless it runs already: no "
+        "account, no network",
     )
     parser.add_argument("--root", help="folder of the embedded server (default: its own, see its --help)")
     parser.add_argument(
@@ -114,11 +117,14 @@ def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
         choices = [check_value(name, value) for value in values.split(",")]
         definition["parameters"][name] = {"values": choices} if len(choices) > 1 else {"value": choices[0]}
     for name, parameter in definition["parameters"].items():
-        if not isinstance(parameter, dict):
-            raise InputError(f"{file}: parameter {name} takes value, values, or a distribution")
-        check_names([name])
-        ends = [parameter[key] for key in ("value", "min", "max") if key in parameter]
-        for value in [*parameter.get("values", []), *ends]:
+        choices = parameter.get("values", []) if isinstance(parameter, dict) else None
+        if not isinstance(choices, list):
+            raise InputError(f"{file}: parameter {name} takes value, values (a list), or a distribution")
+        check_names([str(name)])
+        # The bounds of these distributions are exponents, not values.
+        exponents = parameter.get("distribution") in ("log_uniform", "q_log_uniform", "inv_log_uniform")
+        ends = [parameter[key] for key in ("value", "min", "max") if key in parameter and not exponents]
+        for value in [*choices, *ends]:
             check_value(name, value)
     return definition
 
@@ -127,22 +133,29 @@ def expected_runs(definition: dict[str, Any]) -> int | None:
     """How many runs the sweep will have, where that is known beforehand."""
     limits = [definition["run_cap"]] if "run_cap" in definition else []
     if definition.get("method") == "grid":
-        choices = (len(parameter.get("values", "1")) for parameter in definition["parameters"].values())
-        limits.append(math.prod(choices))
+        limits.append(math.prod(_choices(parameter) for parameter in definition["parameters"].values()))
     return min(limits, default=None)
+
+
+def _choices(parameter: dict[str, Any]) -> int:
+    """How many values a parameter takes in a grid."""
+    if "min" in parameter:
+        return parameter["max"] - parameter["min"] + 1
+    return len({repr(value) for value in parameter.get("values", [None])})
 
 
 @contextlib.contextmanager
 def local_backend(root: str | None) -> Iterator[dict[str, str]]:
     """The embedded server, started for the block unless one serves that folder already.
 
-    Yields the environment variables that point wandb at it.
+    Yields the environment variables that point wandb at it. A server that others use by then outlasts the
+    block until they are done.
     """
     command = [sys.executable, "-m", "wandb_tl.local"]
     folder = ["--root", root] if root else []
     port = "8080" if port_is_free(8080) else "0"
     log = LOGS / "server.log"
-    with log.open("w") as file:
+    with log.open("a") as file:
         # A session of its own: Ctrl-C must reach the server last, after the runs have sent what they have.
         server = subprocess.Popen(
             [*command, "serve", "--port", port, *folder],
@@ -152,15 +165,20 @@ def local_backend(root: str | None) -> Iterator[dict[str, str]]:
             start_new_session=True,
         )
     try:
-        ready = server.stdout.readline()
-        shown = subprocess.run([*command, "env", "--json", *folder], capture_output=True, text=True)
-        if shown.returncode:
-            raise InputError(f"embedded server: {last_line(shown.stderr)}")
-        # The server is there: a client set to offline has no reason to be.
-        environment = json.loads(shown.stdout) | {"WANDB_MODE": "online"}
-        if not ready and not serves(environment["WANDB_BASE_URL"]):
+        if not server.stdout.readline() and server.wait() != SERVED_ALREADY:
             raise InputError(f"embedded server: {last_line(log.read_text())}")
-        yield environment
+        shown = subprocess.run(
+            [*command, "env", "--json", *folder], capture_output=True, text=True, check=True
+        )
+        environment = json.loads(shown.stdout)
+        with Path(environment["WANDB_TL_ROOT"], "users").open("w") as users:
+            fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                # The server is there: a client set to offline has no reason to be.
+                yield environment | {"WANDB_MODE": "online"}
+            finally:
+                if server.poll() is None:
+                    fcntl.flock(users, fcntl.LOCK_EX)
     finally:
         server.terminate()
         server.wait()
@@ -174,16 +192,6 @@ def port_is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
-    return True
-
-
-def serves(url: str) -> bool:
-    """Whether something answers there."""
-    address = urlsplit(url)
-    try:
-        socket.create_connection((address.hostname, address.port), timeout=5).close()
-    except OSError:
-        return False
     return True
 
 
@@ -205,18 +213,19 @@ def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
         server = "serve it again (see wandb_tl.local --help), then " if options.local else ""
         print(f"\nThe sweep keeps what it has. To go on: {server}wandb agent {path}", file=sys.stderr)
         raise
-    unfinished = [name for state, name in states.values() if state != "finished"]
-    print(f"{len(states) - len(unfinished)} runs finished in {time.monotonic() - began:,.0f} s\n")
+    unfinished = sum(state != "finished" for state, _ in states.values())
+    print(f"{len(states) - unfinished} runs finished in {time.monotonic() - began:,.0f} s\n")
     for line in error_lines(logs):
         print(line, file=sys.stderr)
-    export(results, options.reports, options.readme)
-    missing = (expected_runs(definition) or len(states)) - len(states) + len(unfinished)
+    missing = max(0, (expected_runs(definition) or 0) - len(states)) + unfinished
+    if unfinished < len(states):
+        export(results, options.reports, options.readme)
     if missing:
         runs = "1 run" if missing == 1 else f"{missing} runs"
         print(f"error: {runs} did not finish; see {logs[0].parent}/agent-*.log", file=sys.stderr)
     if options.local:
         root = f" --root {options.root}" if options.root else ""
-        print(f"\nLook at the runs again: python -m wandb_tl.local serve{root}")
+        print(f"\nThe runs are kept: python -m wandb_tl.local serve{root} serves them again.")
     return 1 if missing else 0
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wandb_tl.config import InputError, RunConfig
+from wandb_tl.config import InputError, RunConfig, one_line
 
 # The project of runs that are started alone and name none (under a sweep, the sweep's project holds).
 DEFAULT_PROJECT = "wandb_tl"
@@ -47,7 +47,7 @@ def start(config: RunConfig) -> Iterator[wandb.Run]:
             resume="allow" if "WANDB_RUN_ID" in os.environ else None,
         )
     except wandb.Error as error:
-        raise InputError(f"W&B: {' '.join(str(error).split())}") from error
+        raise InputError(f"W&B: {one_line(error)}") from error
     run.define_metric("epoch", hidden=True)
     run.define_metric("*", step_metric="epoch")
 
@@ -57,6 +57,8 @@ def start(config: RunConfig) -> Iterator[wandb.Run]:
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield run
+        # Still in here: what is left to upload may take long, and SIGTERM may come meanwhile.
+        run.finish()
     except Terminated as ended:
         run.mark_preempting()
         run.finish(exit_code=ended.code)
@@ -67,8 +69,6 @@ def start(config: RunConfig) -> Iterator[wandb.Run]:
     except BaseException:
         run.finish(exit_code=1)
         raise
-    else:
-        run.finish()
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -101,7 +101,7 @@ def log_model(run: wandb.Run, tensors: dict[str, Tensor], description: dict[str,
     artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
     with TemporaryDirectory() as folder:
         save_file(tensors, Path(folder, "model.safetensors"))
-        Path(folder, "config.json").write_text(json.dumps(description, indent=2))
+        Path(folder, "config.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
         artifact.add_dir(folder)
     run.log_artifact(artifact)
 

@@ -27,6 +27,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Training images that BatchNorm statistics are estimated on: far more than their precision needs.
 CALIBRATION_IMAGES = 8192
 PREDICTIONS_SHOWN = 64
+EXAMPLES_SHOWN = 40
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         data = datasets.load(config)
         model = models.build(config, len(data.class_names)).to(device)
         with tracking.start(config) as run:
-            train(config, data, model, device, run)
+            checkpoint = train(config, data, model, device, run)
+        # Only now has W&B everything: a run that is killed before goes on from its checkpoint.
+        checkpoint.discard()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -48,8 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(
     config: RunConfig, data: datasets.Dataset, model: nn.Module, device: torch.device, run: wandb.Run
-) -> None:
-    """Train the model on the data by the config and log what comes of it to the run."""
+) -> Checkpoint:
+    """Train the model on the data by the config and log what comes of it to the run.
+
+    Returns the checkpoint, to be discarded when the run is over.
+    """
     began = time.perf_counter()
     precision = resolve_precision(config.precision, device)
     autocast = partial(torch.autocast, device.type, DTYPES[precision], enabled=precision != "fp32")
@@ -61,7 +67,8 @@ def train(
 
     checkpoint = Checkpoint(
         (run.entity, run.project, run.id),
-        config,
+        # A cut model keeps its state under other names than a whole one.
+        config.as_dict() | {"precision": precision, "cut": trainable is not model},
         trainable=trainable,
         optimizer=optimizer,
         schedule=schedule,
@@ -124,7 +131,7 @@ def train(
             "cached": inputs["train"].cached is not None,
         }
     )
-    checkpoint.discard()
+    return checkpoint
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -133,7 +140,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if fast else "fp32"
 
 
 def freeze_and_cache(
@@ -150,7 +158,7 @@ def freeze_and_cache(
     preprocess = models.preprocess(model, config.image_size, device)
     chunk = chunk_size(device)
     if config.norm_in_effect == "calibrated":
-        images = data.train.images[:CALIBRATION_IMAGES].split(chunk)
+        images = split_batches(data.train.images[:CALIBRATION_IMAGES], chunk)
         with autocast():
             models.calibrate(model, (preprocess(batch) for batch in images))
     halves = None
@@ -194,9 +202,9 @@ def make_schedule(
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
-def split_batches(order: Tensor, size: int) -> list[Tensor]:
-    """Indices cut into batches. A last batch of one image joins the one before: BatchNorm needs two."""
-    batches = list(order.split(size))
+def split_batches(items: Tensor, size: int) -> list[Tensor]:
+    """A tensor cut along its first dimension. BatchNorm needs two, so a last batch of one joins another."""
+    batches = list(items.split(size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
@@ -235,7 +243,7 @@ def log_results(
     )
     actual = [names[label] for label in test.actual]
     predicted = [names[label] for label in test.predicted]
-    shown = one_of_each_class(test, config.seed)
+    shown = one_of_each_class(test, config.seed)[:EXAMPLES_SHOWN]
     title = config.run_name
     media = {
         "confusion_matrix": figures.confusion_matrix(test.confusion, names, title),

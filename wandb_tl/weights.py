@@ -6,17 +6,15 @@ Everything is read as data: safetensors, or torch.load with weights_only=True.
 from __future__ import annotations
 
 import importlib.util
-import pickle
 from pathlib import Path
 
 import huggingface_hub
 import torch
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor
 
-from wandb_tl.config import InputError
+from wandb_tl.config import InputError, one_line
 
 StateDict = dict[str, Tensor]
 
@@ -81,7 +79,8 @@ def _read(path: Path) -> StateDict:
         raise InputError(f"weights_file: no file {path}")
     try:
         return load_state_dict(path, use_ema=False, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except Exception as error:
+        # The unpickler, safetensors and timm each have their own ways to fail on bytes that are no weights.
         raise InputError(f"{path}: cannot be read as weights ({type(error).__name__})") from error
 
 
@@ -104,7 +103,7 @@ def _from_hub(model_name: str) -> Path:
         reason = f"the hub answered {error.response.status_code}"
     except Exception as error:
         # The HTTP library's own errors, whichever it is in this version of huggingface_hub.
-        reason = str(error).strip().splitlines()[0] or type(error).__name__
+        reason = one_line(error)
     raise InputError(
         f"pretrained: the weights of {model_name} cannot be fetched from the hub ({reason}); give "
         f"--weights_file FILE, or --pretrained False"

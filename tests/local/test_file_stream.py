@@ -88,11 +88,18 @@ def test_state_that_follows(db: Database, body: dict, state: str) -> None:
     assert run(db)["state"] == state and run(db)["heartbeat_at"] == db.now
 
 
+def test_a_stopped_run_is_killed_even_if_it_takes_that_for_a_preemption(db: Database) -> None:
+    db.update("run", 1, stop_requested=1)
+    post(db, preempting=True)
+    post(db, complete=True, exitcode=143)
+    assert run(db)["state"] == "killed"
+
+
 def test_stop_is_said_until_the_run_ends_and_unknown_runs_are_refused(db: Database) -> None:
     db.update("run", 1, stop_requested=1)
     assert post(db) == {"stopped": True}
     assert post(db, complete=True, exitcode=255) == {}
-    assert post(db) == {} or run(db)["state"] == "killed"
+    assert run(db)["state"] == "killed"
     with pytest.raises(Refused) as refusal:
         file_stream.receive(db, "local", "p", "other", {})
     assert refusal.value.status == 404

@@ -24,7 +24,7 @@ GRID = "method: grid\nprogram: x.py\nparameters:\n  a: {values: [1, 2]}\n  b: {v
 def lab(tmp_path: Path) -> SimpleNamespace:
     """A store, a project, and shorthands for what agents and runs say. Time goes on only by `later`."""
     store, clock = Store(tmp_path / "wandb.sqlite"), [1000.0]
-    store.started_at = 0.0
+    store.listening_since = 0.0
 
     def inside(action):
         with store.transaction() as db:
@@ -139,7 +139,7 @@ def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: Simp
     [gone], [kept] = lab.beat(lost), lab.beat(listed)
     lab.post(gone["run_id"])
     lab.post(kept["run_id"])
-    lab.store.started_at = lab.clock[0]
+    lab.store.listening_since = lab.clock[0]
     lab.silence(scheduler.SILENCE_SECONDS - 1)
     assert lab.state(gone["run_id"]) == "running"
     lab.beat(listed, kept["run_id"])

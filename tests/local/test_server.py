@@ -141,7 +141,7 @@ def test_twenty_megabytes_and_thirty_thousand_rows_in_one_body(server: Server) -
 
 def test_second_server_on_a_root_is_refused(server: Server) -> None:
     second = command("serve", "--port", "0", "--root", str(server.root))
-    assert second.returncode == 1
+    assert second.returncode == 3
     assert second.stderr == f"error: another server serves {server.root.resolve()} at {server.url}\n"
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from wandb_tl.local import root as roots
-from wandb_tl.local.root import RootError
+from wandb_tl.local.root import RootError, RootServed
 
 DESCRIPTION = """\
 A W&B-compatible backend for one machine or one cluster: no account, no cloud. The unmodified wandb client
@@ -30,7 +30,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env}")
-    serve = commands.add_parser("serve", help="serve a folder until Ctrl-C or SIGTERM")
+    serve = commands.add_parser(
+        "serve",
+        help="serve a folder until Ctrl-C or SIGTERM",
+        epilog="Exit code 3: another server serves the folder.",
+    )
     env = commands.add_parser("env", help="print the shell exports that point wandb at the server")
     for command in (serve, env):
         command.add_argument(
@@ -63,6 +67,7 @@ def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
     return {
         "WANDB_BASE_URL": url,
         "WANDB_API_KEY": key,
+        "WANDB_TL_ROOT": str(root.resolve()),
         "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
         "WANDB_ERROR_REPORTING": "false",
         "NO_PROXY": no_proxy,
@@ -83,7 +88,7 @@ def serve(root: Path, host: str, port: int) -> None:
 
         from wandb_tl.local.app import make_app
         from wandb_tl.local.blobs import Blobs
-        from wandb_tl.local.store import Store
+        from wandb_tl.local.store import Refused, Store
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("wandb_tl"):
             raise
@@ -94,7 +99,10 @@ def serve(root: Path, host: str, port: int) -> None:
         key = roots.read_key(root)
         listener = listen(host, port)
         url = address(host, listener.getsockname()[1])
-        store = Store(root / "wandb.sqlite")
+        try:
+            store = Store(root / "wandb.sqlite")
+        except Refused as error:
+            raise RootError(str(error)) from None
         app = make_app(store, Blobs(root / "blobs", key), key)
         announcement = roots.announce(root, url)
         # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
@@ -155,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
     except RootError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, RootServed) else 1
     return 0
 
 

@@ -159,8 +159,8 @@ def commit(db: Database, store: Blobs, artifact: Row) -> Row:
         entries,
     )
     sequence_id = artifact["sequence_id"]
-    query = "SELECT coalesce(max(version_index), -1) + 1 FROM artifact WHERE sequence_id = ?"
-    number = db.value(query, sequence_id)
+    # A deleted version's number is not given again.
+    number = db.value("SELECT next_version FROM collection WHERE id = ?", sequence_id)
     db.update(
         "artifact",
         artifact["id"],
@@ -177,7 +177,7 @@ def commit(db: Database, store: Blobs, artifact: Row) -> Row:
         version_index=number,
         created_at=db.now,
     )
-    db.update("collection", sequence_id, updated_at=db.now)
+    db.update("collection", sequence_id, next_version=number + 1, updated_at=db.now)
     names = [*json.loads(artifact["pending_aliases"]), "latest"]
     add_aliases(db, artifact, db.get("collection", sequence_id), names)
     return db.get("artifact", artifact["id"])

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
+
 from wandb_tl.local.store import Database, Refused
 
 
@@ -57,7 +59,8 @@ class Blobs:
                     digest.update(chunk)
                     size += len(chunk)
                 file.flush()
-                os.fsync(file.fileno())
+                # Beside the event loop, which other clients' heartbeats wait for.
+                await run_in_threadpool(os.fsync, file.fileno())
             found = base64.b64encode(digest.digest()).decode()
             if md5 and md5 != found:
                 raise Refused(f"the upload's MD5 is {found}, not {md5} as announced", 400)

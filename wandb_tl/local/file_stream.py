@@ -71,8 +71,15 @@ def _state_after(run: Row, body: Row) -> Row:
         code = int(body.get("exitcode") or 0)
         # `stopped` raises KeyboardInterrupt in the script, which then ends with 255, or with 1 where the
         # exception passed through `with wandb.init()`.
-        killed = code == 255 or run["stop_requested"]
-        state = "finished" if code == 0 else "preempted" if preempting else "killed" if killed else "failed"
+        if code == 0:
+            state = "finished"
+        elif run["stop_requested"]:
+            # Whoever stopped it does not want it repeated, though its SIGTERM handler may think so.
+            state = "killed"
+        elif preempting:
+            state = "preempted"
+        else:
+            state = "killed" if code == 255 else "failed"
         return {"state": state, "exit_code": code, "preempting": int(preempting)}
     if run["state"] in (*LIVE, "crashed"):
         # A run that was given up for its silence is alive after all.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from typing import Any
 
 from wandb_tl.local.store import Refused
@@ -129,6 +130,8 @@ def _seconds(value: Any) -> Any:
 
 def _test(expression: str, bound: list[Any], operator: str, value: Any, convert: Any) -> Compiled:
     if operator in ("$in", "$nin"):
+        if not isinstance(value, list):
+            raise Refused(f"{operator} takes a list")
         items = [convert(item) for item in value]
         parts = [(f"{expression} IS ?", [*bound, item]) for item in items]
         joined = _join(parts, " OR ") if parts else ("0", [])
@@ -143,6 +146,10 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
     if operator == "$ne":
         return f"({expression} IS NOT ?)", [*bound, convert(value)]
     if operator == "$regex":
+        try:
+            re.compile(value)
+        except (re.error, TypeError):
+            raise Refused(f"{value} is no regular expression") from None
         return f"({expression} REGEXP ?)", [*bound, value]
     if operator in COMPARISONS:
         value = convert(value)
@@ -157,7 +164,8 @@ def _tag_test(operator: str, value: Any) -> Compiled:
     """A run has several tags: a test holds where it holds for one of them, a negative one where for none."""
     negative = {"$ne": "$eq", "$nin": "$in", "$not": "$not"}
     if operator == "$not":
-        return _negated(_join([_tag_test(op, v) for op, v in value.items()], " AND "))
+        inner = value if isinstance(value, dict) else {"$eq": value}
+        return _negated(_join([_tag_test(op, v) for op, v in inner.items()], " AND "))
     sql, values = _test("item.value", [], negative.get(operator, operator), value, _plain)
     found = f"EXISTS (SELECT 1 FROM json_each(run.tags) AS item WHERE {sql})"
     return _negated((found, values)) if operator in negative else (found, values)

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,10 @@ from typing import IO
 
 class RootError(Exception):
     """The folder cannot be used. The message is one line that says why."""
+
+
+class RootServed(RootError):
+    """Another server serves the folder."""
 
 
 def default_root() -> Path:
@@ -65,15 +70,21 @@ def read_key(root: Path) -> str:
 
 
 def lock(root: Path) -> IO[str]:
-    """Hold the folder until the returned file is closed. Raises RootError where another server holds it."""
+    """Hold the folder until the returned file is closed. Raises RootServed where another server holds it."""
     file = (root / "lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        where = server_url(root)
-        raise RootError(f"another server serves {root}" + (f" at {where}" if where else "")) from None
-    return file
+    for _ in range(10):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Whoever only looks whether the folder is served holds the lock for a moment.
+            time.sleep(0.05)
+        else:
+            # Left by a server that was killed; nobody must believe it before this one announces itself.
+            (root / "server.json").unlink(missing_ok=True)
+            return file
+    file.close()
+    where = server_url(root)
+    raise RootServed(f"another server serves {root}" + (f" at {where}" if where else ""))
 
 
 def server_url(root: Path) -> str | None:

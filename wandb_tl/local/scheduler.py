@@ -41,7 +41,7 @@ GONE = (
 def give_up_silent(db: Database) -> None:
     """Close runs that nobody has heard of for too long.
 
-    The silence is counted from this server's start at the earliest: while it was down it could hear nobody.
+    The silence is counted from when this server began to listen: while it was down it could hear nobody.
     """
     for silence, silent_runs in (
         (SILENCE_SECONDS, "state IN ('running', 'preempting') AND coalesce(heartbeat_at, created_at) < ?1"),
@@ -52,7 +52,7 @@ def give_up_silent(db: Database) -> None:
         ),
     ):
         deadline = db.now - silence
-        if db.started_at <= deadline:
+        if db.listening_since <= deadline:
             db.run(f"UPDATE run SET {GONE} WHERE {silent_runs}", deadline)
 
 
@@ -197,7 +197,9 @@ def _next_point(db: Database, sweep: Row, config: Row) -> Row | None:
     if config.get("run_cap") is not None and len(rows) >= config["run_cap"]:
         return None
     if config["method"] == "random":
-        return search.draw(config, random.Random(f"{sweep['name']}/{len(rows)}"))
+        # Not the number of rows: after a deletion that would draw a point again.
+        last = db.value("SELECT seq FROM sqlite_sequence WHERE name = 'run'") or 0
+        return search.draw(config, random.Random(f"{sweep['name']}/{last}"))
     taken = {row["sweep_args"] for row in rows}
     return next((point for point in search.grid(config) if _canonical(point) not in taken), None)
 

@@ -60,6 +60,13 @@ def check(config: Any) -> list[str]:
     cap = config.get("run_cap")
     if cap is not None and (not isinstance(cap, int) or cap < 1):
         raise Refused(f"run_cap must be a whole number above 0, not {cap}")
+    try:
+        # What the checks above let through fails here, and not at an agent's every heartbeat.
+        json.dumps(
+            next(grid(config)) if method == "grid" else draw(config, random.Random(0)), allow_nan=False
+        )
+    except Exception as error:
+        raise Refused(f"the sweep's parameters give no point: {error}") from None
     ignored = [key for key in ("early_terminate", "scheduler") if config.get(key)]
     return [f"{key} is not supported and has no effect" for key in ignored]
 
@@ -77,6 +84,8 @@ def _check_parameter(name: str, spec: Any, method: str) -> None:
     if not isinstance(spec, dict):
         raise Refused(f"parameter {name} must be a mapping such as {{values: [...]}}, not {json.dumps(spec)}")
     kind = distribution(name, spec)
+    if not isinstance(kind, str):
+        raise Refused(f"parameter {name}: there is no distribution {kind}")
     if kind == "categorical" and (not isinstance(spec.get("values"), list) or not spec["values"]):
         raise Refused(f"parameter {name} needs a list of values that is not empty")
     if kind == "categorical" and len(spec.get("probabilities") or spec["values"]) != len(spec["values"]):

@@ -68,7 +68,8 @@ CREATE TABLE IF NOT EXISTS artifact_type (
 CREATE TABLE IF NOT EXISTS collection (
     id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
     type_id INTEGER NOT NULL REFERENCES artifact_type, kind TEXT NOT NULL, name TEXT NOT NULL,
-    description TEXT, created_at REAL NOT NULL, updated_at REAL NOT NULL, UNIQUE (project_id, name));
+    description TEXT, next_version INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL,
+    updated_at REAL NOT NULL, UNIQUE (project_id, name));
 CREATE TABLE IF NOT EXISTS artifact (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     sequence_id INTEGER NOT NULL REFERENCES collection ON DELETE CASCADE,
@@ -118,6 +119,13 @@ CREATE TABLE IF NOT EXISTS client_id (
     collection_id INTEGER REFERENCES collection ON DELETE CASCADE);
 """
 
+# Raise it with every change of SCHEMA that an older file lacks.
+SCHEMA_VERSION = 1
+
+# A server that hears nothing at all for so long was itself away, as on a laptop that slept: agents and
+# runs speak more often.
+DEAF_SECONDS = 45
+
 Row = dict[str, Any]
 
 
@@ -136,9 +144,9 @@ class Refused(Exception):
 class Database:
     """Queries inside one transaction; rows are dictionaries of column -> value."""
 
-    def __init__(self, connection: sqlite3.Connection, started_at: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, listening_since: float) -> None:
         self.connection = connection
-        self.started_at = started_at
+        self.listening_since = listening_since
         self.now = time.time()
 
     def all(self, sql: str, *values: Any) -> list[Row]:
@@ -195,27 +203,37 @@ class Database:
 
 
 class Store:
-    """The database file of one root. `transaction()` gives one thread at a time a Database."""
+    """The database file of one root. `transaction()` gives one thread at a time a Database.
+
+    Raises Refused for a file that a newer release wrote.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.started_at = time.time()
+        self.listening_since = self.heard_at = time.time()
         self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.connection.row_factory = _as_dictionary
         self.connection.create_function("pluck", 2, pluck, deterministic=True)
         self.connection.create_function("regexp", 2, _matches, deterministic=True)
-        # An answer promises that what it acknowledges survives a crash of the machine: sync at each commit.
+        # An answer promises that the records it acknowledges survive a crash: sync at each commit.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             self.connection.execute(f"PRAGMA {pragma}")
-        self.connection.executescript(SCHEMA)
+        version = self.connection.execute("PRAGMA user_version").fetchone()["user_version"]
+        if version > SCHEMA_VERSION:
+            raise Refused(f"{path} was written by a newer release of this server")
+        self.connection.executescript(f"{SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
         self.lock = threading.Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
         """Commits at the end, rolls back on an exception."""
         with self.lock:
+            now = time.time()
+            if now - self.heard_at > DEAF_SECONDS:
+                self.listening_since = now
+            self.heard_at = now
             self.connection.execute("BEGIN")
             try:
-                yield Database(self.connection, self.started_at)
+                yield Database(self.connection, self.listening_since)
                 self.connection.execute("COMMIT")
             except BaseException:
                 self.connection.execute("ROLLBACK")

@@ -21,8 +21,7 @@ FEATURES = (
     "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
 )
 
-# The server counts as one of these releases: the client refuses servers that ask for less than 0.70's
-# protocol.
+# The releases of the wandb client that this server speaks with; `wandb verify` compares its own.
 CLI_VERSIONS = {"min_cli_version": "0.28.0", "max_cli_version": "0.31.0"}
 
 
