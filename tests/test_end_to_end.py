@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,6 @@ print(json.dumps(runs))
 def server(tmp_path_factory: pytest.TempPathFactory, fashion_mnist_cache: Path) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("server"))
     running.start()
-    running.env["WANDB_TL_CACHE"] = str(fashion_mnist_cache)
     yield running
     running.stop()
 
@@ -171,8 +171,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
 
 
 @pytest.mark.slow
-def test_the_model_artifact_gives_the_model_back(server, few_images):
-    code, out = call(
+def test_the_model_artifact_survives_an_outage_and_gives_the_model_back(
+    server, few_images, fashion_mnist_cache
+):
+    process = start(
         server,
         "wandb_tl.train",
         *("--model_name=tf_efficientnet_lite0", "--finetuning=True", "--image_size=32", "--epochs=1"),
@@ -180,7 +182,13 @@ def test_the_model_artifact_gives_the_model_back(server, few_images):
         WANDB_RUN_ID="artifact",
         WANDB_PROJECT="models",
     )
-    assert code == 0, out
+    # The client checks its login before a run's first artifact, and gives that up after 20 seconds.
+    wait_for((fashion_mnist_cache / "checkpoints" / "local,models,artifact.pt").exists, 60)
+    server.stop(signal.SIGKILL)
+    time.sleep(25)
+    server.start()
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and "Traceback" not in out, out
     script = """
     import json, torch, wandb
     from wandb_tl import datasets, models

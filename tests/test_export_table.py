@@ -56,6 +56,10 @@ def test_other_hyperparameters_that_differ_come_first():
 def test_total_time():
     text = export_table.total_time(frame({}, {"seed": 1}))
     assert text == "Total training time of the 2 runs: 123.00 s on a GPU."
+    partial = frame({})
+    partial.attrs["left_out"] = {"crashed": 1, "failed": 2}
+    text = "Total training time of the 1 run: 61.50 s on a GPU. Left out: 1 crashed, 2 failed."
+    assert export_table.total_time(partial) == text
 
 
 def test_readme_is_replaced_between_its_markers_only(tmp_path):

@@ -55,8 +55,6 @@ def export(results: Results, reports: Path | None = None, readme: Path | None = 
     frame = results.frame()
     text = f"{markdown_table(frame)}\n\n{total_time(frame)}"
     print(text)
-    if frame.attrs["unfinished"]:
-        print(f"Left out: {frame.attrs['unfinished']} runs that are not finished.", file=sys.stderr)
     try:
         if readme:
             replace_between_markers(readme, text)
@@ -77,9 +75,13 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 
 def total_time(frame: pd.DataFrame) -> str:
-    """What the runs took together, in words."""
+    """What the runs took together, and which runs the table leaves out, in words."""
     seconds, devices = frame["train_seconds"].sum(), sorted(set(frame["device"]) - {""})
-    return f"Total training time of the {len(frame)} runs: {seconds:,.2f} s on {', '.join(devices)}."
+    runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
+    text = f"Total training time of the {runs}: {seconds:,.2f} s on {', '.join(devices)}."
+    if left_out := frame.attrs.get("left_out"):
+        text += f" Left out: {', '.join(f'{count} {state}' for state, count in left_out.items())}."
+    return text
 
 
 def replace_between_markers(file: Path, text: str) -> None:

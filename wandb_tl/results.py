@@ -58,7 +58,7 @@ class Results:
         """One row a finished run: id, name, hyperparameters, summary numbers; best test accuracy first.
 
         It reads config and summary only, in pages of runs; history would cost a request a run.
-        `attrs["unfinished"]` counts the runs left out.
+        `attrs["left_out"]` counts the runs that are not in it, by state.
         """
         self._api.flush()
         with self._errors_in_one_line():
@@ -69,7 +69,8 @@ class Results:
             seen = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
             raise InputError(f"{self.path}: no finished run of wandb_tl ({seen or 'no runs at all'})")
         frame = pd.DataFrame(rows).sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
-        frame.attrs["unfinished"] = len(runs) - len(rows)
+        left_out = Counter(run.state for run in runs if run.id not in set(frame["id"]))
+        frame.attrs["left_out"] = dict(sorted(left_out.items()))
         return frame.reset_index(drop=True)
 
     def download_image(self, run_id: str, key: str, target: Path) -> bool:

@@ -204,8 +204,8 @@ def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
     began = time.monotonic()
     path = create_sweep(definition)
     results = Results(path)
-    print(f"Sweep {path}")
     agents, logs = start_agents(path, options.agents)
+    print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
     try:
         states = watch(agents, results, expected_runs(definition))
     except BaseException:
@@ -222,7 +222,7 @@ def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
         export(results, options.reports, options.readme)
     if missing:
         runs = "1 run" if missing == 1 else f"{missing} runs"
-        print(f"error: {runs} did not finish; see {logs[0].parent}/agent-*.log", file=sys.stderr)
+        print(f"error: {runs} did not finish; see {', '.join(map(str, logs))}", file=sys.stderr)
     if options.local:
         root = f" --root {options.root}" if options.root else ""
         print(f"\nThe runs are kept: python -m wandb_tl.local serve{root} serves them again.")

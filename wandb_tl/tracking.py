@@ -6,7 +6,9 @@ import io
 import json
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,7 @@ from wandb_tl.config import InputError, RunConfig, one_line
 # The project of runs that are started alone and name none (under a sweep, the sweep's project holds).
 DEFAULT_PROJECT = "wandb_tl"
 FIGURE_DPI = 110
+OUTAGE_PAUSE_SECONDS = 5
 
 
 class Terminated(SystemExit):
@@ -66,6 +69,9 @@ def start(config: RunConfig) -> Iterator[wandb.Run]:
     except KeyboardInterrupt:
         run.finish(exit_code=255)
         raise
+    except wandb.Error as error:
+        run.finish(exit_code=1)
+        raise InputError(f"W&B: {one_line(error)}") from error
     except BaseException:
         run.finish(exit_code=1)
         raise
@@ -82,6 +88,22 @@ def log_epoch(run: wandb.Run, row: dict[str, float]) -> None:
         run.log(row)
 
 
+def _patiently(log: Callable[[], Any]) -> None:
+    """Log something that holds an artifact, however long the server is away.
+
+    wandb itself waits for a server in everything but this: before a run's first artifact it checks its login,
+    and gives up after seconds.
+    """
+    while True:
+        try:
+            log()
+        except (wandb.errors.AuthenticationError, wandb.errors.CommError) as error:
+            print(f"W&B cannot be reached, trying again: {one_line(error)}", file=sys.stderr)
+            time.sleep(OUTAGE_PAUSE_SECONDS)
+        else:
+            return
+
+
 def log_media(run: wandb.Run, epoch: int, figures: dict[str, Figure]) -> None:
     """Log figures under their media keys, as PNG images."""
     run.log({"epoch": epoch, **{key: _image(figure) for key, figure in figures.items()}})
@@ -91,9 +113,13 @@ def log_predictions(
     run: wandb.Run, epoch: int, images: Tensor, columns: dict[str, list[str | float]]
 ) -> None:
     """Log a Table: images uint8 (N, C, H, W) beside named columns of N values."""
-    pictures = [wandb.Image(_pil(image)) for image in images]
-    rows = [list(row) for row in zip(pictures, *columns.values(), strict=True)]
-    run.log({"epoch": epoch, "predictions": wandb.Table(columns=["image", *columns], data=rows)})
+
+    def log() -> None:
+        pictures = [wandb.Image(_pil(image)) for image in images]
+        rows = [list(row) for row in zip(pictures, *columns.values(), strict=True)]
+        run.log({"epoch": epoch, "predictions": wandb.Table(columns=["image", *columns], data=rows)})
+
+    _patiently(log)
 
 
 def log_model(run: wandb.Run, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
@@ -103,7 +129,7 @@ def log_model(run: wandb.Run, tensors: dict[str, Tensor], description: dict[str,
         save_file(tensors, Path(folder, "model.safetensors"))
         Path(folder, "config.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
         artifact.add_dir(folder)
-    run.log_artifact(artifact)
+    _patiently(lambda: run.log_artifact(artifact))
 
 
 def _image(figure: Figure) -> wandb.Image:

@@ -237,7 +237,7 @@ def log_results(
         {
             "avg_train_loss": sum(row["train/loss"] for row in rows) / len(rows),
             "avg_train_accuracy": sum(row["train/accuracy"] for row in rows) / len(rows),
-            "test_accuracy": 100 * test.accuracy,
+            "test_accuracy": 100 * int((test.predicted == test.actual).sum()) / len(test.actual),
             "train_seconds": progress.seconds,
         }
     )

@@ -165,7 +165,9 @@ def test_env_points_at_the_live_server_and_keeps_proxies_off(server: Server, tmp
     assert "export WANDB_BASE_URL=http://127.0.0.1:9999\n" in fresh.stdout
     key = tmp_path / "key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600 and key.read_text().strip() in fresh.stdout
-    assert command("env", "--root", str(tmp_path)).stdout.count(key.read_text().strip()) == 1
+    nobody = command("env", "--root", str(tmp_path))
+    assert nobody.returncode == 1 and not nobody.stdout
+    assert nobody.stderr.startswith("error: no server serves") and nobody.stderr.count("\n") == 1
 
 
 def test_help_names_every_option() -> None:

@@ -47,7 +47,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             help="folder of the records, files and API key (default: $WANDB_TL_ROOT or %(default)s)",
         )
     serve.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)")
-    env.add_argument("--port", type=int, help="default: that of the server serving the folder, else 8080")
+    env.add_argument("--port", type=int, help="default: that of the server that serves the folder")
     env.add_argument("--json", action="store_true", help="print a JSON object instead of shell exports")
     return parser.parse_args(arguments)
 
@@ -58,8 +58,7 @@ def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
     Proxies are kept off the way; history is sent every second, so that a killed script loses little of it.
     """
     key = roots.read_key(roots.prepare(root))
-    url = roots.server_url(root) if port is None else None
-    url = url or address(host, port or 8080)
+    url = address(host, port) if port is not None else roots.wait_for_server(root)
     direct = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
     for name in ("NO_PROXY", "no_proxy"):
         direct += [part for part in os.environ.get(name, "").split(",") if part]
@@ -92,7 +91,7 @@ def serve(root: Path, host: str, port: int) -> None:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("wandb_tl"):
             raise
-        raise RootError(f"{error.name} is missing: pip install 'wandb-tl[local]'") from None
+        raise RootError(f"{error.name} is missing: install this package with its extra 'local'") from None
 
     root = roots.prepare(root.resolve())
     with roots.lock(root):

@@ -18,6 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+# A server has announced itself by then, even on a slow machine.
+START_SECONDS = 10
+
 
 class RootError(Exception):
     """The folder cannot be used. The message is one line that says why."""
@@ -101,6 +104,21 @@ def server_url(root: Path) -> str | None:
         return json.loads((root / "server.json").read_text(encoding="utf-8"))["url"]
     except (OSError, ValueError, KeyError):
         return None
+
+
+def wait_for_server(root: Path) -> str:
+    """The address of the server that serves the folder, which may be just starting.
+
+    Raises RootError where none does: to guess an address could send the key to a stranger.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while (url := server_url(root)) is None:
+        if time.monotonic() > deadline:
+            raise RootError(
+                f"no server serves {root}; start one with serve, or say where it will be with --port"
+            )
+        time.sleep(0.1)
+    return url
 
 
 def announce(root: Path, url: str) -> Path:

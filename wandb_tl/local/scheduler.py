@@ -88,6 +88,8 @@ def change(db: Database, sweep: Row, config: str | None, state: str | None) -> l
         if state.upper() not in STATES:
             raise Refused(f"a sweep cannot be {state}; it can be {', '.join(STATES)}")
         changes["state"] = state.upper()
+        if sweep["state"] == "CANCELED" != changes["state"]:
+            raise Refused("the sweep was cancelled, which is final")
         if changes["state"] == "CANCELED":
             db.run(
                 "UPDATE run SET stop_requested = 1 WHERE sweep_id = ? AND state IN (?, ?, ?)",
