@@ -23,6 +23,19 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "wandb_tl.run_sweep", "laptop", *root, *settings, *arguments]
 
 
+def run_small_sweep(
+    folder: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(folder, *arguments),
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
 def processes_in(folder: Path) -> list[str]:
     """Command lines of the processes whose wandb writes into a folder: servers, agents and runs."""
     found = []
@@ -84,14 +97,7 @@ def test_bad_definitions_are_refused_in_one_line(tmp_path, content, settings, me
 @pytest.mark.slow
 def test_the_whole_command(run_environment, tmp_path):
     arguments = ["--set", "finetuning=False", "--set", "optimizer=Adam", "--reports", "reports"]
-    done = subprocess.run(
-        command(tmp_path, *arguments),
-        env=run_environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    done = run_small_sweep(tmp_path, run_environment, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 3 and "Total training time of the 2 runs" in done.stdout
@@ -106,14 +112,7 @@ def test_the_whole_command(run_environment, tmp_path):
 @pytest.mark.slow
 def test_runs_that_fail_are_told_and_counted(run_environment, tmp_path):
     arguments = ["--set", "optimizer=SGD", "--set", "finetuning=False", "--set", "weights_file=/nowhere.pth"]
-    done = subprocess.run(
-        command(tmp_path, *arguments),
-        env=run_environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    done = run_small_sweep(tmp_path, run_environment, *arguments)
     # The run with random weights needs no file and finishes.
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error: weights_file: no file /nowhere.pth" in done.stderr

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -63,7 +63,10 @@ def start(config: RunConfig) -> Iterator[wandb.Run]:
         # Still in here: what is left to upload may take long, and SIGTERM may come meanwhile.
         run.finish()
     except Terminated as ended:
-        run.mark_preempting()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # A run that was already finishing takes no more marks: it is missed by its agent, and repeated.
+        with suppress(wandb.Error):
+            run.mark_preempting()
         run.finish(exit_code=ended.code)
         raise
     except KeyboardInterrupt:
