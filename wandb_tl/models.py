@@ -77,12 +77,6 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     model.eval()
 
 
-def trainable_fraction(model: nn.Module) -> float:
-    """Share of the model's parameters that train."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, trains in sizes if trains) / sum(size for size, _ in sizes)
-
-
 @dataclass(frozen=True)
 class Halves:
     """A model cut where its frozen part ends: model(x) == trainable(frozen(x)). Tensors are shared."""

@@ -322,7 +322,12 @@ def stop(agents: list[subprocess.Popen]) -> None:
 def error_lines(logs: list[Path]) -> list[str]:
     """The distinct lines in which runs said why they could not go on."""
     return sorted(
-        {line for log in logs for line in log.read_text().splitlines() if line.startswith("error: ")}
+        {
+            line
+            for log in logs
+            for line in log.read_text(errors="replace").splitlines()
+            if line.startswith("error: ")
+        }
     )
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from wandb import Run
 
 from wandb_tl.config import InputError, RunConfig, one_line
 
@@ -33,7 +34,7 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def start(config: RunConfig) -> Iterator[wandb.Run]:
+def start(config: RunConfig) -> Iterator[Run]:
     """A W&B run, resumed if its id exists. InputError if W&B cannot be reached or has no key.
 
     Leaving the block ends the run as finished. An exception ends it as failed, and SIGTERM as preempted,
@@ -82,7 +83,7 @@ def start(config: RunConfig) -> Iterator[wandb.Run]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def log_epoch(run: wandb.Run, row: dict[str, float]) -> None:
+def log_epoch(run: Run, row: dict[str, float]) -> None:
     """Log the metrics of a finished epoch, unless the server has them from before the run was resumed.
 
     An epoch is one row of the history, logged exactly once: W&B's hyperband counts logged values.
@@ -107,14 +108,12 @@ def _patiently(log: Callable[[], Any]) -> None:
             return
 
 
-def log_media(run: wandb.Run, epoch: int, figures: dict[str, Figure]) -> None:
+def log_media(run: Run, epoch: int, figures: dict[str, Figure]) -> None:
     """Log figures under their media keys, as PNG images."""
     run.log({"epoch": epoch, **{key: _image(figure) for key, figure in figures.items()}})
 
 
-def log_predictions(
-    run: wandb.Run, epoch: int, images: Tensor, columns: dict[str, list[str | float]]
-) -> None:
+def log_predictions(run: Run, epoch: int, images: Tensor, columns: dict[str, list[str | float]]) -> None:
     """Log a Table: images uint8 (N, C, H, W) beside named columns of N values."""
 
     def log() -> None:
@@ -125,7 +124,7 @@ def log_predictions(
     _patiently(log)
 
 
-def log_model(run: wandb.Run, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+def log_model(run: Run, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
     """Log an artifact of type "model": model.safetensors and what describes it, config.json."""
     artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
     with TemporaryDirectory() as folder:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import wandb
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -50,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(
-    config: RunConfig, data: datasets.Dataset, model: nn.Module, device: torch.device, run: wandb.Run
+    config: RunConfig, data: datasets.Dataset, model: nn.Module, device: torch.device, run: tracking.Run
 ) -> Checkpoint:
     """Train the model on the data by the config and log what comes of it to the run.
 
@@ -229,7 +228,7 @@ def log_results(
     model: nn.Module,
     test: Evaluation,
     progress: Progress,
-    run: wandb.Run,
+    run: tracking.Run,
 ) -> None:
     """What a person looks at after training: the table's numbers, the figures, examples and the model."""
     rows, names, images = progress.rows, data.class_names, data.test.images
