@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,27 @@ def few_images(fashion_mnist_cache: Path) -> datasets.Dataset:
     return datasets.load(RunConfig(train_limit=256, test_limit=128))
 
 
+@pytest.fixture(scope="session")
+def run_variables(fashion_mnist_cache: Path) -> Callable[[Path], dict[str, str]]:
+    """Gives what runs in processes of their own have in common: a new cache that holds nothing but the data.
+
+    One thread each, because tests start several at a time; and the CPU, whose numbers repeat to the last bit.
+    """
+
+    def variables(cache: Path) -> dict[str, str]:
+        cache.mkdir()
+        (cache / "FashionMNIST").symlink_to(fashion_mnist_cache / "FashionMNIST")
+        return {"WANDB_TL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    return variables
+
+
 @pytest.fixture
-def run_environment(tmp_path: Path, fashion_mnist_cache: Path) -> dict[str, str]:
+def run_environment(tmp_path: Path, run_variables: Callable[[Path], dict[str, str]]) -> dict[str, str]:
     """The environment of a run process without any W&B server: offline, its files under tmp_path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    kept |= run_variables(tmp_path / "cache")
     return kept | {
-        "WANDB_TL_CACHE": str(fashion_mnist_cache),
         "WANDB_DIR": str(tmp_path),
         "WANDB_CONFIG_DIR": str(tmp_path),
         "WANDB_CACHE_DIR": str(tmp_path),

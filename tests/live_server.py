@@ -21,9 +21,10 @@ REPOSITORY = Path(__file__).parents[1]
 
 @dataclass
 class Server:
-    """One `wandb_tl.local serve` on a root, and clients that talk to it."""
+    """One `wandb_tl.local serve` on a root, and clients that talk to it, with `variables` besides."""
 
     folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
     port: int = 0
     process: subprocess.Popen | None = None
     env: dict[str, str] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Server:
             self.env[f"WANDB_{name}"] = str(self.folder / "client")
         (self.folder / "client").mkdir(exist_ok=True)
         self.env |= {"WANDB_SILENT": "true", "WANDB_X_DISABLE_STATS": "true", "PYTHONUNBUFFERED": "1"}
+        self.env |= self.variables
         self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -83,7 +85,7 @@ class Server:
     def run(self, script: str, *arguments: str, **env: str) -> Any:
         """Run a Python script; returns its last line of output as JSON."""
         process = self.spawn(script, *arguments, **env)
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=240)
         assert process.returncode == 0, out + err
         return json.loads(out.strip().splitlines()[-1])
 
@@ -114,9 +116,9 @@ class Server:
         return answer["data"]
 
 
-def wait_for(condition: Any, seconds: float = 30) -> Any:
-    """The condition's first true value."""
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Any) -> Any:
+    """The condition's first true value. Patient, because a busy machine is no failure."""
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if value := condition():
             return value

@@ -42,7 +42,7 @@ def test_bad_values_are_refused_in_one_line(arguments, message):
 
 def test_values_of_a_sweep_may_be_typed_or_text():
     typed = RunConfig.from_mapping({"epochs": 5.0, "unfreeze": 2, "pretrained": True, "lr": 1})
-    text = RunConfig.from_args(["--epochs=5", "--unfreeze=2", "--pretrained=True", "--lr=1"])
+    text = RunConfig.from_args(["--epochs=5.0", "--unfreeze=2", "--pretrained=True", "--lr=1"])
     assert typed == text
     for values in ({"epochs": 5.5}, {"epochs": True}, {"lr": None}, {"learning_rate": 1}):
         with pytest.raises(InputError):

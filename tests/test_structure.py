@@ -16,6 +16,7 @@ NO_WANDB = (
     "figures",
     "checkpoints",
     "train",
+    "agents",
 )
 
 

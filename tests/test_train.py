@@ -41,7 +41,7 @@ def train_process(
     arguments: list[str], environment: dict[str, str], cwd: Path
 ) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "wandb_tl.train", *arguments]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
 def test_cached_and_uncached_training_give_the_same_numbers(few_images, monkeypatch, tmp_path):
@@ -104,6 +104,13 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(few_images, monkeypa
     restarted, fresh = train_here(few_images, "one"), train_here(few_images, "two")
     assert restarted["avg_train_loss"] == fresh["avg_train_loss"]
     assert "the run starts over" in capsys.readouterr().out
+
+
+def test_what_is_computed_every_epoch_is_said(few_images, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
+    summary = train_here(few_images, epochs=1, augment="flip")
+    assert not summary["cached"]
+    assert "augment=flip: the frozen part of the training images is computed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("finetuning", [False, True])

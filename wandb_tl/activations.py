@@ -87,8 +87,11 @@ def free_memory(device: torch.device) -> int:
     """Free bytes of a device's memory, within the limit of the process's control group if it has one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    free, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
+    limit = group / "memory.max"
     if limit.exists() and (most := limit.read_text().strip()) != "max":
-        free = min(free, int(most) - int(used.read_text()))
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # What files left in memory counts as used, but goes as soon as somebody needs the room.
+        used = int((group / "memory.current").read_text()) - int(statistics["inactive_file"])
+        free = min(free, int(most) - used)
     return free

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import torch
 
-from wandb_tl.config import cache_dir
+from wandb_tl.config import cache_dir, one_line
 
 
 @dataclass
@@ -42,14 +42,21 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         state = {name: thing.state_dict() for name, thing in self._stateful.items()}
         temporary = self.path.with_suffix(f".{os.getpid()}")
-        torch.save({"identity": self._identity, "progress": vars(progress), **state}, temporary)
-        temporary.replace(self.path)
+        try:
+            torch.save({"identity": self._identity, "progress": vars(progress), **state}, temporary)
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
-    def load(self, device: torch.device) -> Progress:
+    def load(self) -> Progress:
         """Bring the objects to the saved state; a fresh Progress if there is none of this identity."""
         try:
-            state = torch.load(self.path, map_location=device, weights_only=True)
-        except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+            # To the CPU: each object puts its tensors where it computes.
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return Progress()
+        except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            print(f"{self.path} cannot be read ({one_line(error)[:200]}): the run starts over")
             return Progress()
         if state["identity"] != self._identity:
             print(f"{self.path} is of other hyperparameters or another precision: the run starts over")

@@ -199,11 +199,14 @@ def _coerce(spec: dataclasses.Field, value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         refuse()
     try:
-        result = kind(value)
+        # 32.0 is a whole number too: q_uniform draws it so, and an agent passes it on as text.
+        result = float(value) if kind is int else kind(value)
     except (TypeError, ValueError, OverflowError):
         refuse()
-    if kind is int and isinstance(value, float) and value != result:
-        refuse()
+    if kind is int:
+        if not result.is_integer():
+            refuse()
+        result = int(result)
     if kind is str:
         if limits["choices"] and result not in limits["choices"]:
             refuse()

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import shutil
+import socket
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from wandb_tl.config import InputError, RunConfig, cache_dir, one_line
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
+DOWNLOAD_TIMEOUT_SECONDS = 20
 
 # sha256 of the four uncompressed IDX files; the compressed ones differ from mirror to mirror.
 FASHION_MNIST_SHA256 = {
@@ -127,10 +129,13 @@ def _load_fashion_mnist(root: Path) -> tuple[Split, Split, list[str]]:
     raw = root / "FashionMNIST" / "raw"
     if not all((raw / name).exists() for name in FASHION_MNIST_SHA256):
         _fetch_fashion_mnist(raw)
-    for name in FASHION_MNIST_SHA256:
-        if not _is_whole(raw / name):
-            raise InputError(f"{raw / name}: damaged, delete it and run again to fetch it anew")
-    train, test = (torchvision.datasets.FashionMNIST(root, train=part) for part in (True, False))
+    try:
+        for name in FASHION_MNIST_SHA256:
+            if not _is_whole(raw / name):
+                raise InputError(f"{raw / name}: damaged, delete it and run again to fetch it anew")
+        train, test = (torchvision.datasets.FashionMNIST(root, train=part) for part in (True, False))
+    except OSError as error:
+        raise InputError(f"data_dir: cannot read {error.filename}: {error.strerror}") from error
     class_names = [name.lower() for name in train.classes]
     return Split(train.data[:, None], train.targets), Split(test.data[:, None], test.targets), class_names
 
@@ -177,8 +182,14 @@ def _from_debian_folder(folder: Path, source: Path = DEBIAN_FOLDER) -> None:
 
 def _from_download(folder: Path) -> None:
     """torchvision's own download."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        torchvision.datasets.FashionMNIST(folder, download=True)
+    before = socket.getdefaulttimeout()
+    # torchvision sets none, and would wait for minutes where packets are dropped.
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            torchvision.datasets.FashionMNIST(folder, download=True)
+    finally:
+        socket.setdefaulttimeout(before)
     for name in FASHION_MNIST_SHA256:
         (folder / "FashionMNIST" / "raw" / name).replace(folder / name)
 
@@ -211,7 +222,7 @@ def _load_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
         )
     try:
         train, test = (torchvision.datasets.ImageFolder(root / part) for part in ("train", "test"))
-    except FileNotFoundError as error:
+    except OSError as error:
         raise InputError(f"data_dir: {str(error).splitlines()[0]}") from error
     if odd := sorted(set(train.classes) ^ set(test.classes)):
         raise InputError(f"data_dir: class {odd[0]!r} is not in both {root / 'train'} and {root / 'test'}")

@@ -84,15 +84,23 @@ def total_time(frame: pd.DataFrame) -> str:
     return text
 
 
-def replace_between_markers(file: Path, text: str) -> None:
-    """Replace what stands between the two markers in a file. InputError, and no change, without them."""
-    content = file.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(README_BEGIN)
-    _, end, after = rest.partition(README_END)
+def find_markers(file: Path) -> tuple[str, str]:
+    """What stands before the place of the table and what behind it. InputError if there is no place."""
+    try:
+        before, begin, rest = file.read_text(encoding="utf-8").partition(README_BEGIN)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+    _, end, behind = rest.partition(README_END)
     if not (begin and end):
         raise InputError(f"{file}: has no {README_BEGIN} with {README_END} behind it")
+    return before, behind
+
+
+def replace_between_markers(file: Path, text: str) -> None:
+    """Replace what stands between the two markers in a file. InputError, and no change, without them."""
+    before, behind = find_markers(file)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    temporary.write_text(f"{before}{README_BEGIN}\n{text}\n{README_END}{behind}", encoding="utf-8")
     temporary.replace(file)
 
 

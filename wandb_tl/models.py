@@ -13,7 +13,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
-from timm.models import PretrainedCfg, get_pretrained_cfg, group_parameters, is_model_in_modules
+from timm.models import PretrainedCfg, get_pretrained_cfg, group_parameters
 from torch import Tensor, nn
 
 from wandb_tl import weights
@@ -35,11 +35,8 @@ def build(config: RunConfig, num_classes: int) -> nn.Module:
         model = _build_pretrained(config, source, options)
         model.reset_classifier(num_classes)
     else:
-        if is_model_in_modules(name.partition(".")[0], {"resnet"}):
-            # timm starts each block's last BatchNorm at zero, which leaves a random ResNet in eval mode
-            # nothing but its stem and shortcuts. torchvision's ResNet, the original experiment's, does not.
-            options["zero_init_last"] = False
         model = timm.create_model(name, num_classes=num_classes, **options)
+        _open_residual_branches(model)
     _freeze(model, config)
     try:
         with torch.no_grad():
@@ -157,13 +154,13 @@ def load_trained(folder: str | Path) -> tuple[nn.Module, RunConfig, list[str]]:
 
 
 def _check_name(name: str) -> None:
-    architecture, _, tag = name.partition(".")
+    architecture, dot, tag = name.partition(".")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise InputError(f"model_name: timm has no model {name!r}{hint}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(architecture)]
-    if tag and tag not in tags:
+    if dot and (not tag or tag not in tags):
         raise InputError(
             f"model_name: {architecture} has no weights {tag!r}; it has {', '.join(tags) or 'none'}"
         )
@@ -189,6 +186,17 @@ def _build_pretrained(config: RunConfig, source: PretrainedCfg, options: dict) -
     # The model would keep, and every copy of it repeat, the tensors as they were read.
     model.pretrained_cfg["state_dict"] = None
     return model
+
+
+def _open_residual_branches(model: nn.Module) -> None:
+    """Undo timm's zero_init_last, which starts the last BatchNorm of each block at zero.
+
+    It leaves a frozen random ResNet nothing but its stem and shortcuts. torchvision's ResNet, which the
+    original experiment used, starts them at one.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.any():
+            nn.init.ones_(module.weight)
 
 
 def _freeze(model: nn.Module, config: RunConfig) -> None:

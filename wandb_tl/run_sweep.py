@@ -17,11 +17,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 from tqdm import tqdm
 
+from wandb_tl import agents
 from wandb_tl.config import InputError, check_names, check_value
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 PRESETS = Path(__file__).parent / "sweeps"
 LOGS = Path("wandb")
 POLL_SECONDS = 3
-# A run that is told to stop writes nothing large: its last epoch is already on disk.
-STOP_SECONDS = 60
 # Exit code of `wandb_tl.local serve` where another server serves the folder.
 SERVED_ALREADY = 3
 ENDED = ("finished", "failed", "crashed", "killed")
@@ -103,10 +102,10 @@ def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
     """A sweep definition with the settings put in, its hyperparameters checked. InputError if it is bad."""
     file = Path(sweep) if sweep.endswith((".yaml", ".yml")) else PRESETS / f"{sweep}.yaml"
     try:
-        definition = yaml.safe_load(file.read_text())
+        definition = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{sweep}: no such sweep file or preset") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(definition, dict) or not isinstance(definition.get("parameters"), dict):
         raise InputError(f"{file}: not a W&B sweep definition (it has no parameters)")
@@ -149,39 +148,51 @@ def local_backend(root: str | None) -> Iterator[dict[str, str]]:
     """The embedded server, started for the block unless one serves that folder already.
 
     Yields the environment variables that point wandb at it. A server that others use by then outlasts the
-    block until they are done.
+    block until they are done: each holds ROOT/users, and the server ends while nobody does.
     """
-    command = [sys.executable, "-m", "wandb_tl.local"]
     folder = ["--root", root] if root else []
-    port = "8080" if port_is_free(8080) else "0"
-    log = LOGS / "server.log"
-    with log.open("a") as file:
+    # No server is needed to tell the folder, and the port is not known yet.
+    served = server_environment("--port", "0", *folder)["WANDB_TL_ROOT"]
+    with Path(served, "users").open("w") as users, (LOGS / "server.log").open("a+") as log:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        port = "8080" if port_is_free(8080) else "0"
         # A session of its own: Ctrl-C must reach the server last, after the runs have sent what they have.
         server = subprocess.Popen(
-            [*command, "serve", "--port", port, *folder],
+            [sys.executable, "-m", "wandb_tl.local", "serve", "--port", port, *folder],
             stdout=subprocess.PIPE,
-            stderr=file,
+            stderr=log,
             text=True,
             start_new_session=True,
         )
+        try:
+            if not server.stdout.readline() and server.wait() != SERVED_ALREADY:
+                log.seek(0)
+                raise InputError(f"embedded server: {last_line(log.read())}")
+            # The server is there: a client set to offline has no reason to be.
+            yield server_environment(*folder) | {"WANDB_MODE": "online"}
+        finally:
+            if server.poll() is None:
+                wait_for_others(users)
+            server.terminate()
+            server.wait()
+
+
+def server_environment(*options: str) -> dict[str, str]:
+    """What `wandb_tl.local env` says: the variables that point wandb at a server. InputError if it cannot."""
+    command = [sys.executable, "-m", "wandb_tl.local", "env", "--json", *options]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    if shown.returncode:
+        raise InputError(f"embedded server: {last_line(shown.stderr).removeprefix('error: ')}")
+    return json.loads(shown.stdout)
+
+
+def wait_for_others(users: IO[str]) -> None:
+    """Wait until no other process uses the server of this one."""
     try:
-        if not server.stdout.readline() and server.wait() != SERVED_ALREADY:
-            raise InputError(f"embedded server: {last_line(log.read_text())}")
-        shown = subprocess.run(
-            [*command, "env", "--json", *folder], capture_output=True, text=True, check=True
-        )
-        environment = json.loads(shown.stdout)
-        with Path(environment["WANDB_TL_ROOT"], "users").open("w") as users:
-            fcntl.flock(users, fcntl.LOCK_SH)
-            try:
-                # The server is there: a client set to offline has no reason to be.
-                yield environment | {"WANDB_MODE": "online"}
-            finally:
-                if server.poll() is None:
-                    fcntl.flock(users, fcntl.LOCK_EX)
-    finally:
-        server.terminate()
-        server.wait()
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Another sweep still uses this one's server: waiting for it to end.", file=sys.stderr)
+        fcntl.flock(users, fcntl.LOCK_EX)
 
 
 def port_is_free(port: int) -> bool:
@@ -198,18 +209,20 @@ def port_is_free(port: int) -> bool:
 def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
     """Create the sweep, run its agents to the end, print the table. Exit code 0 if every run finished."""
     # wandb reads its environment when it is imported, and the embedded server's is known only now.
-    from wandb_tl.export_table import export
+    from wandb_tl.export_table import export, find_markers
     from wandb_tl.results import Results
 
+    if options.readme:
+        find_markers(options.readme)
     began = time.monotonic()
     path = create_sweep(definition)
     results = Results(path)
-    agents, logs = start_agents(path, options.agents)
+    running, logs = agents.start(path, options.agents, LOGS)
     print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
     try:
-        states = watch(agents, results, expected_runs(definition))
+        states = watch(running, results, expected_runs(definition))
     except BaseException:
-        stop(agents)
+        agents.stop(running)
         server = "serve it again (see wandb_tl.local --help), then " if options.local else ""
         print(f"\nThe sweep keeps what it has. To go on: {server}wandb agent {path}", file=sys.stderr)
         raise
@@ -245,51 +258,13 @@ def create_sweep(definition: dict[str, Any]) -> str:
     return found[1]
 
 
-def start_agents(path: str, count: int | None) -> tuple[list[subprocess.Popen], list[Path]]:
-    """Agents in sessions of their own, each with its GPU or its share of the cores, and their log files."""
-    gpus = visible_gpus()
-    # One run computes while the other starts up or waits for its agent, which asks only every five seconds.
-    count = count or len(gpus) or 2
-    agents, logs = [], []
-    for number in range(count):
-        environment = dict(os.environ)
-        if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        else:
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-        log = LOGS / f"agent-{path.split('/')[-1]}-{number}.log"
-        with log.open("w") as file:
-            agent = subprocess.Popen(
-                [sys.executable, "-m", "wandb", "agent", "--forward-signals", path],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        agents.append(agent)
-        logs.append(log)
-    return agents, logs
-
-
-def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may name, one entry a GPU."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    except OSError:
-        return []
-    return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d", listed.stdout, re.MULTILINE))]
-
-
-def watch(agents: list[subprocess.Popen], results: Results, total: int | None) -> dict[str, tuple[str, str]]:
+def watch(running: list[subprocess.Popen], results: Results, total: int | None) -> dict[str, tuple[str, str]]:
     """Wait for the agents to end and say which run has. Returns state and name of every run, by id."""
     told: set[tuple[str, str]] = set()
     states: dict[str, tuple[str, str]] = {}
     with tqdm(total=total, unit="run", disable=None) as progress:
         while True:
-            working = any(agent.poll() is None for agent in agents)
+            working = any(agent.poll() is None for agent in running)
             try:
                 states = results.states()
             except InputError:
@@ -305,18 +280,6 @@ def watch(agents: list[subprocess.Popen], results: Results, total: int | None) -
             if not working:
                 return states
             time.sleep(POLL_SECONDS)
-
-
-def stop(agents: list[subprocess.Popen]) -> None:
-    """Ask the agents to end; they pass that on to their runs, which the sweep then hands out again."""
-    for agent in agents:
-        agent.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    for agent in agents:
-        try:
-            agent.wait(max(0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            agent.kill()
 
 
 def error_lines(logs: list[Path]) -> list[str]:
@@ -338,4 +301,7 @@ def last_line(text: str) -> str:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A closed terminal too, unless it is ignored, as under nohup.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     sys.exit(main())

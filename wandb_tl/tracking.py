@@ -27,6 +27,7 @@ from wandb_tl.config import InputError, RunConfig, one_line
 DEFAULT_PROJECT = "wandb_tl"
 FIGURE_DPI = 110
 OUTAGE_PAUSE_SECONDS = 5
+OUTAGE_SECONDS = 3600
 
 
 class Terminated(SystemExit):
@@ -93,15 +94,18 @@ def log_epoch(run: Run, row: dict[str, float]) -> None:
 
 
 def _patiently(log: Callable[[], Any]) -> None:
-    """Log something that holds an artifact, however long the server is away.
+    """Log something that holds an artifact, though the server be away for up to an hour.
 
     wandb itself waits for a server in everything but this: before a run's first artifact it checks its login,
-    and gives up after seconds.
+    and gives up after seconds. It says the same of a key that was revoked, for which there is no waiting.
     """
+    deadline = time.monotonic() + OUTAGE_SECONDS
     while True:
         try:
             log()
         except (wandb.errors.AuthenticationError, wandb.errors.CommError) as error:
+            if time.monotonic() > deadline:
+                raise
             print(f"W&B cannot be reached, trying again: {one_line(error)}", file=sys.stderr)
             time.sleep(OUTAGE_PAUSE_SECONDS)
         else:

@@ -23,8 +23,10 @@ from wandb_tl.config import InputError, RunConfig
 from wandb_tl.evaluate import Evaluation, confident_mistakes_first, evaluate, one_of_each_class
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Training images that BatchNorm statistics are estimated on: far more than their precision needs.
+# Training images that BatchNorm statistics are estimated on: far more than their precision needs. In batches
+# of one size on every device, because each batch counts the same.
 CALIBRATION_IMAGES = 8192
+CALIBRATION_BATCH = 64
 PREDICTIONS_SHOWN = 64
 EXAMPLES_SHOWN = 40
 
@@ -73,13 +75,14 @@ def train(
         schedule=schedule,
         scaler=scaler,
     )
-    progress = checkpoint.load(device)
+    progress = checkpoint.load()
     for row in progress.rows:
         tracking.log_epoch(run, row)
 
     def judge(split: str) -> Evaluation:
         trainable.eval()
-        return evaluate(predict(forward, inputs[split], autocast), inputs[split].labels)
+        logits = predict(forward, inputs[split], chunk_size(device, config.image_size), autocast)
+        return evaluate(logits, inputs[split].labels)
 
     test = None
     for epoch in range(len(progress.rows) + 1, config.epochs + 1):
@@ -139,8 +142,9 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16" if fast else "fp32"
+    # Not mkldnn's own answer: it also says yes where it emulates bf16, which is slower than fp32.
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
 
 
 def freeze_and_cache(
@@ -155,11 +159,12 @@ def freeze_and_cache(
     Returns the trainable part and what it is fed, by split: "train", "val" if there is one, "test".
     """
     preprocess = models.preprocess(model, config.image_size, device)
-    chunk = chunk_size(device)
+    chunk = chunk_size(device, config.image_size)
     if config.norm_in_effect == "calibrated":
-        images = split_batches(data.train.images[:CALIBRATION_IMAGES], chunk)
+        images = data.train.images[:CALIBRATION_IMAGES]
+        whole = images[: max(1, len(images) // CALIBRATION_BATCH) * CALIBRATION_BATCH]
         with autocast():
-            models.calibrate(model, (preprocess(batch) for batch in images))
+            models.calibrate(model, (preprocess(batch) for batch in whole.split(CALIBRATION_BATCH)))
     halves = None
     if config.norm_in_effect == "batch":
         print("norm=batch: the frozen part's output changes with every batch, so it is never cached")
@@ -174,8 +179,11 @@ def freeze_and_cache(
         if split is not None
     }
     for name, part in inputs.items():
-        constant = halves is not None and (name != "train" or config.augment == "none")
-        if constant and not part.cache(chunk, f"frozen part, {name}"):
+        if halves is None:
+            continue
+        if name == "train" and config.augment != "none":
+            print(f"augment={config.augment}: the frozen part of the training images is computed every epoch")
+        elif not part.cache(chunk, f"frozen part, {name}"):
             print(f"{name} activations do not fit in memory: they are computed every epoch")
     return halves.trainable if halves else model, inputs
 
@@ -210,16 +218,19 @@ def split_batches(items: Tensor, size: int) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def predict(forward: Callable, inputs: Inputs, autocast: Callable) -> Tensor:
-    """Logits (N, K) of all images of a split."""
-    indices = torch.arange(len(inputs), device=inputs.labels.device).split(chunk_size(inputs.labels.device))
+def predict(forward: Callable, inputs: Inputs, chunk: int, autocast: Callable) -> Tensor:
+    """Logits (N, K) of all images of a split, `chunk` at a time."""
+    indices = torch.arange(len(inputs), device=inputs.labels.device).split(chunk)
     with autocast():
         return torch.cat([forward(inputs.batch(index)).float() for index in indices])
 
 
-def chunk_size(device: torch.device) -> int:
+def chunk_size(device: torch.device, image_size: int) -> int:
     """Images a forward pass without gradients takes at a time; a CPU's caches like few."""
-    return 512 if device.type == "cuda" else 64
+    if device.type != "cuda":
+        return 64
+    # 512 at ImageNet's 224 px keep a GPU busy; larger images are fewer, in the same memory.
+    return max(32, min(512, 512 * 224**2 // image_size**2))
 
 
 def log_results(

@@ -129,7 +129,7 @@ import wandb, time
 with wandb.init(project="stop", id="s") as run:
     run.log({"x": 1})
     print("ready", flush=True)
-    time.sleep(50)
+    time.sleep(200)
 """
 
 STATE = '{ project(name: "stop", entityName: "local") { run(name: "s") { id state exitcode } } }'
@@ -239,7 +239,7 @@ def test_concurrent_writers_lose_nothing(server: Server) -> None:
         print(json.dumps(run.id))
     """
     clients = [server.spawn(script, f"c{number}") for number in range(4)]
-    ids = [json.loads(client.communicate(timeout=60)[0]) for client in clients]
+    ids = [json.loads(client.communicate(timeout=240)[0]) for client in clients]
     document = (
         '{ project(name: "busy", entityName: "local") { runs { edges { node { name historyLineCount } } } } }'
     )
@@ -249,6 +249,6 @@ def test_concurrent_writers_lose_nothing(server: Server) -> None:
 
 
 def test_stopped_run_is_interrupted(server: Server, stopping: subprocess.Popen) -> None:
-    stopping.communicate(timeout=40)
+    stopping.communicate(timeout=120)
     run = server.query(STATE)["project"]["run"]
     assert (run["state"], run["exitcode"]) == ("killed", 1)

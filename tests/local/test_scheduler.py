@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +19,7 @@ import pytest
 from live_server import Server, wait_for
 
 from wandb_tl.local import file_stream, scheduler
+from wandb_tl.local import store as stores
 from wandb_tl.local.store import Database, Refused, Store, ensure_project, run_named
 
 GRID = "method: grid\nprogram: x.py\nparameters:\n  a: {values: [1, 2]}\n  b: {values: [x, y]}\n"
@@ -133,6 +138,37 @@ def test_run_that_never_starts_is_tried_once_more(lab: SimpleNamespace) -> None:
     assert lab.state(command["run_id"]) == "crashed"
 
 
+def test_what_never_starts_waits_until_all_points_were_tried(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [bad, good]}}\n")
+    agent = lab.agent(sweep)
+    [bad] = lab.beat(agent)
+    [good] = lab.beat(agent)
+    assert lab.state(bad["run_id"]) == "crashed" and good["args"] == {"a": {"value": "good"}}
+    done(lab, good)
+    assert lab.beat(agent) == [bad | {"type": "resume"}]
+
+
+def test_the_watch_closes_a_silent_run_that_nobody_asks_for(
+    lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's own clock and thread; all of its silences are shortened."""
+    monkeypatch.setattr(scheduler, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(scheduler, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(stores, "DEAF_SECONDS", 0.3)
+    lab.clock[0] = time.time()
+    [command] = lab.beat(lab.agent(lab.sweep(GRID)))
+    lab.post(command["run_id"])
+    over = threading.Event()
+    watch = threading.Thread(target=scheduler.keep_watch, args=(lab.store, over))
+    watch.start()
+    with contextlib.closing(sqlite3.connect(lab.tmp_path / "wandb.sqlite")) as reader:
+        states = "SELECT group_concat(state) FROM run"
+        assert reader.execute(states).fetchone() == ("running",)
+        wait_for(lambda: reader.execute(states).fetchone() == ("crashed",))
+    over.set()
+    watch.join()
+
+
 def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: SimpleNamespace) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1, 2]}}\n")
     lost, listed = lab.agent(sweep), lab.agent(sweep)
@@ -212,6 +248,7 @@ def test_run_cap_and_random_draws(lab: SimpleNamespace) -> None:
         ("method: grid\nparameters: {a: {}}", "parameter a needs a value"),
         ("method: grid\nparameters: {a: {values: []}}", "parameter a needs a list"),
         ("method: grid\nparameters: {a: {min: 0.0, max: 1.0}}", "a grid needs its values"),
+        ("method: grid\nparameters: {a: {min: 0, max: 2147483647}}", "the grid has 2,147,483,648 points"),
         ("method: random\nparameters: {a: {distribution: cubic}}", "no distribution cubic"),
         ("method: random\nparameters: {a: {distribution: uniform, min: 0}}", "needs a number as its max"),
         ("method: random\nparameters: {a: {min: 2, max: 1}}", "min 2 is above max 1"),
@@ -250,7 +287,7 @@ with wandb.init(resume="allow") as run:
             run.mark_preempting()
             sys.exit(3)
         if dict(run.config) == {"a": 2, "b": "y"}:
-            time.sleep(1.5)
+            time.sleep(3)
             os.kill(os.getpid(), signal.SIGKILL)
     run.summary["again"] = run.resumed
 """
@@ -272,7 +309,7 @@ def start_sweep(server: Server, config: str) -> str:
     command = [Path(sys.executable).parent / "wandb", "sweep", "--project", "grid", "sweep.yaml"]
     env = server.env | {"WANDB_SILENT": "false"}
     made = subprocess.run(
-        command, cwd=server.folder / "client", env=env, capture_output=True, text=True, timeout=60
+        command, cwd=server.folder / "client", env=env, capture_output=True, text=True, timeout=120
     )
     assert made.returncode == 0, made.stdout + made.stderr
     return made.stderr.rpartition("wandb agent ")[2].split()[0]
@@ -302,7 +339,7 @@ def test_real_agents_share_a_grid_and_repeat_what_was_lost(server: Server) -> No
     path = start_sweep(server, GRID)
     agents = [agent_of(server, path) for _ in range(2)]
     try:
-        outputs = [agent.communicate(timeout=100)[0] for agent in agents]
+        outputs = [agent.communicate(timeout=240)[0] for agent in agents]
     finally:
         for agent in agents:
             if agent.poll() is None:
@@ -331,8 +368,8 @@ def test_cancel_from_the_command_line_stops_the_script(
     sweep = path.rpartition("/")[2]
     wait_for(lambda: "running" in json.dumps(server.query(RUNS, sweep=sweep)))
     command = [Path(sys.executable).parent / "wandb", "sweep", "--cancel", path]
-    subprocess.run(command, env=server.env, check=True, capture_output=True, timeout=60)
-    out, _ = agent.communicate(timeout=40)
+    subprocess.run(command, env=server.env, check=True, capture_output=True, timeout=120)
+    out, _ = agent.communicate(timeout=120)
     assert agent.returncode == 0, out
     found = server.query(RUNS, sweep=sweep)["project"]["sweep"]
     assert found["state"] == "CANCELED"

@@ -21,7 +21,7 @@ VIEWER = {"query": "{ viewer { entity username } }"}
 def command(*arguments: str, **env: str) -> subprocess.CompletedProcess:
     line = [sys.executable, "-m", "wandb_tl.local", *arguments]
     return subprocess.run(
-        line, cwd=REPOSITORY, env=os.environ | env, capture_output=True, text=True, timeout=30
+        line, cwd=REPOSITORY, env=os.environ | env, capture_output=True, text=True, timeout=120
     )
 
 
@@ -66,7 +66,7 @@ def test_telemetry_is_absent_and_cors_is_answered(server: Server) -> None:
 
 def test_wrong_key_ends_the_client_with_one_clear_error(server: Server) -> None:
     process = server.spawn("import wandb; wandb.init(project='p')", WANDB_API_KEY="b" * 40)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 1
     assert err.endswith("CommError: wrong or missing API key\n")
 
@@ -136,7 +136,7 @@ def test_twenty_megabytes_and_thirty_thousand_rows_in_one_body(server: Server) -
     run = server.query(document)["project"]["run"]
     assert run["historyLineCount"] == 30_000 and run["historyKeys"]["lastStep"] == 29_999
     assert run["history"] == lines[29_000:]
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
 
 
 def test_second_server_on_a_root_is_refused(server: Server) -> None:
@@ -215,7 +215,7 @@ def test_killed_server_loses_nothing_and_its_clients_go_on(tmp_path: Path) -> No
     (server.folder / "client" / "go on").write_text("now")
     time.sleep(1.5)  # The client meets a closed port meanwhile.
     server.start()
-    _, err = client.communicate(timeout=60)
+    _, err = client.communicate(timeout=240)
     assert client.returncode == 0, err
     run = server.query(SURVIVOR)["project"]["run"]
     assert run["state"] == "finished" and run["fileCount"] >= 4

@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 from wandb_tl.local import root as roots
@@ -87,6 +88,7 @@ def serve(root: Path, host: str, port: int) -> None:
 
         from wandb_tl.local.app import make_app
         from wandb_tl.local.blobs import Blobs
+        from wandb_tl.local.scheduler import keep_watch
         from wandb_tl.local.store import Refused, Store
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("wandb_tl"):
@@ -126,10 +128,15 @@ def serve(root: Path, host: str, port: int) -> None:
             f'eval "$({shlex.quote(sys.executable)} -m wandb_tl.local env --root {shlex.quote(str(root))})"'
         )
         print(f"serving {root} at {url}; to point wandb at it: {point}", flush=True)
+        over = threading.Event()
+        watch = threading.Thread(target=keep_watch, args=(store, over), daemon=True)
+        watch.start()
         try:
             uvicorn.Server(config).run(sockets=[listener])
         finally:
             announcement.unlink(missing_ok=True)
+            over.set()
+            watch.join()
             store.close()
 
 

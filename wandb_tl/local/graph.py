@@ -36,7 +36,6 @@ from graphql import (
 
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.resolvers import artifacts, collections, files, projects, runs, sweeps, viewer
-from wandb_tl.local.scheduler import give_up_silent
 from wandb_tl.local.store import Database, Refused, Store
 
 log = logging.getLogger("wandb_tl.local")
@@ -140,7 +139,6 @@ class Graph:
         result = None
         try:
             with self.store.transaction() as db:
-                give_up_silent(db)
                 result = execute_sync(
                     self.schema,
                     document,

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import sqlite3
 import string
+import threading
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
 from wandb_tl.local import search
 from wandb_tl.local.file_stream import LIVE
-from wandb_tl.local.store import Database, Refused, Row
+from wandb_tl.local.store import Database, Refused, Row, Store
 
 STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "CANCELED")
 
@@ -25,6 +28,7 @@ SILENCE_SECONDS = 120
 
 # Agents that are gone are missed earlier: a run they claimed and never started waits only for them.
 AGENT_SILENCE_SECONDS = 45
+WATCH_SECONDS = 10
 
 # How often a crashed run is handed out again; one that never got as far as wandb.init mostly cannot. A
 # preempted one is, however often.
@@ -36,6 +40,17 @@ GONE = (
     "state = CASE WHEN stop_requested THEN 'killed' WHEN preempting THEN 'preempted' ELSE 'crashed' END,"
     " crashes = crashes + (NOT stop_requested AND NOT preempting)"
 )
+
+
+def keep_watch(store: Store, over: threading.Event) -> None:
+    """Close silent runs until the server is over, whether or not anybody asks for them.
+
+    It also shows the store that the server itself was awake all the while.
+    """
+    while not over.wait(WATCH_SECONDS):
+        # A full disk refuses this write; it may have room the next time.
+        with suppress(sqlite3.OperationalError), store.transaction() as db:
+            give_up_silent(db)
 
 
 def give_up_silent(db: Database) -> None:
@@ -155,23 +170,24 @@ def _live_runs(db: Database, sweep: Row) -> int:
 
 
 def _hand_out(db: Database, sweep: Row, agent: Row) -> Row | None:
-    """Claim a run for an agent: one to repeat, else the sweep's next point; None when there is none."""
+    """Claim a run for an agent: one to go on with, a new point, or one that never started; None if none.
+
+    In this order, because an agent gives up after a few failures in a row: what failed before wandb.init
+    will mostly fail again, and must not keep it from the points that work.
+    """
     config = parse(sweep["config"])
     claim = {"state": "pending", "agent_id": agent["id"], "claimed_at": db.now}
-    again = db.one(
-        "SELECT * FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
-        " AND (state = 'preempted' OR state = 'crashed' AND crashes <= iif(started_at IS NULL, ?, ?))"
-        " ORDER BY id LIMIT 1",
-        sweep["id"],
-        REPEATS_UNSTARTED,
-        REPEATS,
-    )
-    if again is not None:
+    repeatable = "SELECT * FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL AND {} ORDER BY id LIMIT 1"
+    started = "(state = 'preempted' OR state = 'crashed' AND crashes <= ? AND started_at IS NOT NULL)"
+    unstarted = "state = 'crashed' AND crashes <= ? AND started_at IS NULL"
+    again = db.one(repeatable.format(started), sweep["id"], REPEATS)
+    arguments = None if again else _next_point(db, sweep, config)
+    if arguments is None:
+        again = again or db.one(repeatable.format(unstarted), sweep["id"], REPEATS_UNSTARTED)
+        if again is None:
+            return None
         db.update("run", again["id"], preempting=0, stop_requested=0, **claim)
         return _command("resume", again["name"], config, json.loads(again["sweep_args"]))
-    arguments = _next_point(db, sweep, config)
-    if arguments is None:
-        return None
     name, number = (
         short_id(),
         db.value("SELECT count(*) FROM run WHERE project_id = ?", sweep["project_id"]) + 1,

@@ -17,6 +17,8 @@ from typing import Any
 from wandb_tl.local.store import Refused, Row
 
 METHODS = ("grid", "random")
+# The taken points of a grid are looked through at every hand-out.
+MOST_POINTS = 100_000
 
 Path = tuple[str, ...]
 Draw = Callable[[Row, random.Random], float]
@@ -57,6 +59,8 @@ def check(config: Any) -> list[str]:
         raise Refused("the sweep's config has no parameters")
     for path, spec in leaves(config["parameters"]):
         _check_parameter(".".join(path), spec, method)
+    if method == "grid" and (size := grid_size(config)) > MOST_POINTS:
+        raise Refused(f"the grid has {size:,} points; {MOST_POINTS:,} are the most")
     cap = config.get("run_cap")
     if cap is not None and (not isinstance(cap, int) or cap < 1):
         raise Refused(f"run_cap must be a whole number above 0, not {cap}")

@@ -122,8 +122,8 @@ CREATE TABLE IF NOT EXISTS client_id (
 # Raise it with every change of SCHEMA that an older file lacks.
 SCHEMA_VERSION = 1
 
-# A server that hears nothing at all for so long was itself away, as on a laptop that slept: agents and
-# runs speak more often.
+# A server without any transaction for so long was itself away, as on a laptop that slept: its watch over
+# silent runs makes one far more often.
 DEAF_SECONDS = 45
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 from graphql import GraphQLResolveInfo
 
-from wandb_tl.local import blobs, file_stream, filters, history
+from wandb_tl.local import artifacts, blobs, file_stream, filters, history
 from wandb_tl.local.file_stream import EVENTS, HISTORY, LIVE, OUTPUT
 from wandb_tl.local.resolvers import projects, viewer
 from wandb_tl.local.store import (
@@ -192,9 +192,6 @@ def delete_run(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
 
     With deleteArtifacts also the versions that it logged. Twice does no harm.
     """
-    # The module of artifacts knows runs; at load time they cannot know each other.
-    from wandb_tl.local import artifacts
-
     db = info.context.db
     found = db.get("run", decode_id("Run", input["id"]))
     if found is None:
