@@ -114,7 +114,7 @@ def test_bad_folders_are_refused_in_one_line(folder):
 
     assert "takes a folder with train/CLASS" in refusal(data_dir="")
     assert "takes a folder with train/CLASS" in refusal(data_dir=str(folder / "train"))
-    assert "there are 16 training images" in refusal(data_dir=str(folder), batch_size=17)
+    assert "more than the training images (16)" in refusal(data_dir=str(folder), batch_size=17)
     (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
     assert "0.png: not a readable image" in refusal(data_dir=str(folder))
     (folder / "train" / "ape").mkdir()

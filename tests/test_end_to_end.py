@@ -171,6 +171,24 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
             assert run["summary"][name] == expected["summary"][name], (run_id, name)
 
 
+def test_an_id_is_not_given_to_another_recipe(server):
+    make = """
+    import wandb
+    from wandb_tl.config import RunConfig
+    config = RunConfig(model_name="tf_efficientnet_lite0").as_dict()
+    for name in ("done", "begun"):
+        run = wandb.init(project="ids", id=name, config=config)
+        run.finish(exit_code=int(name == "begun"))
+    print(1)
+    """
+    server.run(make)
+    lite0 = ("wandb_tl.train", "--model_name=tf_efficientnet_lite0", "--train_limit=64", "--image_size=32")
+    for run_id, message in (("done", "has finished"), ("begun", "has image_size 224, not 32")):
+        code, out = call(server, *lite0, WANDB_RUN_ID=run_id, WANDB_PROJECT="ids")
+        error = f"error: WANDB_RUN_ID: the run ids/{run_id} {message}; take another id\n"
+        assert code == 2 and out.endswith(error) and "Traceback" not in out, out
+
+
 @pytest.mark.slow
 def test_the_model_artifact_survives_an_outage_and_gives_the_model_back(server, few_images):
     process = start(

@@ -78,6 +78,14 @@ def test_readme_without_markers_is_left_alone(tmp_path):
     assert readme.read_text() == "nothing to replace\n"
 
 
+def test_a_folder_that_cannot_be_is_said_before_the_runs(tmp_path):
+    export_table.check_targets(tmp_path / "a" / "b", None)
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot make the folder"):
+        export_table.check_targets(tmp_path / "file" / "c", None)
+
+
 @pytest.mark.parametrize("path", ["project", "a/b/c/d", ""])
 def test_paths_that_name_no_project(path):
     with pytest.raises(InputError, match="takes ENTITY/PROJECT"):

@@ -1,6 +1,7 @@
 """The sweep definition, and the whole command with the embedded backend in processes of their own."""
 
 import contextlib
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from live_server import wait_for
 
 from wandb_tl import run_sweep
 from wandb_tl.config import InputError, RunConfig
+from wandb_tl.local import search
 
 SMALL = ["train_limit=256", "test_limit=128", "epochs=1", "image_size=32"]
 
@@ -48,7 +50,7 @@ def processes_in(folder: Path) -> list[str]:
 @pytest.mark.parametrize("preset", ["laptop", "as_published"])
 def test_presets_hold_the_eight_recipes(preset):
     definition = run_sweep.load_definition(preset, [])
-    assert run_sweep.expected_runs(definition) == 8
+    assert search.grid_size(definition) == 8
     first = {name: p.get("values", [p.get("value")])[0] for name, p in definition["parameters"].items()}
     RunConfig.from_mapping(first)
 
@@ -58,14 +60,7 @@ def test_settings_replace_parameters():
     definition = run_sweep.load_definition("laptop", settings)
     parameters = definition["parameters"]
     assert parameters["epochs"] == {"value": 2} and parameters["seed"] == {"values": [0, 1, 2]}
-    assert run_sweep.expected_runs(definition) == 6
-
-
-def test_expected_runs_of_other_methods():
-    assert run_sweep.expected_runs({"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1}}}) is None
-    assert run_sweep.expected_runs({"method": "random", "run_cap": 5, "parameters": {}}) == 5
-    seeds = {"seed": {"min": 0, "max": 4}, "lr": {"values": [1, 1, 2]}}
-    assert run_sweep.expected_runs({"method": "grid", "parameters": seeds}) == 10
+    assert search.grid_size(definition) == 6
 
 
 @pytest.mark.parametrize(
@@ -136,7 +131,7 @@ def test_runs_that_fail_are_told_and_counted(run_environment, tmp_path):
 def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environment, tmp_path):
     cache = Path(run_environment["WANDB_TL_CACHE"])
     process = subprocess.Popen(
-        command(tmp_path, "--set", "epochs=500", "--set", "finetuning=True"),
+        command(tmp_path, "--set", "epochs=60", "--set", "finetuning=True", "--set", "pretrained=True"),
         env=run_environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -149,11 +144,22 @@ def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environ
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 130, out + err
-    assert "wandb agent local/wandb_tl/" in err and "Traceback" not in out + err
+    assert "Traceback" not in out + err
     assert not processes_in(tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / "root" / "wandb.sqlite")) as records:
         assert records.execute("SELECT state FROM run").fetchall() == [("preempted",)] * 2
     assert len(list(cache.glob("checkpoints/*.pt"))) == 2
+
+    # What it says to type goes on with it.
+    again = shlex.split(err.partition("To go on: ")[2].splitlines()[0])
+    done = subprocess.run(
+        again, env=run_environment, cwd=tmp_path, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0 and "2 runs finished" in done.stdout, done.stdout + done.stderr
+    assert sum(line.startswith("| True") for line in done.stdout.splitlines()) == 2
+    said = "".join(log.read_text() for log in tmp_path.glob("wandb/agent-*.log"))
+    assert said.count("going on after epoch") == 2
+    assert not processes_in(tmp_path) and not list(cache.glob("checkpoints/*"))
 
 
 @pytest.mark.slow
@@ -188,4 +194,21 @@ def test_help_and_bad_flags(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    assert (done.returncode, done.stderr) == (2, "error: no_such_preset: no such sweep file or preset\n")
+    message = "no such sweep file or preset; the presets are as_published, laptop"
+    assert (done.returncode, done.stderr) == (2, f"error: no_such_preset: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["laptop", "--agents", "0"], "--agents: got 0, takes a whole number >= 1"),
+        (["laptop", "--agents", "two"], "argument --agents: invalid int value: 'two'"),
+        (["laptop", "--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["me/p/abc", "--set", "lr=1"], "--set: me/p/abc exists, and its hyperparameters are fixed"),
+        (["laptop", "--set", "=1"], "--set =1: takes NAME=VALUE"),
+        ([], "the following arguments are required: SWEEP"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message, capsys):
+    assert run_sweep.main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"

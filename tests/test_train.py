@@ -190,6 +190,16 @@ def test_no_key_and_no_hub_are_one_line_and_leave_no_run(arguments, message, run
     assert not list(tmp_path.glob("wandb/run-*"))
 
 
+def test_a_mode_that_wandb_does_not_have_is_one_line(run_environment, tmp_path):
+    done = train_process(
+        ["--model_name=tf_efficientnet_lite0", "--train_limit=64", "--image_size=32"],
+        run_environment | {"WANDB_MODE": "ofline"},
+        tmp_path,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: W&B: ") and "'ofline'" in done.stderr
+
+
 def test_folder_with_held_out_images(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
     rng = np.random.default_rng(0)

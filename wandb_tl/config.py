@@ -234,16 +234,20 @@ def _suggestion(name: str, prefix: str = "") -> str:
     return f"; did you mean {prefix}{close}?" if close else ""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are InputErrors, one line each."""
+
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m wandb_tl.train",
         description="Train one model by one transfer-learning recipe and send what it shows to W&B.",
-        epilog="WANDB_MODE=offline or disabled trains without a W&B server.",
+        epilog="WANDB_MODE=offline or disabled trains without a W&B server. Without the timm hub: "
+        "--model_name tf_efficientnet_lite0, whose weights the extra 'local' brings. Started again with its "
+        "WANDB_RUN_ID, a run that was killed goes on from its last epoch.",
         allow_abbrev=False,
     )
     for name, spec in FIELDS.items():
@@ -251,7 +255,9 @@ def _parser() -> _Parser:
         parser.add_argument(
             f"--{name}",
             default=argparse.SUPPRESS,
-            metavar=type(spec.default).__name__.upper(),
+            metavar=f"{{{','.join(choices)}}}"
+            if (choices := spec.metadata["choices"])
+            else type(spec.default).__name__.upper(),
             help=text.replace("%", "%%"),
         )
     return parser

@@ -74,7 +74,7 @@ def load(config: RunConfig) -> Dataset:
         raise InputError(f"val_fraction: got {config.val_fraction}, which is none of {len(train)} images")
     kept = order[held_out:][: config.train_limit or None]
     if len(kept) < config.batch_size:
-        raise InputError(f"batch_size: got {config.batch_size}, but there are {len(kept)} training images")
+        raise InputError(f"batch_size: got {config.batch_size}, more than the training images ({len(kept)})")
     if config.test_limit:
         order_of_test = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
         test = test[order_of_test[: config.test_limit]]
@@ -220,6 +220,8 @@ def _load_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
         raise InputError(
             f"data_dir: got {config.data_dir!r}, takes a folder with train/CLASS/* and test/CLASS/*"
         )
+    if not (root / "test").is_dir():
+        raise InputError(f"data_dir: there is no folder {root / 'test'}")
     try:
         train, test = (torchvision.datasets.ImageFolder(root / part) for part in ("train", "test"))
     except OSError as error:

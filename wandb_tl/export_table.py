@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 import pandas as pd
 
-from wandb_tl.config import FIELDS, InputError
+from wandb_tl.config import FIELDS, InputError, Parser
 from wandb_tl.results import Results
 
 # Table 1 of the original experiment: heading, column of the results, how it is printed.
@@ -26,7 +25,7 @@ README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; exit code 2 and one line if it cannot be had."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wandb_tl.export_table",
         description="Print the results of a W&B sweep as a Markdown table, best test accuracy first.",
         epilog="It reads the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",
@@ -41,12 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help=f"put the table into this file, between {README_BEGIN} and {README_END}",
     )
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         export(Results(options.path), options.reports, options.readme)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -64,6 +65,17 @@ def export(results: Results, reports: Path | None = None, readme: Path | None = 
         raise InputError(f"{error.filename}: {error.strerror}") from error
 
 
+def check_targets(reports: Path | None, readme: Path | None) -> None:
+    """InputError if export() could not write there, to be known before hours of training and not after."""
+    if readme:
+        find_markers(readme)
+    if reports:
+        try:
+            reports.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--reports: cannot make the folder {reports}: {error.strerror}") from error
+
+
 def markdown_table(frame: pd.DataFrame) -> str:
     """Table 1's columns, after those of the other hyperparameters that differ between the runs."""
     shown = {name for _, name, _ in COLUMNS}
@@ -78,7 +90,7 @@ def total_time(frame: pd.DataFrame) -> str:
     """What the runs took together, and which runs the table leaves out, in words."""
     seconds, devices = frame["train_seconds"].sum(), sorted(set(frame["device"]) - {""})
     runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
-    text = f"Total training time of the {runs}: {seconds:,.2f} s on {', '.join(devices)}."
+    text = f"Total training time of the {runs}: {seconds:,.2f} s on {' and '.join(devices)}."
     if left_out := frame.attrs.get("left_out"):
         text += f" Left out: {', '.join(f'{count} {state}' for state, count in left_out.items())}."
     return text

@@ -45,8 +45,11 @@ class Results:
         self._filters = {"sweep": parts[2]} if len(parts) == 3 else {}
         with self._errors_in_one_line():
             self._api = wandb.Api()
-            if len(parts) == 3:
-                self._api.sweep(self.path)
+            self._sweep = self._api.sweep(self.path) if len(parts) == 3 else None
+
+    def expected_runs(self) -> int | None:
+        """How many runs the sweep will have in all; None where that is not known."""
+        return self._sweep.expected_run_count if self._sweep else None
 
     def states(self) -> dict[str, tuple[str, str]]:
         """State and name of every run, by run id, as of now."""

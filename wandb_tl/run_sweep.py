@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import fcntl
 import json
-import math
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -23,7 +23,7 @@ import yaml
 from tqdm import tqdm
 
 from wandb_tl import agents
-from wandb_tl.config import InputError, check_names, check_value
+from wandb_tl.config import InputError, Parser, check_names, check_value
 
 if TYPE_CHECKING:
     from wandb_tl.results import Results
@@ -38,9 +38,9 @@ ENDED = ("finished", "failed", "crashed", "killed")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a sweep. Exit code 0 if every run finished, 1 if not, 2 for bad input, 130 if interrupted."""
-    options = parse(arguments)
     try:
-        definition = load_definition(options.sweep, options.set)
+        options = parse(arguments)
+        definition = None if is_path(options.sweep) else load_definition(options.sweep, options.set)
         make_log_folder()
         with contextlib.ExitStack() as stack:
             if options.local:
@@ -65,19 +65,26 @@ def make_log_folder() -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wandb_tl.run_sweep",
         description="Create a W&B sweep, run its agents on this machine, and print the table of its results.",
+        epilog="Example: laptop --local --set seed=0,1,2 --reports reports. What the agents say is written "
+        "to ./wandb. Interrupted by Ctrl-C, it says how to go on.",
     )
-    presets = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
-    parser.add_argument("sweep", metavar="SWEEP", help=f"a sweep YAML file, or a preset: {presets}")
+    parser.add_argument(
+        "sweep",
+        metavar="SWEEP",
+        help=f"a sweep YAML file, a preset ({presets()}), or ENTITY/PROJECT/SWEEP to go on with one",
+    )
     parser.add_argument(
         "--local",
         action="store_true",
         help="use the embedded W&B-compatible server on this machine, started unless it runs already: no "
         "account, no network",
     )
-    parser.add_argument("--root", help="folder of the embedded server (default: its own, see its --help)")
+    parser.add_argument(
+        "--root", help="folder where the embedded server keeps the runs (default: see wandb_tl.local --help)"
+    )
     parser.add_argument(
         "--agents", type=int, help="how many to run at a time (default: one a GPU, or two on a CPU)"
     )
@@ -94,8 +101,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between its markers there")
     options = parser.parse_args(arguments)
     if options.agents is not None and options.agents < 1:
-        parser.error("--agents takes a whole number >= 1")
+        parser.error(f"--agents: got {options.agents}, takes a whole number >= 1")
+    if options.set and is_path(options.sweep):
+        parser.error(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
     return options
+
+
+def presets() -> str:
+    """The names of the sweeps that come with the package."""
+    return ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
+
+
+def is_path(sweep: str) -> bool:
+    """Whether this is ENTITY/PROJECT/SWEEP, a sweep that exists, and not a file or a preset."""
+    return sweep.count("/") == 2 and not sweep.endswith((".yaml", ".yml"))
 
 
 def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
@@ -104,14 +123,14 @@ def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
     try:
         definition = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{sweep}: no such sweep file or preset") from error
+        raise InputError(f"{sweep}: no such sweep file or preset; the presets are {presets()}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(definition, dict) or not isinstance(definition.get("parameters"), dict):
         raise InputError(f"{file}: not a W&B sweep definition (it has no parameters)")
     for setting in settings:
         name, equals, values = setting.partition("=")
-        if not equals:
+        if not (name and equals):
             raise InputError(f"--set {setting}: takes NAME=VALUE")
         choices = [check_value(name, value) for value in values.split(",")]
         definition["parameters"][name] = {"values": choices} if len(choices) > 1 else {"value": choices[0]}
@@ -126,21 +145,6 @@ def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
         for value in [*choices, *ends]:
             check_value(name, value)
     return definition
-
-
-def expected_runs(definition: dict[str, Any]) -> int | None:
-    """How many runs the sweep will have, where that is known beforehand."""
-    limits = [definition["run_cap"]] if "run_cap" in definition else []
-    if definition.get("method") == "grid":
-        limits.append(math.prod(_choices(parameter) for parameter in definition["parameters"].values()))
-    return min(limits, default=None)
-
-
-def _choices(parameter: dict[str, Any]) -> int:
-    """How many values a parameter takes in a grid."""
-    if "min" in parameter:
-        return parameter["max"] - parameter["min"] + 1
-    return len({repr(value) for value in parameter.get("values", [None])})
 
 
 @contextlib.contextmanager
@@ -170,6 +174,9 @@ def local_backend(root: str | None) -> Iterator[dict[str, str]]:
                 raise InputError(f"embedded server: {last_line(log.read())}")
             # The server is there: a client set to offline has no reason to be.
             yield server_environment(*folder) | {"WANDB_MODE": "online"}
+            if server.poll() is None:
+                again = as_typed("wandb_tl.local", "serve", *folder)
+                print(f"\nThe runs are kept; to serve them again: {again}")
         finally:
             if server.poll() is None:
                 wait_for_others(users)
@@ -206,40 +213,54 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def run(definition: dict[str, Any], options: argparse.Namespace) -> int:
-    """Create the sweep, run its agents to the end, print the table. Exit code 0 if every run finished."""
+def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
+    """Create the sweep unless it exists, run its agents to the end, print the table.
+
+    Exit code 0 if every run finished.
+    """
     # wandb reads its environment when it is imported, and the embedded server's is known only now.
-    from wandb_tl.export_table import export, find_markers
+    from wandb_tl.export_table import check_targets, export
     from wandb_tl.results import Results
 
-    if options.readme:
-        find_markers(options.readme)
+    check_targets(options.reports, options.readme)
     began = time.monotonic()
-    path = create_sweep(definition)
+    path = create_sweep(definition) if definition else options.sweep
     results = Results(path)
+    total = results.expected_runs()
     running, logs = agents.start(path, options.agents, LOGS)
     print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
     try:
-        states = watch(running, results, expected_runs(definition))
+        states = watch(running, results, total, logs)
     except BaseException:
         agents.stop(running)
-        server = "serve it again (see wandb_tl.local --help), then " if options.local else ""
-        print(f"\nThe sweep keeps what it has. To go on: {server}wandb agent {path}", file=sys.stderr)
+        print(f"\nThe sweep keeps what it has. To go on: {to_go_on(path, options)}", file=sys.stderr)
         raise
     unfinished = sum(state != "finished" for state, _ in states.values())
     print(f"{len(states) - unfinished} runs finished in {time.monotonic() - began:,.0f} s\n")
-    for line in error_lines(logs):
-        print(line, file=sys.stderr)
-    missing = max(0, (expected_runs(definition) or 0) - len(states)) + unfinished
+    missing = max(0, (total or 0) - len(states)) + unfinished
     if unfinished < len(states):
         export(results, options.reports, options.readme)
     if missing:
         runs = "1 run" if missing == 1 else f"{missing} runs"
         print(f"error: {runs} did not finish; see {', '.join(map(str, logs))}", file=sys.stderr)
-    if options.local:
-        root = f" --root {options.root}" if options.root else ""
-        print(f"\nThe runs are kept: python -m wandb_tl.local serve{root} serves them again.")
     return 1 if missing else 0
+
+
+def to_go_on(path: str, options: argparse.Namespace) -> str:
+    """The command that goes on with an interrupted sweep as it was begun."""
+    given = ["--local"] if options.local else []
+    for name in ("root", "agents", "reports", "readme"):
+        if (value := getattr(options, name)) is not None:
+            given += [f"--{name}", str(value)]
+    return as_typed("wandb_tl.run_sweep", path, *given)
+
+
+def as_typed(module: str, *arguments: str) -> str:
+    """A command line for a module that works from here, whether or not the environment is active."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return shlex.join([str(python), "-m", module, *arguments])
 
 
 def create_sweep(definition: dict[str, Any]) -> str:
@@ -258,9 +279,15 @@ def create_sweep(definition: dict[str, Any]) -> str:
     return found[1]
 
 
-def watch(running: list[subprocess.Popen], results: Results, total: int | None) -> dict[str, tuple[str, str]]:
-    """Wait for the agents to end and say which run has. Returns state and name of every run, by id."""
+def watch(
+    running: list[subprocess.Popen], results: Results, total: int | None, logs: list[Path]
+) -> dict[str, tuple[str, str]]:
+    """Wait for the agents to end; say which run has, and why one could not.
+
+    Returns state and name of every run, by id.
+    """
     told: set[tuple[str, str]] = set()
+    errors: set[str] = set()
     states: dict[str, tuple[str, str]] = {}
     with tqdm(total=total, unit="run", disable=None) as progress:
         while True:
@@ -275,6 +302,9 @@ def watch(running: list[subprocess.Popen], results: Results, total: int | None) 
                 if state in ENDED and (run_id, state) not in told:
                     told.add((run_id, state))
                     tqdm.write(f"{state}: {name}")
+            for line in sorted(error_lines(logs) - errors):
+                tqdm.write(line, file=sys.stderr)
+            errors |= error_lines(logs)
             # A run that crashed may be handed out again: it counts as long as it has ended.
             progress.update(sum(state in ENDED for state, _ in states.values()) - progress.n)
             if not working:
@@ -282,16 +312,10 @@ def watch(running: list[subprocess.Popen], results: Results, total: int | None) 
             time.sleep(POLL_SECONDS)
 
 
-def error_lines(logs: list[Path]) -> list[str]:
-    """The distinct lines in which runs said why they could not go on."""
-    return sorted(
-        {
-            line
-            for log in logs
-            for line in log.read_text(errors="replace").splitlines()
-            if line.startswith("error: ")
-        }
-    )
+def error_lines(logs: list[Path]) -> set[str]:
+    """The lines in which runs said why they could not go on."""
+    texts = [log.read_text(errors="replace") for log in logs]
+    return {line for text in texts for line in text.splitlines() if line.startswith("error: ")}
 
 
 def last_line(text: str) -> str:

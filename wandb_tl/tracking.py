@@ -38,20 +38,28 @@ class Terminated(SystemExit):
 def start(config: RunConfig) -> Iterator[Run]:
     """A W&B run, resumed if its id exists. InputError if W&B cannot be reached or has no key.
 
+    InputError also for an id whose run has finished or has other hyperparameters.
     Leaving the block ends the run as finished. An exception ends it as failed, and SIGTERM as preempted,
     so that a sweep hands it out again.
     """
+    run_id = os.environ.get("WANDB_RUN_ID")
+    # Under an agent, project and id come from its environment, and the hyperparameters from its sweep.
+    alone = "WANDB_SWEEP_ID" not in os.environ
+    project = os.environ.get("WANDB_PROJECT", DEFAULT_PROJECT) if alone else None
     try:
+        if run_id and alone and wandb.setup().settings.mode == "online":
+            _refuse_another_recipe(f"{project}/{run_id}", config)
         run = wandb.init(
-            # Under an agent, project and id come from its environment.
-            project=None
-            if "WANDB_SWEEP_ID" in os.environ
-            else os.environ.get("WANDB_PROJECT", DEFAULT_PROJECT),
+            project=project,
             name=config.run_name,
             config=config.as_dict(),
-            resume="allow" if "WANDB_RUN_ID" in os.environ else None,
+            resume="allow" if run_id else None,
         )
-    except wandb.Error as error:
+    except wandb.errors.CommError as error:
+        # wandb goes on with advice about a setting that a flag cannot reach.
+        reason = one_line(error).partition(" Consider increasing")[0]
+        raise InputError(f"W&B: {reason}; WANDB_MODE=offline trains without a server") from error
+    except (wandb.Error, ValueError) as error:
         raise InputError(f"W&B: {one_line(error)}") from error
     run.define_metric("epoch", hidden=True)
     run.define_metric("*", step_metric="epoch")
@@ -82,6 +90,22 @@ def start(config: RunConfig) -> Iterator[Run]:
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _refuse_another_recipe(path: str, config: RunConfig) -> None:
+    """InputError if the run has finished or has other hyperparameters: its history would be of two runs."""
+    try:
+        known = wandb.Api().run(path)
+    except (wandb.Error, ValueError):
+        # There is no such run; or there is no server, which wandb.init waits for and then says.
+        return
+    if known.state == "finished":
+        raise InputError(f"WANDB_RUN_ID: the run {path} has finished; take another id")
+    for name, value in config.as_dict().items():
+        if (before := known.config.get(name, value)) != value:
+            raise InputError(
+                f"WANDB_RUN_ID: the run {path} has {name} {before}, not {value}; take another id"
+            )
 
 
 def log_epoch(run: Run, row: dict[str, float]) -> None:

@@ -76,6 +76,10 @@ def train(
         scaler=scaler,
     )
     progress = checkpoint.load()
+    sizes = f"{len(data.train):,} training and {len(data.test):,} test images at {config.image_size} px"
+    print(f"{config.run_name}: {sizes}, {precision} on {device_name(device)}", flush=True)
+    if progress.rows:
+        print(f"going on after epoch {len(progress.rows)}", flush=True)
     for row in progress.rows:
         tracking.log_epoch(run, row)
 
@@ -121,6 +125,9 @@ def train(
         began = time.perf_counter()
         checkpoint.save(progress)
         tracking.log_epoch(run, row)
+        shown = ("train/loss", "train/accuracy", "test/accuracy")
+        numbers = ", ".join(f"{name} {row[name]:.4f}" for name in shown)
+        print(f"epoch {epoch}/{config.epochs}: {numbers}", flush=True)
 
     log_results(config, data, model, test or judge("test"), progress, run)
     run.summary.update(

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from wandb_tl.local import root as roots
 from wandb_tl.local.root import RootError, RootServed
@@ -24,8 +25,15 @@ logs to it, `wandb sweep` and `wandb agent` run against it, and wandb.Api() read
   wandb sweep sweep.yaml"""
 
 
+class Parser(argparse.ArgumentParser):
+    """A command line that says its mistakes in one line each."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m wandb_tl.local",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -58,8 +66,9 @@ def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
 
     Proxies are kept off the way; history is sent every second, so that a killed script loses little of it.
     """
-    key = roots.read_key(roots.prepare(root))
+    # Without a port there must be a server already: a mistyped folder is not made.
     url = address(host, port) if port is not None else roots.wait_for_server(root)
+    key = roots.read_key(roots.prepare(root))
     direct = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
     for name in ("NO_PROXY", "no_proxy"):
         direct += [part for part in os.environ.get(name, "").split(",") if part]
@@ -151,7 +160,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         raise RootError(
-            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
+            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); "
+            "--port 0 takes a free port"
         ) from None
     return listener
 
