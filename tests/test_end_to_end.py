@@ -183,10 +183,12 @@ def test_an_id_is_not_given_to_another_recipe(server):
     """
     server.run(make)
     lite0 = ("wandb_tl.train", "--model_name=tf_efficientnet_lite0", "--train_limit=64", "--image_size=32")
-    for run_id, message in (("done", "has finished"), ("begun", "has image_size 224, not 32")):
-        code, out = call(server, *lite0, WANDB_RUN_ID=run_id, WANDB_PROJECT="ids")
-        error = f"error: WANDB_RUN_ID: the run ids/{run_id} {message}; take another id\n"
-        assert code == 2 and out.endswith(error) and "Traceback" not in out, out
+    messages = {"done": "has finished", "begun": "has image_size 224, not 32"}
+    tries = {name: start(server, *lite0, WANDB_RUN_ID=name, WANDB_PROJECT="ids") for name in messages}
+    for name, process in tries.items():
+        out, _ = process.communicate(timeout=240)
+        error = f"error: WANDB_RUN_ID: the run ids/{name} {messages[name]}; take another id\n"
+        assert process.returncode == 2 and out.endswith(error) and "Traceback" not in out, out
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_runs_that_fail_are_told_and_counted(run_environment, tmp_path):
 def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environment, tmp_path):
     cache = Path(run_environment["WANDB_TL_CACHE"])
     process = subprocess.Popen(
-        command(tmp_path, "--set", "epochs=60", "--set", "finetuning=True", "--set", "pretrained=True"),
+        command(tmp_path, "--set", "epochs=40", "--set", "finetuning=True", "--set", "pretrained=True"),
         env=run_environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -152,7 +152,7 @@ def test_port_in_use_and_unusable_root_say_so_in_one_line(server: Server, tmp_pa
     unusable = command("serve", "--root", str(tmp_path / "file" / "root"))
     assert unusable.returncode == 1 and unusable.stderr.startswith("error: cannot make the folder")
     (tmp_path / "key").write_text("short\n")
-    bad_key = command("env", "--root", str(tmp_path))
+    bad_key = command("env", "--root", str(tmp_path), "--port", "9999")
     assert bad_key.returncode == 1 and "fewer than 40" in bad_key.stderr
 
 
@@ -165,8 +165,8 @@ def test_env_points_at_the_live_server_and_keeps_proxies_off(server: Server, tmp
     assert "export WANDB_BASE_URL=http://127.0.0.1:9999\n" in fresh.stdout
     key = tmp_path / "key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600 and key.read_text().strip() in fresh.stdout
-    nobody = command("env", "--root", str(tmp_path))
-    assert nobody.returncode == 1 and not nobody.stdout
+    nobody = command("env", "--root", str(tmp_path / "mistyped"))
+    assert nobody.returncode == 1 and not nobody.stdout and not (tmp_path / "mistyped").exists()
     assert nobody.stderr.startswith("error: no server serves") and nobody.stderr.count("\n") == 1
 
 
