@@ -175,15 +175,16 @@ def test_an_id_is_not_given_to_another_recipe(server):
     make = """
     import wandb
     from wandb_tl.config import RunConfig
-    config = RunConfig(model_name="tf_efficientnet_lite0").as_dict()
+    # As a sweep's file may have them: a number of stages as a number, a number as text.
+    config = RunConfig(model_name="tf_efficientnet_lite0").as_dict() | {"unfreeze": 2, "lr": "1e-3"}
     for name in ("done", "begun"):
         run = wandb.init(project="ids", id=name, config=config)
         run.finish(exit_code=int(name == "begun"))
     print(1)
     """
     server.run(make)
-    lite0 = ("wandb_tl.train", "--model_name=tf_efficientnet_lite0", "--train_limit=64", "--image_size=32")
-    messages = {"done": "has finished", "begun": "has image_size 224, not 32"}
+    lite0 = ("wandb_tl.train", "--model_name=tf_efficientnet_lite0", "--train_limit=64", "--unfreeze=2")
+    messages = {"done": "has finished", "begun": "has train_limit 0, not 64"}
     tries = {name: start(server, *lite0, WANDB_RUN_ID=name, WANDB_PROJECT="ids") for name in messages}
     for name, process in tries.items():
         out, _ = process.communicate(timeout=240)

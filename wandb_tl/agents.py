@@ -30,14 +30,14 @@ def start(path: str, count: int | None, folder: Path) -> tuple[list[subprocess.P
     agents, logs = [], []
     for number in range(count):
         # An agent would give up after three bad recipes, and leave the good ones undone. It still does after
-        # five bad ones and no good one.
+        # five bad ones and at most one good one.
         environment = {"WANDB_AGENT_DISABLE_FLAPPING": "true", **os.environ}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         else:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
         log = folder / f"agent-{path.split('/')[-1]}-{number}.log"
-        with log.open("w") as file:
+        with log.open("a") as file:
             agent = subprocess.Popen(
                 [sys.executable, "-m", "wandb", "agent", "--forward-signals", path],
                 env=environment,
@@ -81,6 +81,8 @@ def stop(agents: list[subprocess.Popen]) -> None:
             agent.wait(max(0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             # Its run has a process group of its own and would outlive it.
-            with suppress(psutil.NoSuchProcess):
-                for process in [*psutil.Process(agent.pid).children(recursive=True), agent]:
+            for process in psutil.Process(agent.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
                     process.kill()
+            agent.kill()
+            agent.wait()

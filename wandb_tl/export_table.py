@@ -74,6 +74,9 @@ def check_targets(reports: Path | None, readme: Path | None) -> None:
             reports.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--reports: cannot make the folder {reports}: {error.strerror}") from error
+    for folder in filter(None, (reports, readme and readme.parent)):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to the folder {folder}")
 
 
 def markdown_table(frame: pd.DataFrame) -> str:

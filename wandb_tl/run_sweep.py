@@ -114,7 +114,7 @@ def presets() -> str:
 
 def is_path(sweep: str) -> bool:
     """Whether this is ENTITY/PROJECT/SWEEP, a sweep that exists, and not a file or a preset."""
-    return sweep.count("/") == 2 and not sweep.endswith((".yaml", ".yml"))
+    return bool(re.fullmatch(r"[^/.][^/]*/[^/]+/[^/]+", sweep)) and not sweep.endswith((".yaml", ".yml"))
 
 
 def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
@@ -178,10 +178,12 @@ def local_backend(root: str | None) -> Iterator[dict[str, str]]:
                 again = as_typed("wandb_tl.local", "serve", *folder)
                 print(f"\nThe runs are kept; to serve them again: {again}")
         finally:
-            if server.poll() is None:
-                wait_for_others(users)
-            server.terminate()
-            server.wait()
+            try:
+                if server.poll() is None:
+                    wait_for_others(users)
+            finally:
+                server.terminate()
+                server.wait()
 
 
 def server_environment(*options: str) -> dict[str, str]:
@@ -232,11 +234,16 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     try:
         states = watch(running, results, total, logs)
     except BaseException:
+        # A terminal that is closed may say so twice: what is being stopped is stopped to its end.
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
         agents.stop(running)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         print(f"\nThe sweep keeps what it has. To go on: {to_go_on(path, options)}", file=sys.stderr)
         raise
     unfinished = sum(state != "finished" for state, _ in states.values())
-    print(f"{len(states) - unfinished} runs finished in {time.monotonic() - began:,.0f} s\n")
+    print(f"{len(states) - unfinished} runs finished, after {time.monotonic() - began:,.0f} s\n")
     missing = max(0, (total or 0) - len(states)) + unfinished
     if unfinished < len(states):
         export(results, options.reports, options.readme)
@@ -287,7 +294,7 @@ def watch(
     Returns state and name of every run, by id.
     """
     told: set[tuple[str, str]] = set()
-    errors: set[str] = set()
+    errors = error_lines(logs)
     states: dict[str, tuple[str, str]] = {}
     with tqdm(total=total, unit="run", disable=None) as progress:
         while True:
@@ -302,9 +309,10 @@ def watch(
                 if state in ENDED and (run_id, state) not in told:
                     told.add((run_id, state))
                     tqdm.write(f"{state}: {name}")
-            for line in sorted(error_lines(logs) - errors):
+            found = error_lines(logs)
+            for line in sorted(found - errors):
                 tqdm.write(line, file=sys.stderr)
-            errors |= error_lines(logs)
+            errors |= found
             # A run that crashed may be handed out again: it counts as long as it has ended.
             progress.update(sum(state in ENDED for state, _ in states.values()) - progress.n)
             if not working:
@@ -315,7 +323,9 @@ def watch(
 def error_lines(logs: list[Path]) -> set[str]:
     """The lines in which runs said why they could not go on."""
     texts = [log.read_text(errors="replace") for log in logs]
-    return {line for text in texts for line in text.splitlines() if line.startswith("error: ")}
+    # Only whole lines: a run may be writing one right now.
+    lines = {line for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")}
+    return {line.rstrip() for line in lines if line.startswith("error: ")}
 
 
 def last_line(text: str) -> str:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from wandb import Run
 
-from wandb_tl.config import InputError, RunConfig, one_line
+from wandb_tl.config import InputError, RunConfig, check_value, one_line
 
 # The project of runs that are started alone and name none (under a sweep, the sweep's project holds).
 DEFAULT_PROJECT = "wandb_tl"
@@ -102,7 +102,9 @@ def _refuse_another_recipe(path: str, config: RunConfig) -> None:
     if known.state == "finished":
         raise InputError(f"WANDB_RUN_ID: the run {path} has finished; take another id")
     for name, value in config.as_dict().items():
-        if (before := known.config.get(name, value)) != value:
+        before = known.config.get(name, value)
+        # A sweep's run holds the values as its file has them: 1e-3 as text, a number of stages as a number.
+        if check_value(name, before) != value:
             raise InputError(
                 f"WANDB_RUN_ID: the run {path} has {name} {before}, not {value}; take another id"
             )

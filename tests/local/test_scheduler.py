@@ -160,13 +160,15 @@ def test_the_watch_closes_a_silent_run_that_nobody_asks_for(
     lab.post(command["run_id"])
     over = threading.Event()
     watch = threading.Thread(target=scheduler.keep_watch, args=(lab.store, over))
-    watch.start()
     with contextlib.closing(sqlite3.connect(lab.tmp_path / "wandb.sqlite")) as reader:
         states = "SELECT group_concat(state) FROM run"
         assert reader.execute(states).fetchone() == ("running",)
-        wait_for(lambda: reader.execute(states).fetchone() == ("crashed",))
-    over.set()
-    watch.join()
+        watch.start()
+        try:
+            wait_for(lambda: reader.execute(states).fetchone() == ("crashed",))
+        finally:
+            over.set()
+            watch.join()
 
 
 def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: SimpleNamespace) -> None:

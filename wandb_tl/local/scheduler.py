@@ -7,12 +7,12 @@ as that row exists, so a deleted run gives its point back. One transaction at a 
 from __future__ import annotations
 
 import json
+import logging
 import random
 import secrets
 import sqlite3
 import string
 import threading
-from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -20,6 +20,8 @@ import yaml
 from wandb_tl.local import search
 from wandb_tl.local.file_stream import LIVE
 from wandb_tl.local.store import Database, Refused, Row, Store
+
+log = logging.getLogger("wandb_tl.local")
 
 STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "CANCELED")
 
@@ -48,9 +50,12 @@ def keep_watch(store: Store, over: threading.Event) -> None:
     It also shows the store that the server itself was awake all the while.
     """
     while not over.wait(WATCH_SECONDS):
-        # A full disk refuses this write; it may have room the next time.
-        with suppress(sqlite3.OperationalError), store.transaction() as db:
-            give_up_silent(db)
+        try:
+            with store.transaction() as db:
+                give_up_silent(db)
+        except sqlite3.Error:
+            # A full disk, say: it may have room the next time.
+            log.exception("silent runs cannot be closed now")
 
 
 def give_up_silent(db: Database) -> None:
