@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,12 @@ LITE0 = {"model_name": "tf_efficientnet_lite0", "image_size": 32, "precision": "
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_per_core() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def processes_that_can_be_interrupted() -> None:
+    """A shell's background job ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
