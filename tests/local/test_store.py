@@ -26,9 +26,39 @@ def test_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     Store(tmp_path / "wandb.sqlite").close()
     Store(tmp_path / "wandb.sqlite").close()
     with sqlite3.connect(tmp_path / "wandb.sqlite") as records:
-        records.execute(f"PRAGMA user_version = {stores.SCHEMA_VERSION + 1}")
+        records.execute(f"PRAGMA user_version = {stores.VERSION + 1}")
     with pytest.raises(Refused, match="newer release"):
         Store(tmp_path / "wandb.sqlite")
+
+
+def test_file_of_an_older_release_is_lifted(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "old.sqlite") as records:
+        records.executescript(
+            (Path(__file__).parent / "tables_1.sql").read_text() + "PRAGMA user_version = 1;"
+        )
+        records.execute("INSERT INTO project (entity, name, created_at) VALUES ('me', 'p', 1.5)")
+    old, new = Store(tmp_path / "old.sqlite"), Store(tmp_path / "new.sqlite")
+    with old.transaction() as db:
+        assert stores.project_named(db, "me", "p")["created_at"] == 1.5
+    assert shape(old) == shape(new)
+    old.close()
+    new.close()
+    Store(tmp_path / "old.sqlite").close()
+
+
+def shape(store: Store) -> dict[str, set]:
+    """The columns of every table, and the indices."""
+    with store.transaction() as db:
+        tables = [row["name"] for row in db.all("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {
+            table: {
+                (row["name"], row["type"], row["notnull"], row["dflt_value"])
+                for row in db.all("SELECT * FROM pragma_table_info(?)", table)
+            }
+            for table in tables
+        }
+        indices = {row["name"] for row in db.all("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    return columns | {"indices": indices}
 
 
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:

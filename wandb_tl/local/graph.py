@@ -1,4 +1,4 @@
-"""GraphQL: the schema file, bound to the resolvers.
+"""GraphQL: the schema files, bound to the resolvers.
 
 Documents are executed as they are written, never dispatched by their operation names: the client uses one
 name for several documents. A field without a resolver of its own reads the row's column of the same name in
@@ -79,7 +79,8 @@ def _as_time(resolve: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_schema() -> GraphQLSchema:
     """The schema with every resolver bound. Raises KeyError for a resolver that the schema does not know."""
-    schema = build_schema((Path(__file__).parent / "schema.graphql").read_text(encoding="utf-8"))
+    subjects = sorted((Path(__file__).parent / "schema").glob("*.graphql"))
+    schema = build_schema("\n".join(subject.read_text(encoding="utf-8") for subject in subjects))
     for kind in schema.type_map.values():
         if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
             for name, field in kind.fields.items():

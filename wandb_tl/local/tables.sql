@@ -1,0 +1,96 @@
+-- The tables of the store. What an older file lacks of them, store.MIGRATIONS adds.
+CREATE TABLE IF NOT EXISTS project (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, name TEXT NOT NULL, description TEXT,
+    created_at REAL NOT NULL, UNIQUE (entity, name));
+CREATE TABLE IF NOT EXISTS sweep (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
+    name TEXT NOT NULL UNIQUE, display_name TEXT, description TEXT, config TEXT NOT NULL,
+    state TEXT NOT NULL, controller TEXT, scheduler TEXT, created_at REAL NOT NULL, updated_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS agent (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, sweep_id INTEGER NOT NULL REFERENCES sweep ON DELETE CASCADE,
+    name TEXT NOT NULL UNIQUE, host TEXT, created_at REAL NOT NULL, heartbeat_at REAL NOT NULL);
+-- A run that the scheduler handed out exists from the hand-out on, in state pending and with started_at null.
+CREATE TABLE IF NOT EXISTS run (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
+    name TEXT NOT NULL, display_name TEXT NOT NULL, state TEXT NOT NULL, config TEXT NOT NULL DEFAULT '{}',
+    summary TEXT NOT NULL DEFAULT '{}', tags TEXT NOT NULL DEFAULT '[]', group_name TEXT, job_type TEXT,
+    description TEXT, notes TEXT, host TEXT, program TEXT, repo TEXT, commit_hash TEXT, exit_code INTEGER,
+    stop_requested INTEGER NOT NULL DEFAULT 0, preempting INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL, started_at REAL, heartbeat_at REAL,
+    history_keys TEXT, history_keys_lines INTEGER NOT NULL DEFAULT 0,
+    sweep_id INTEGER REFERENCES sweep ON DELETE SET NULL,
+    agent_id INTEGER REFERENCES agent ON DELETE SET NULL,
+    sweep_args TEXT, claimed_at REAL, crashes INTEGER NOT NULL DEFAULT 0, UNIQUE (project_id, name));
+CREATE INDEX IF NOT EXISTS run_by_sweep ON run (sweep_id, state);
+CREATE INDEX IF NOT EXISTS run_by_state ON run (state);
+CREATE TABLE IF NOT EXISTS stream_line (
+    run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, line INTEGER NOT NULL,
+    step INTEGER, text TEXT NOT NULL, PRIMARY KEY (run_id, stream, line)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS stream_line_by_step ON stream_line (run_id, stream, step);
+-- The bytes lie in the file of the blob's id. md5 is base64; size and uploaded_at are null until they
+-- arrived. announced: the md5 that the upload must have. permanent: contents of artifacts, which are written
+-- once and then belong to every version that lists their md5.
+CREATE TABLE IF NOT EXISTS blob (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, announced TEXT, permanent INTEGER NOT NULL DEFAULT 0, md5 TEXT,
+    size INTEGER, uploaded_at REAL);
+CREATE INDEX IF NOT EXISTS blob_by_md5 ON blob (md5);
+CREATE TABLE IF NOT EXISTS file (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    name TEXT NOT NULL, blob_id TEXT NOT NULL REFERENCES blob, UNIQUE (run_id, name));
+CREATE INDEX IF NOT EXISTS file_by_blob ON file (blob_id);
+CREATE TABLE IF NOT EXISTS artifact_type (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
+    name TEXT NOT NULL, description TEXT, created_at REAL NOT NULL, UNIQUE (project_id, name));
+-- kind is the GraphQL type: ArtifactSequence (versions are made here) or ArtifactPortfolio (linked here).
+CREATE TABLE IF NOT EXISTS collection (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
+    type_id INTEGER NOT NULL REFERENCES artifact_type, kind TEXT NOT NULL, name TEXT NOT NULL,
+    description TEXT, next_version INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL,
+    updated_at REAL NOT NULL, UNIQUE (project_id, name));
+CREATE TABLE IF NOT EXISTS artifact (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    sequence_id INTEGER NOT NULL REFERENCES collection ON DELETE CASCADE,
+    state TEXT NOT NULL, digest TEXT NOT NULL, digest_algorithm TEXT NOT NULL, description TEXT,
+    metadata TEXT, version_index INTEGER, history_step INTEGER, ttl_seconds INTEGER,
+    size INTEGER NOT NULL DEFAULT 0, file_count INTEGER NOT NULL DEFAULT 0,
+    pending_aliases TEXT NOT NULL DEFAULT '[]', created_by INTEGER REFERENCES run ON DELETE SET NULL,
+    created_at REAL NOT NULL, updated_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS artifact_by_digest ON artifact (sequence_id, digest);
+-- A version of a collection. In a sequence its version_index is the artifact's, in a portfolio its own.
+CREATE TABLE IF NOT EXISTS membership (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection_id INTEGER NOT NULL REFERENCES collection ON DELETE CASCADE,
+    artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE, version_index INTEGER NOT NULL,
+    created_at REAL NOT NULL, UNIQUE (collection_id, artifact_id), UNIQUE (collection_id, version_index));
+CREATE INDEX IF NOT EXISTS membership_by_artifact ON membership (artifact_id);
+CREATE TABLE IF NOT EXISTS alias (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection_id INTEGER NOT NULL REFERENCES collection ON DELETE CASCADE,
+    membership_id INTEGER NOT NULL REFERENCES membership ON DELETE CASCADE, alias TEXT NOT NULL,
+    UNIQUE (collection_id, alias));
+CREATE INDEX IF NOT EXISTS alias_by_membership ON alias (membership_id);
+CREATE TABLE IF NOT EXISTS tag (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, artifact_id INTEGER REFERENCES artifact ON DELETE CASCADE,
+    collection_id INTEGER REFERENCES collection ON DELETE CASCADE, name TEXT NOT NULL,
+    UNIQUE (artifact_id, name), UNIQUE (collection_id, name));
+CREATE TABLE IF NOT EXISTS manifest (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE,
+    name TEXT NOT NULL, digest TEXT NOT NULL, blob_id TEXT NOT NULL REFERENCES blob);
+CREATE INDEX IF NOT EXISTS manifest_by_artifact ON manifest (artifact_id);
+CREATE INDEX IF NOT EXISTS manifest_by_blob ON manifest (blob_id);
+-- What the committed manifest lists; blob_id is null for references, which name their place in ref.
+CREATE TABLE IF NOT EXISTS manifest_entry (
+    artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE, path TEXT NOT NULL,
+    digest TEXT NOT NULL, size INTEGER NOT NULL, ref TEXT, blob_id TEXT REFERENCES blob,
+    PRIMARY KEY (artifact_id, path)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS manifest_entry_by_blob ON manifest_entry (blob_id);
+-- role: output (logged by the run) or input (used by it).
+CREATE TABLE IF NOT EXISTS run_artifact (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE, role TEXT NOT NULL,
+    UNIQUE (run_id, artifact_id, role));
+CREATE INDEX IF NOT EXISTS run_artifact_by_artifact ON run_artifact (artifact_id, role);
+-- Ids that clients invented for what they were about to log, as in wandb-client-artifact:// paths.
+CREATE TABLE IF NOT EXISTS client_id (
+    client_id TEXT PRIMARY KEY, artifact_id INTEGER REFERENCES artifact ON DELETE CASCADE,
+    collection_id INTEGER REFERENCES collection ON DELETE CASCADE);
