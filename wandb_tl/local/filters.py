@@ -1,4 +1,4 @@
-"""Filters and orders of runs: the client's Mongo-style JSON -> SQL.
+"""Filters and orders of runs, collections and versions: the client's Mongo-style JSON -> SQL.
 
 Keys are those that W&B documents (`state`, `display_name`, `config.lr`, `summary_metrics.loss`, ...). As in
 Mongo, a missing value equals null, differs from everything else, and is never less or greater than anything.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.local.store import Refused
@@ -39,8 +41,33 @@ COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 Compiled = tuple[str, list[Any]]
 
 
-def where(filters: str | None) -> Compiled:
-    """The SQL condition on `run` and its values for a filter in JSON text.
+@dataclass(frozen=True)
+class Kind:
+    """What rows of a table can be filtered and ordered by.
+
+    `columns` and `times` (Unix seconds; filters hold ISO 8601) map keys to SQL. `sets` maps keys of several
+    values to a table expression whose column item.value has them. `other` reads the remaining keys.
+    """
+
+    table: str
+    plural: str
+    columns: dict[str, str]
+    times: dict[str, str]
+    sets: dict[str, str]
+    other: Callable[[str], Compiled | None] = lambda _key: None
+
+    def expression(self, key: str) -> Compiled:
+        """A key as an SQL expression, NULL where the row does not have it."""
+        if key in self.columns or key in self.times:
+            return self.columns.get(key) or self.times[key], []
+        found = self.other(key)
+        if found is None:
+            raise Refused(f"{self.plural} cannot be filtered or ordered by {key}")
+        return found
+
+
+def where(filters: str | None, kind: Kind | None = None) -> Compiled:
+    """The SQL condition on a table (`run` unless told otherwise) and its values for a filter in JSON text.
 
     Raises Refused for what it cannot read.
     """
@@ -48,10 +75,10 @@ def where(filters: str | None) -> Compiled:
         parsed = json.loads(filters) if filters else {}
     except ValueError:
         raise Refused(f"the filter is no JSON: {filters}") from None
-    return _condition(parsed or {})
+    return _condition(parsed or {}, kind or RUNS)
 
 
-def _condition(filters: Any) -> Compiled:
+def _condition(filters: Any, kind: Kind) -> Compiled:
     if not isinstance(filters, dict):
         raise Refused(f"a filter is an object of key: condition, not {json.dumps(filters)}")
     parts = []
@@ -59,14 +86,14 @@ def _condition(filters: Any) -> Compiled:
         if key in ("$and", "$or", "$nor"):
             if not isinstance(wanted, list):
                 raise Refused(f"{key} takes a list of filters")
-            joined = _join([_condition(item) for item in wanted], " AND " if key == "$and" else " OR ")
+            joined = _join([_condition(item, kind) for item in wanted], " AND " if key == "$and" else " OR ")
             parts.append(_negated(joined) if key == "$nor" else joined)
         elif key == "$not":
-            parts.append(_negated(_condition(wanted)))
+            parts.append(_negated(_condition(wanted, kind)))
         elif key.startswith("$"):
             raise Refused(f"the filter operator {key} is not supported")
         else:
-            parts.append(_key(key, wanted))
+            parts.append(_key(key, wanted, kind))
     return _join(parts, " AND ")
 
 
@@ -81,21 +108,19 @@ def _negated(part: Compiled) -> Compiled:
     return f"(NOT coalesce({part[0]}, 0))", part[1]
 
 
-def _key(key: str, wanted: Any) -> Compiled:
+def _key(key: str, wanted: Any, kind: Kind) -> Compiled:
     tests = wanted if isinstance(wanted, dict) and any(k.startswith("$") for k in wanted) else {"$eq": wanted}
-    if key in ("tags", "tag"):
-        return _join([_tag_test(operator, value) for operator, value in tests.items()], " AND ")
-    expression, values = _expression(key)
-    convert = _seconds if key in TIMES else _plain
+    if key in kind.sets:
+        items = kind.sets[key]
+        return _join([_set_test(items, operator, value) for operator, value in tests.items()], " AND ")
+    expression, values = kind.expression(key)
+    convert = _seconds if key in kind.times else _plain
     return _join(
         [_test(expression, values, operator, value, convert) for operator, value in tests.items()], " AND "
     )
 
 
-def _expression(key: str) -> Compiled:
-    """A key of a run as an SQL expression, NULL where the run does not have it."""
-    if key in COLUMNS or key in TIMES:
-        return COLUMNS.get(key) or TIMES[key], []
+def _of_run(key: str) -> Compiled | None:
     if key in ("username", "user"):
         return "NULL", []
     if key == "duration":
@@ -111,7 +136,11 @@ def _expression(key: str) -> Compiled:
         return "coalesce(pluck(run.config, ?), pluck(run.config, ?))", [nested, literal]
     if root in ("summary_metrics", "summaryMetrics", "summary") and path:
         return "pluck(run.summary, ?)", [path]
-    raise Refused(f"runs cannot be filtered or ordered by {key}")
+    return None
+
+
+RUN_TAGS = "json_each(run.tags) AS item"
+RUNS = Kind("run", "runs", COLUMNS, TIMES, {"tags": RUN_TAGS, "tag": RUN_TAGS}, _of_run)
 
 
 def _plain(value: Any) -> Any:
@@ -160,27 +189,27 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
     raise Refused(f"the filter operator {operator} is not supported")
 
 
-def _tag_test(operator: str, value: Any) -> Compiled:
-    """A run has several tags: a test holds where it holds for one of them, a negative one where for none."""
+def _set_test(items: str, operator: str, value: Any) -> Compiled:
+    """Tests of several values, as of tags: one holds where it holds for one of them, a negative for none."""
     negative = {"$ne": "$eq", "$nin": "$in", "$not": "$not"}
     if operator == "$not":
         inner = value if isinstance(value, dict) else {"$eq": value}
-        return _negated(_join([_tag_test(op, v) for op, v in inner.items()], " AND "))
+        return _negated(_join([_set_test(items, op, v) for op, v in inner.items()], " AND "))
     sql, values = _test("item.value", [], negative.get(operator, operator), value, _plain)
-    found = f"EXISTS (SELECT 1 FROM json_each(run.tags) AS item WHERE {sql})"
+    found = f"EXISTS (SELECT 1 FROM {items} WHERE {sql})"
     return _negated((found, values)) if operator in negative else (found, values)
 
 
-def order_by(order: str | None) -> Compiled:
+def order_by(order: str | None, kind: Kind = RUNS) -> Compiled:
     """ORDER BY terms for "+created_at" (the default), "-summary_metrics.loss" or several joined by commas."""
     terms, values = [], []
     for term in (order or "+created_at").split(","):
         term = term.strip()
         if not term:
             continue
-        expression, bound = _expression(term.lstrip("+-"))
+        expression, bound = kind.expression(term.lstrip("+-"))
         direction = "DESC" if term.startswith("-") else "ASC"
         terms.append(f"{expression} IS NULL, {expression} {direction}")
         values += [*bound, *bound]
     ties = "DESC" if (order or "").startswith("-") else "ASC"
-    return ", ".join([*terms, f"run.id {ties}"]), values
+    return ", ".join([*terms, f"{kind.table}.id {ties}"]), values
