@@ -38,7 +38,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,push}")
     serve = commands.add_parser(
         "serve",
         help="serve a folder until Ctrl-C or SIGTERM",
@@ -49,6 +49,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
         )
+    push = commands.add_parser(
+        "push",
+        help="take a finished sweep to another W&B server",
+        epilog="The key for that server is the one of `wandb login --host URL`, or $WANDB_PUSH_API_KEY. "
+        "A push that was interrupted goes on when it is started again.",
+    )
+    push.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP")
+    push.add_argument("--to", required=True, metavar="URL", help="its address, as https://api.wandb.ai")
+    push.add_argument(
+        "--as",
+        dest="into",
+        metavar="ENTITY/PROJECT",
+        help="where to put it there (default: the same project of the key's default entity)",
+    )
+    for command in (serve, env, push):
         command.add_argument(
             "--root",
             type=Path,
@@ -171,6 +186,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "serve":
             serve(options.root, options.host, options.port)
+        elif options.command == "push":
+            from wandb_tl.local.push import push
+
+            return push(options)
         else:
             variables = environment(options.root, options.host, options.port)
             if options.json:

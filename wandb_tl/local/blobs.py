@@ -43,7 +43,7 @@ class Blobs:
         return f"{base_url}/blobs/{blob_id}?signature={self.signature(method, blob_id)}"
 
     def path(self, blob_id: str) -> Path:
-        return self.folder / blob_id[:2] / blob_id
+        return stored_at(self.folder, blob_id)
 
     async def receive(self, blob_id: str, chunks: AsyncIterator[bytes], md5: str | None) -> tuple[int, str]:
         """Write an upload in full or not at all; returns (size in bytes, base64 md5).
@@ -71,12 +71,30 @@ class Blobs:
             incoming.unlink(missing_ok=True)
         return size, found
 
+    def write(self, blob_id: str, content: bytes) -> tuple[int, str]:
+        """Write what the server itself made; returns (size in bytes, base64 md5)."""
+        incoming = self.folder / "incoming" / secrets.token_hex(16)
+        with incoming.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        final = self.path(blob_id)
+        final.parent.mkdir(exist_ok=True)
+        incoming.replace(final)
+        md5 = hashlib.md5(content, usedforsecurity=False).digest()
+        return len(content), base64.b64encode(md5).decode()
+
     def read(self, blob_id: str) -> bytes:
         return self.path(blob_id).read_bytes()
 
     def delete(self, blob_id: str) -> None:
         with suppress(FileNotFoundError):
             self.path(blob_id).unlink()
+
+
+def stored_at(folder: Path, blob_id: str) -> Path:
+    """The file of a blob in the folder of blobs."""
+    return folder / blob_id[:2] / blob_id
 
 
 def new_blob(db: Database, name: str, md5: str | None = None, permanent: bool = False) -> str:
@@ -96,7 +114,8 @@ def unused(db: Database, blob_ids: list[str]) -> list[str]:
         references = db.value(
             "SELECT (SELECT count(*) FROM file WHERE blob_id = ?1)"
             " + (SELECT count(*) FROM manifest WHERE blob_id = ?1)"
-            " + (SELECT count(*) FROM manifest_entry WHERE blob_id = ?1)",
+            " + (SELECT count(*) FROM manifest_entry WHERE blob_id = ?1)"
+            " + (SELECT count(*) FROM expected_blob WHERE blob_id = ?1)",
             blob_id,
         )
         if references == 0:

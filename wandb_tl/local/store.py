@@ -27,6 +27,23 @@ TABLES = (Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")
 VERSION = 2
 MIGRATIONS = {
     2: """
+        ALTER TABLE blob ADD COLUMN digest TEXT;
+        CREATE INDEX IF NOT EXISTS blob_by_digest ON blob (digest);
+        ALTER TABLE artifact ADD COLUMN distributed_id TEXT;
+        CREATE INDEX IF NOT EXISTS artifact_by_distributed_id ON artifact (sequence_id, distributed_id);
+        ALTER TABLE manifest ADD COLUMN kind TEXT NOT NULL DEFAULT 'FULL';
+        ALTER TABLE manifest ADD COLUMN base_id INTEGER;
+        CREATE TABLE IF NOT EXISTS expected_blob (
+            artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE,
+            blob_id TEXT NOT NULL REFERENCES blob, PRIMARY KEY (artifact_id, blob_id)) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS expected_blob_by_blob ON expected_blob (blob_id);
+        ALTER TABLE run ADD COLUMN prior INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE run ADD COLUMN early_stopped INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE run ADD COLUMN stop_seen_at REAL;
+        CREATE TABLE IF NOT EXISTS metric_value (
+            run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, line INTEGER NOT NULL,
+            number INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (run_id, line)) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS metric_value_by_number ON metric_value (run_id, number, value);
     """,
 }
 
@@ -113,28 +130,35 @@ class Database:
 class Store:
     """The database file of one root. `transaction()` gives one thread at a time a Database.
 
-    Raises Refused for a file that a newer release wrote.
+    `read_only` reads beside the server of the root, which stays the only writer. Raises Refused for a file
+    that a newer release wrote, and for one to be read only that an older release wrote.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
         self.listening_since = self.heard_at = time.time()
-        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        address = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        self.connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
         self.connection.row_factory = _as_dictionary
         self.connection.create_function("pluck", 2, pluck, deterministic=True)
         self.connection.create_function("regexp", 2, _matches, deterministic=True)
-        # An answer promises that the records it acknowledges survive a crash: sync at each commit.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            self.connection.execute(f"PRAGMA {pragma}")
+        self.lock = threading.Lock()
+        if not read_only:
+            # An answer promises that the records it acknowledges survive a crash: sync at each commit.
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                self.connection.execute(f"PRAGMA {pragma}")
         version = self.connection.execute("PRAGMA user_version").fetchone()["user_version"]
         if version > VERSION:
             raise Refused(f"{path} was written by a newer release of this server")
+        if read_only:
+            if version < VERSION:
+                raise Refused(f"{path} was written by an older release of this server: serve it once first")
+            return
         scripts = (
             [TABLES] if version == 0 else [MIGRATIONS[number] for number in range(version + 1, VERSION + 1)]
         )
         for script in scripts:
             # In one transaction: a server that is killed here finds the old file or the new one.
             self.connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {VERSION}; COMMIT;")
-        self.lock = threading.Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
