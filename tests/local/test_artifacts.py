@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from live_server import Server
 
-from wandb_tl.local import artifacts
+from wandb_tl.local import artifacts, collections, manifests
 from wandb_tl.local.blobs import Blobs, new_blob
 from wandb_tl.local.store import Refused, Store, ensure_project
 
@@ -195,10 +195,10 @@ def test_common_contents_stay_as_long_as_one_version_needs_them(lab: Any) -> Non
         made.append(artifacts.commit(lab.db, lab.blobs, artifact))
     assert blob_id not in artifacts.delete(lab.db, made[0], with_aliases=True)
     assert blob_id in artifacts.delete(lab.db, made[1], with_aliases=True)
-    assert artifacts.latest(lab.db, made[1]["sequence_id"]) is None
+    assert collections.latest(lab.db, made[1]["sequence_id"]) is None
 
 
 def test_files_of_runs_are_never_taken_for_contents(lab: Any) -> None:
     """A run's file can be uploaded anew at any time, so that no version may rest on it."""
     md5 = lab.put(new_blob(lab.db, "f"), b"x")
-    assert artifacts.uploaded(lab.db, md5) is None
+    assert manifests.stored(lab.db, md5) is None

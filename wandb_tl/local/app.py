@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from wandb_tl.local import artifacts, file_stream
+from wandb_tl.local import file_stream, manifests
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.graph import Graph
 from wandb_tl.local.store import Database, Refused, Row, Store
@@ -86,13 +86,19 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
         return send(row)
 
     async def content(request: Request) -> Response:
-        """A file of an artifact: .../HEXADECIMAL MD5/NAME, as `entry.download()` asks for it."""
-        digest = request.scope["raw_path"].decode().split("/")[-2]
+        """A file of an artifact, as `entry.download()` asks for it by its digest in hexadecimal.
+
+        /artifacts/ENTITY/DIGEST or /artifactsV2/REGION/ENTITY/PROJECT/COLLECTION[/ID]/BIRTH ID/DIGEST/NAME
+        """
+        parts = request.scope["raw_path"].decode().split("/")
+        if parts[1] == "artifactsV2" and parts[2] != "default":
+            raise Refused(f"there is no storage region {unquote(parts[2])} here", 404)
+        digest = parts[-2] if parts[1] == "artifactsV2" else parts[-1]
         try:
             md5 = base64.b64encode(bytes.fromhex(digest)).decode()
         except ValueError:
             raise Refused("there is nothing at this address", 404) from None
-        row = await run_in_threadpool(inside, lambda db: artifacts.uploaded(db, md5))
+        row = await run_in_threadpool(inside, lambda db: manifests.stored(db, md5))
         if row is None:
             raise Refused("there is no such file; it may have been deleted", 404)
         return send(row)
@@ -105,6 +111,7 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
         routes=[
             Route("/graphql", guarded(graphql, key), methods=["POST"]),
             Route("/files/{path:path}", guarded(stream, key), methods=["POST"]),
+            Route("/artifacts/{entity}/{digest}", guarded(content, key), methods=["GET"]),
             Route("/artifactsV2/{path:path}", guarded(content, key), methods=["GET"]),
             Route("/blobs/{blob_id}", blob, methods=["GET", "PUT", "OPTIONS"]),
             # The client drops telemetry for good when it is told that there is none.

@@ -1,4 +1,4 @@
-"""Artifacts: versions of collections, their aliases, manifests and contents.
+"""Artifacts: versions of collections, what becomes of them and who uses them.
 
 A version is born PENDING, its files and its manifest are uploaded, and `commit` gives it its number. Contents
 are stored once per MD5, whichever version, collection or project they are in.
@@ -7,40 +7,36 @@ are stored once per MD5, whichever version, collection or project they are in.
 from __future__ import annotations
 
 import json
-import re
-from typing import Any
 
-from wandb_tl.local import blobs
+from wandb_tl.local import blobs, collections, manifests
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.store import Database, Refused, Row
 
-SEQUENCE = "ArtifactSequence"
+# How long nothing may have come for an upload until its client counts as dead. The jobs of a distributed
+# version may wait in a cluster's queue for one another.
+ABANDONED_SECONDS = 24 * 3600
+DISTRIBUTED_ABANDONED_SECONDS = 7 * 24 * 3600
 
-VERSION = re.compile(r"v(\d+)")
+TTL_INHERITED, TTL_OFF = -1, -2
 
 
 def create(db: Database, project: Row, run: Row | None, wanted: Row) -> Row:
     """A version for CreateArtifactInput `wanted`: new and PENDING, or one that has the same digest already.
 
-    Sending the same clientID again gives the same version. Raises Refused where the collection has another
-    type.
+    Sending the same clientID again gives the same version, and the same distributedID the one that is still
+    open. Raises Refused where the collection has another type, or for a storage region.
     """
     name = wanted.get("artifactCollectionName") or next(
         iter(wanted.get("artifactCollectionNames") or []), None
     )
     if not name:
         raise Refused("an artifact needs the name of its collection")
-    sequence = ensure_sequence(db, project, wanted["artifactTypeName"], name)
+    if (wanted.get("storageRegion") or "default") != "default":
+        raise Refused(f"there is no storage region {wanted['storageRegion']} here; leave storage_region out")
+    sequence = collections.ensure(db, project, collections.SEQUENCE, wanted["artifactTypeName"], name)
     _remember(db, wanted.get("sequenceClientID"), collection_id=sequence["id"])
     names = [alias["alias"] for alias in wanted.get("aliases") or []]
-    found = by_client_id(db, wanted.get("clientID"))
-    if found is None:
-        found = db.one(
-            "SELECT * FROM artifact WHERE sequence_id = ? AND digest = ? AND state = 'COMMITTED'"
-            " ORDER BY version_index DESC LIMIT 1",
-            sequence["id"],
-            wanted["digest"],
-        )
+    found = by_client_id(db, wanted.get("clientID")) or _existing(db, sequence, wanted)
     if found is None:
         artifact_id = db.insert(
             "artifact",
@@ -51,7 +47,8 @@ def create(db: Database, project: Row, run: Row | None, wanted: Row) -> Row:
             description=wanted.get("description"),
             metadata=wanted.get("metadata"),
             history_step=wanted.get("historyStep"),
-            ttl_seconds=wanted.get("ttlDurationSeconds"),
+            ttl_seconds=_ttl(wanted.get("ttlDurationSeconds")),
+            distributed_id=wanted.get("distributedID"),
             pending_aliases=json.dumps(names),
             created_by=run["id"] if run else None,
             created_at=db.now,
@@ -59,38 +56,32 @@ def create(db: Database, project: Row, run: Row | None, wanted: Row) -> Row:
         )
         found = db.get("artifact", artifact_id)
     elif found["state"] == "COMMITTED":
-        add_aliases(db, found, sequence, names)
+        collections.add_aliases(db, found, db.get("collection", found["sequence_id"]), names)
+    else:
+        together = list(dict.fromkeys([*json.loads(found["pending_aliases"]), *names]))
+        db.update("artifact", found["id"], pending_aliases=json.dumps(together), updated_at=db.now)
     _remember(db, wanted.get("clientID"), artifact_id=found["id"])
-    tag(db, found, [item["tagName"] for item in wanted.get("tags") or []])
+    collections.tag(db, "artifact_id", found, [item["tagName"] for item in wanted.get("tags") or []])
     if run:
         relate(db, run, found, "output")
     return found
 
 
-def ensure_sequence(db: Database, project: Row, type_name: str, name: str) -> Row:
-    """The sequence of this name, made if there is none."""
-    db.run(
-        "INSERT INTO artifact_type (project_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        project["id"],
-        type_name,
-        db.now,
+def _existing(db: Database, sequence: Row, wanted: Row) -> Row | None:
+    """What runs are making together, or what was logged before with the same contents."""
+    if wanted.get("distributedID"):
+        query = "SELECT * FROM artifact WHERE sequence_id = ? AND distributed_id = ? AND state = 'PENDING'"
+        return db.one(query, sequence["id"], wanted["distributedID"])
+    return db.one(
+        "SELECT * FROM artifact WHERE sequence_id = ? AND digest = ? AND state = 'COMMITTED'"
+        " ORDER BY version_index DESC LIMIT 1",
+        sequence["id"],
+        wanted["digest"],
     )
-    kind = db.one("SELECT * FROM artifact_type WHERE project_id = ? AND name = ?", project["id"], type_name)
-    found = collection_named(db, project, name)
-    if found is None:
-        times = {"created_at": db.now, "updated_at": db.now}
-        new = db.insert(
-            "collection", project_id=project["id"], type_id=kind["id"], kind=SEQUENCE, name=name, **times
-        )
-        return db.get("collection", new)
-    if found["type_id"] != kind["id"]:
-        other = db.get("artifact_type", found["type_id"])["name"]
-        raise Refused(f"artifact {name} is of type {other}; it cannot also be of type {type_name}")
-    return found
 
 
-def collection_named(db: Database, project: Row, name: str) -> Row | None:
-    return db.one("SELECT * FROM collection WHERE project_id = ? AND name = ?", project["id"], name)
+def _ttl(seconds: int | None) -> int | None:
+    return None if seconds == TTL_INHERITED else seconds
 
 
 def _remember(db: Database, client_id: str | None, **target: int) -> None:
@@ -110,34 +101,7 @@ def by_client_id(db: Database, client_id: str | None) -> Row | None:
         return None
     if known["artifact_id"] is not None:
         return db.get("artifact", known["artifact_id"])
-    return latest(db, known["collection_id"])
-
-
-def latest(db: Database, collection_id: int) -> Row | None:
-    found = member(db, collection_id, "latest")
-    return found and db.get("artifact", found["artifact_id"])
-
-
-def member(db: Database, collection_id: int, alias: str) -> Row | None:
-    """The membership that an alias, or a version such as v3, names within a collection."""
-    found = db.one(
-        "SELECT membership.* FROM membership JOIN alias ON alias.membership_id = membership.id"
-        " WHERE alias.collection_id = ? AND alias.alias = ?",
-        collection_id,
-        alias,
-    )
-    number = VERSION.fullmatch(alias)
-    if found is None and number:
-        query = "SELECT * FROM membership WHERE collection_id = ? AND version_index = ?"
-        found = db.one(query, collection_id, int(number[1]))
-    return found
-
-
-def member_named(db: Database, project: Row, name: str) -> Row | None:
-    """The membership that NAME:ALIAS, NAME:vN or NAME (its latest) stands for."""
-    collection_name, _, alias = name.partition(":")
-    collection = collection_named(db, project, collection_name)
-    return collection and member(db, collection["id"], alias or "latest")
+    return collections.latest(db, known["collection_id"])
 
 
 def commit(db: Database, store: Blobs, artifact: Row) -> Row:
@@ -147,97 +111,34 @@ def commit(db: Database, store: Blobs, artifact: Row) -> Row:
     """
     if artifact["state"] == "COMMITTED":
         return artifact
-    manifest = manifest_of(db, artifact)
-    if manifest is None or db.value("SELECT uploaded_at FROM blob WHERE id = ?", manifest["blob_id"]) is None:
-        raise Refused("the artifact's manifest was not uploaded")
-    contents = json.loads(store.read(manifest["blob_id"])).get("contents") or {}
-    entries = [_entry(db, artifact, path, entry) for path, entry in contents.items()]
-    db.run("DELETE FROM manifest_entry WHERE artifact_id = ?", artifact["id"])
-    db.many(
-        "INSERT INTO manifest_entry (artifact_id, path, digest, size, ref, blob_id)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        entries,
-    )
-    sequence_id = artifact["sequence_id"]
-    # A deleted version's number is not given again.
-    number = db.value("SELECT next_version FROM collection WHERE id = ?", sequence_id)
+    columns = manifests.settle(db, store, artifact)
+    sequence = db.get("collection", artifact["sequence_id"])
+    number = collections.join(db, sequence, artifact)["version_index"]
     db.update(
-        "artifact",
-        artifact["id"],
-        state="COMMITTED",
-        version_index=number,
-        size=sum(entry[3] for entry in entries),
-        file_count=len(entries),
-        updated_at=db.now,
+        "artifact", artifact["id"], state="COMMITTED", version_index=number, updated_at=db.now, **columns
     )
-    db.insert(
-        "membership",
-        collection_id=sequence_id,
-        artifact_id=artifact["id"],
-        version_index=number,
-        created_at=db.now,
-    )
-    db.update("collection", sequence_id, next_version=number + 1, updated_at=db.now)
     names = [*json.loads(artifact["pending_aliases"]), "latest"]
-    add_aliases(db, artifact, db.get("collection", sequence_id), names)
+    collections.add_aliases(db, artifact, sequence, names)
     return db.get("artifact", artifact["id"])
 
 
-def manifest_of(db: Database, artifact: Row) -> Row | None:
-    return db.one("SELECT * FROM manifest WHERE artifact_id = ? ORDER BY id DESC LIMIT 1", artifact["id"])
-
-
-def _entry(db: Database, artifact: Row, path: str, entry: Row) -> tuple[Any, ...]:
-    digest, reference = entry.get("digest") or "", entry.get("ref")
-    blob = None if reference else uploaded(db, digest)
-    if blob is None and not reference:
-        raise Refused(f"the artifact's file {path} was not uploaded")
-    size = entry.get("size") or (blob["size"] if blob else 0)
-    return artifact["id"], path, digest, size, reference, blob["id"] if blob else None
-
-
-def uploaded(db: Database, md5: str) -> Row | None:
-    return db.one("SELECT * FROM blob WHERE md5 = ? AND permanent LIMIT 1", md5)
-
-
-def add_aliases(db: Database, artifact: Row, collection: Row, names: list[str]) -> None:
-    """Point aliases of a collection at a version of it, away from the one that had them."""
-    query = "SELECT id FROM membership WHERE collection_id = ? AND artifact_id = ?"
-    membership = db.value(query, collection["id"], artifact["id"])
-    if membership is None:
-        raise Refused(f"this version does not belong to {collection['name']}")
-    for name in dict.fromkeys(names):
-        if VERSION.fullmatch(name):
-            continue  # Versions answer to their numbers without an alias.
-        db.run(
-            "INSERT INTO alias (collection_id, membership_id, alias) VALUES (?1, ?2, ?3)"
-            " ON CONFLICT (collection_id, alias) DO UPDATE SET membership_id = ?2",
-            collection["id"],
-            membership,
-            name,
-        )
-
-
-def set_aliases(db: Database, artifact: Row, wanted: list[Row]) -> None:
-    """Make a version's aliases in its own sequence exactly these ArtifactAliasInputs."""
-    sequence = db.get("collection", artifact["sequence_id"])
-    names = [item["alias"] for item in wanted if item["artifactCollectionName"] == sequence["name"]]
-    db.run(
-        "DELETE FROM alias WHERE collection_id = ? AND membership_id IN"
-        " (SELECT id FROM membership WHERE artifact_id = ?)",
-        sequence["id"],
-        artifact["id"],
-    )
-    add_aliases(db, artifact, sequence, names)
-
-
-def tag(db: Database, artifact: Row, names: list[str]) -> None:
-    rows = [(artifact["id"], name) for name in names]
-    db.many("INSERT INTO tag (artifact_id, name) VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
-
-
-def untag(db: Database, artifact: Row, names: list[str]) -> None:
-    db.many("DELETE FROM tag WHERE artifact_id = ? AND name = ?", [(artifact["id"], name) for name in names])
+def update(db: Database, artifact: Row, wanted: Row) -> Row:
+    """Apply an UpdateArtifactInput: what it leaves out, or gives as null, stays."""
+    changes = {"description": wanted.get("description"), "metadata": wanted.get("metadata")}
+    changes = {column: value for column, value in changes.items() if value is not None}
+    if wanted.get("ttlDurationSeconds") is not None:
+        changes["ttl_seconds"] = _ttl(wanted["ttlDurationSeconds"])
+    db.update("artifact", artifact["id"], updated_at=db.now, **changes)
+    if wanted.get("aliases") is not None:
+        # All of those that it has in its own sequence.
+        sequence = db.get("collection", artifact["sequence_id"])
+        mine = [item for item in wanted["aliases"] if item["artifactCollectionName"] == sequence["name"]]
+        collections.remove_aliases(db, artifact, sequence)
+        collections.add_aliases(db, artifact, sequence, [item["alias"] for item in mine])
+    collections.tag(db, "artifact_id", artifact, [tag["tagName"] for tag in wanted.get("tagsToAdd") or []])
+    gone = [tag["tagName"] for tag in wanted.get("tagsToDelete") or []]
+    collections.untag(db, "artifact_id", artifact, gone)
+    return db.get("artifact", artifact["id"])
 
 
 def relate(db: Database, run: Row, artifact: Row, role: str) -> None:
@@ -250,10 +151,13 @@ def relate(db: Database, run: Row, artifact: Row, role: str) -> None:
     )
 
 
-def delete(db: Database, artifact: Row, with_aliases: bool) -> list[str]:
-    """Forget a version; returns the blobs whose files nobody needs any more.
+# ---- deletion --------------------------------------------------------------------------------------------
 
-    Raises Refused for a version that still has aliases, unless they go with it.
+
+def delete(db: Database, artifact: Row, with_aliases: bool) -> list[str]:
+    """Forget a version and its links; returns the blobs whose files nobody needs any more.
+
+    Raises Refused for a version that still has aliases, in whatever collection, unless they go with it.
     """
     held = db.all(
         "SELECT alias.alias FROM alias JOIN membership ON membership.id = alias.membership_id"
@@ -261,12 +165,62 @@ def delete(db: Database, artifact: Row, with_aliases: bool) -> list[str]:
         artifact["id"],
     )
     if held and not with_aliases:
-        names = ", ".join(row["alias"] for row in held)
+        names = ", ".join(dict.fromkeys(row["alias"] for row in held))
         raise Refused(f"the version still has the aliases {names}; delete it with delete_aliases=True")
+    for row in db.all("SELECT collection_id FROM membership WHERE artifact_id = ?", artifact["id"]):
+        collections.leave(db, row["collection_id"], artifact)
     rows = db.all(
         "SELECT blob_id FROM manifest WHERE artifact_id = ?1"
+        " UNION SELECT blob_id FROM expected_blob WHERE artifact_id = ?1"
         " UNION SELECT blob_id FROM manifest_entry WHERE artifact_id = ?1 AND blob_id IS NOT NULL",
         artifact["id"],
     )
     db.run("DELETE FROM artifact WHERE id = ?", artifact["id"])
     return blobs.unused(db, [row["blob_id"] for row in rows])
+
+
+def delete_collection(db: Database, collection: Row) -> list[str]:
+    """Forget a collection, a sequence with all of its versions; returns the blobs as `delete` does."""
+    dead = []
+    for artifact in db.all("SELECT * FROM artifact WHERE sequence_id = ?", collection["id"]):
+        dead += delete(db, artifact, with_aliases=True)
+    db.run("DELETE FROM collection WHERE id = ?", collection["id"])
+    return dead
+
+
+def forget_abandoned(db: Database) -> list[str]:
+    """Forget uploads whose clients died, versions whose time to live is over, and contents that nobody lists.
+
+    An upload is alive while its run sends heartbeats or anything else came for it within a day. Linked
+    versions outlive their time. Returns the blobs whose files are to be deleted after commit.
+    """
+    dead: list[str] = []
+    abandoned = db.all(
+        "SELECT artifact.* FROM artifact LEFT JOIN run ON run.id = artifact.created_by"
+        " WHERE artifact.state = 'PENDING' AND max(artifact.updated_at, coalesce(run.heartbeat_at, 0),"
+        "  coalesce((SELECT max(uploaded_at) FROM blob WHERE id IN ("
+        "   SELECT blob_id FROM expected_blob WHERE artifact_id = artifact.id"
+        "   UNION SELECT blob_id FROM manifest WHERE artifact_id = artifact.id)), 0))"
+        " < ?1 - CASE WHEN artifact.distributed_id IS NULL THEN ?2 ELSE ?3 END",
+        db.now,
+        ABANDONED_SECONDS,
+        DISTRIBUTED_ABANDONED_SECONDS,
+    )
+    expired = db.all(
+        "SELECT * FROM artifact WHERE state = 'COMMITTED'"
+        " AND ttl_seconds > 0 AND created_at + ttl_seconds < ?"
+        " AND NOT EXISTS (SELECT 1 FROM membership WHERE artifact_id = artifact.id"
+        "  AND collection_id != artifact.sequence_id)",
+        db.now,
+    )
+    for artifact in [*abandoned, *expired]:
+        dead += delete(db, artifact, with_aliases=True)
+    # Contents are expected by a version from the moment they are announced, so that these are leftovers: of
+    # two clients that uploaded the same bytes at once, or of files that no manifest went on to list.
+    unlisted = db.all(
+        "SELECT id FROM blob WHERE permanent AND coalesce(uploaded_at, 0) < ?"
+        " AND NOT EXISTS (SELECT 1 FROM manifest_entry WHERE blob_id = blob.id)"
+        " AND NOT EXISTS (SELECT 1 FROM expected_blob WHERE blob_id = blob.id)",
+        db.now - ABANDONED_SECONDS,
+    )
+    return dead + blobs.unused(db, [row["id"] for row in unlisted])

@@ -35,7 +35,7 @@ from graphql import (
 )
 
 from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.resolvers import artifacts, collections, files, projects, runs, sweeps, viewer
+from wandb_tl.local.resolvers import artifacts, collections, files, manifests, projects, runs, sweeps, viewer
 from wandb_tl.local.store import Database, Refused, Store
 
 log = logging.getLogger("wandb_tl.local")
@@ -91,7 +91,7 @@ def load_schema() -> GraphQLSchema:
             # Inputs and rows both hold the names.
             for name, value in kind.values.items():
                 value.value = name
-    for module in (viewer, projects, runs, files, sweeps, artifacts, collections):
+    for module in (viewer, projects, runs, files, sweeps, artifacts, manifests, collections):
         for type_name, fields in module.RESOLVERS.items():
             for name, resolver in fields.items():
                 schema.type_map[type_name].fields[name].resolve = resolver

@@ -29,11 +29,13 @@ CREATE TABLE IF NOT EXISTS stream_line (
 CREATE INDEX IF NOT EXISTS stream_line_by_step ON stream_line (run_id, stream, step);
 -- The bytes lie in the file of the blob's id. md5 is base64; size and uploaded_at are null until they
 -- arrived. announced: the md5 that the upload must have. permanent: contents of artifacts, which are written
--- once and then belong to every version that lists their md5.
+-- once and then belong to every version that lists their md5. digest: the XXH128 (base64) by which manifests
+-- of that algorithm list them.
 CREATE TABLE IF NOT EXISTS blob (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, announced TEXT, permanent INTEGER NOT NULL DEFAULT 0, md5 TEXT,
-    size INTEGER, uploaded_at REAL);
+    size INTEGER, uploaded_at REAL, digest TEXT);
 CREATE INDEX IF NOT EXISTS blob_by_md5 ON blob (md5);
+CREATE INDEX IF NOT EXISTS blob_by_digest ON blob (digest);
 CREATE TABLE IF NOT EXISTS file (
     id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     name TEXT NOT NULL, blob_id TEXT NOT NULL REFERENCES blob, UNIQUE (run_id, name));
@@ -47,6 +49,8 @@ CREATE TABLE IF NOT EXISTS collection (
     type_id INTEGER NOT NULL REFERENCES artifact_type, kind TEXT NOT NULL, name TEXT NOT NULL,
     description TEXT, next_version INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL,
     updated_at REAL NOT NULL, UNIQUE (project_id, name));
+-- distributed_id: what the runs that make a version together call it. ttl_seconds: -2 is for ever, null is as
+-- in the collection, which here is for ever too.
 CREATE TABLE IF NOT EXISTS artifact (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     sequence_id INTEGER NOT NULL REFERENCES collection ON DELETE CASCADE,
@@ -54,8 +58,9 @@ CREATE TABLE IF NOT EXISTS artifact (
     metadata TEXT, version_index INTEGER, history_step INTEGER, ttl_seconds INTEGER,
     size INTEGER NOT NULL DEFAULT 0, file_count INTEGER NOT NULL DEFAULT 0,
     pending_aliases TEXT NOT NULL DEFAULT '[]', created_by INTEGER REFERENCES run ON DELETE SET NULL,
-    created_at REAL NOT NULL, updated_at REAL NOT NULL);
+    created_at REAL NOT NULL, updated_at REAL NOT NULL, distributed_id TEXT);
 CREATE INDEX IF NOT EXISTS artifact_by_digest ON artifact (sequence_id, digest);
+CREATE INDEX IF NOT EXISTS artifact_by_distributed_id ON artifact (sequence_id, distributed_id);
 -- A version of a collection. In a sequence its version_index is the artifact's, in a portfolio its own.
 CREATE TABLE IF NOT EXISTS membership (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -73,9 +78,11 @@ CREATE TABLE IF NOT EXISTS tag (
     id INTEGER PRIMARY KEY AUTOINCREMENT, artifact_id INTEGER REFERENCES artifact ON DELETE CASCADE,
     collection_id INTEGER REFERENCES collection ON DELETE CASCADE, name TEXT NOT NULL,
     UNIQUE (artifact_id, name), UNIQUE (collection_id, name));
+-- kind: FULL, INCREMENTAL (adds to the version base_id) or PATCH (one run's part).
 CREATE TABLE IF NOT EXISTS manifest (
     id INTEGER PRIMARY KEY AUTOINCREMENT, artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE,
-    name TEXT NOT NULL, digest TEXT NOT NULL, blob_id TEXT NOT NULL REFERENCES blob);
+    name TEXT NOT NULL, digest TEXT NOT NULL, blob_id TEXT NOT NULL REFERENCES blob,
+    kind TEXT NOT NULL DEFAULT 'FULL', base_id INTEGER);
 CREATE INDEX IF NOT EXISTS manifest_by_artifact ON manifest (artifact_id);
 CREATE INDEX IF NOT EXISTS manifest_by_blob ON manifest (blob_id);
 -- What the committed manifest lists; blob_id is null for references, which name their place in ref.
@@ -84,6 +91,11 @@ CREATE TABLE IF NOT EXISTS manifest_entry (
     digest TEXT NOT NULL, size INTEGER NOT NULL, ref TEXT, blob_id TEXT REFERENCES blob,
     PRIMARY KEY (artifact_id, path)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS manifest_entry_by_blob ON manifest_entry (blob_id);
+-- The contents that an uncommitted version is going to list, uploaded or not.
+CREATE TABLE IF NOT EXISTS expected_blob (
+    artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE,
+    blob_id TEXT NOT NULL REFERENCES blob, PRIMARY KEY (artifact_id, blob_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS expected_blob_by_blob ON expected_blob (blob_id);
 -- role: output (logged by the run) or input (used by it).
 CREATE TABLE IF NOT EXISTS run_artifact (
     id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,

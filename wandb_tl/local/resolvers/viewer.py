@@ -9,9 +9,13 @@ from wandb_tl.local.store import DEFAULT_ENTITY, encode_id
 
 # The client's names of what this server implements.
 FEATURES = (
+    "ARTIFACT_COLLECTIONS_FILTERING_SORTING",
     "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILE_DOWNLOAD_HANDLER",
     "ARTIFACT_DIGEST_ALGORITHM",
+    "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE",
     "ARTIFACT_TAGS",
+    "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
     "CLIENT_IDS",
     "FILESTREAM_GZIP",
     "LARGE_FILENAMES",
@@ -63,6 +67,8 @@ def entity(_row: Any, _info: Any, name: str | None = None) -> dict[str, Any]:
         "id": encode_id(f"Entity:{name}", 0),
         "name": name,
         "user": user(),
+        # Registry paths (wandb-registry-NAME/COLLECTION) name an organization's project: here an entity's own.
+        "organization": {"name": name, "org_entity": {"name": name}},
         "xxhash_digests_enabled": False,
     }
 
