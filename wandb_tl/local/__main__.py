@@ -6,11 +6,10 @@ import argparse
 import json
 import os
 import shlex
-import signal
-import socket
 import sys
-import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from wandb_tl.local import root as roots
@@ -38,14 +37,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,push}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,open,env,push}")
     serve = commands.add_parser(
         "serve",
         help="serve a folder until Ctrl-C or SIGTERM",
         epilog="Exit code 3: another server serves the folder.",
     )
+    open_ = commands.add_parser(
+        "open",
+        help="open a page in the browser, logged in; serves the folder until Ctrl-C where nothing does yet",
+    )
+    open_.add_argument(
+        "page",
+        nargs="?",
+        default="",
+        help="a link that wandb printed, or ENTITY/PROJECT[/RUN or SWEEP] (default: all projects)",
+    )
     env = commands.add_parser("env", help="print the shell exports that point wandb at the server")
-    for command in (serve, env):
+    for command in (serve, open_, env):
         command.add_argument(
             "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
         )
@@ -63,14 +72,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="ENTITY/PROJECT",
         help="where to put it there (default: the same project of the key's default entity)",
     )
-    for command in (serve, env, push):
+    for command in (serve, open_, env, push):
         command.add_argument(
             "--root",
             type=Path,
             default=roots.default_root(),
             help="folder of the records, files and API key (default: $WANDB_TL_ROOT or %(default)s)",
         )
-    serve.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)")
+    for command in (serve, open_):
+        command.add_argument(
+            "--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)"
+        )
     env.add_argument("--port", type=int, help="default: that of the server that serves the folder")
     env.add_argument("--json", action="store_true", help="print a JSON object instead of shell exports")
     return parser.parse_args(arguments)
@@ -82,7 +94,7 @@ def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
     Proxies are kept off the way; history is sent every second, so that a killed script loses little of it.
     """
     # Without a port there must be a server already: a mistyped folder is not made.
-    url = address(host, port) if port is not None else roots.wait_for_server(root)
+    url = roots.address(host, port) if port is not None else roots.wait_for_server(root)
     key = roots.read_key(roots.prepare(root))
     direct = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
     for name in ("NO_PROXY", "no_proxy"):
@@ -99,93 +111,36 @@ def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
     }
 
 
-def address(host: str, port: int) -> str:
-    """The URL under which this machine reaches a server that listens on host."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def serve(root: Path, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM. Raises RootError, with one line, where that cannot start."""
+def server() -> ModuleType:
+    """The module that serves, whose libraries the extra `local` brings. RootError without it."""
     try:
-        import uvicorn
-
-        from wandb_tl.local.app import make_app
-        from wandb_tl.local.blobs import Blobs
-        from wandb_tl.local.scheduler import keep_watch
-        from wandb_tl.local.store import Refused, Store
+        from wandb_tl.local import server
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("wandb_tl"):
             raise
         raise RootError(f"{error.name} is missing: install this package with its extra 'local'") from None
-
-    root = roots.prepare(root.resolve())
-    with roots.lock(root):
-        key = roots.read_key(root)
-        listener = listen(host, port)
-        url = address(host, listener.getsockname()[1])
-        try:
-            store = Store(root / "wandb.sqlite")
-        except Refused as error:
-            raise RootError(str(error)) from None
-        app = make_app(store, Blobs(root / "blobs", key), key)
-        announcement = roots.announce(root, url)
-        # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=5,
-            lifespan="off",
-        )
-        # uvicorn raises the signal again after it has stopped: then it is to mean nothing any more.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        if host not in ("127.0.0.1", "localhost", "::1"):
-            warning = (
-                "whoever can reach this address and has the key can read and change everything; no encryption"
-            )
-            print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
-        point = (
-            f'eval "$({shlex.quote(sys.executable)} -m wandb_tl.local env --root {shlex.quote(str(root))})"'
-        )
-        print(f"serving {root} at {url}; to point wandb at it: {point}", flush=True)
-        over = threading.Event()
-        watch = threading.Thread(target=keep_watch, args=(store, over), daemon=True)
-        watch.start()
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        finally:
-            announcement.unlink(missing_ok=True)
-            over.set()
-            watch.join()
-            store.close()
+    return server
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises RootError where the address cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise RootError(
-            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); "
-            "--port 0 takes a free port"
-        ) from None
-    return listener
+def told(root: Path) -> Callable[[str], None]:
+    """Says that a root is served, and what to do with that."""
+
+    def tell(url: str) -> None:
+        where = f"--root {shlex.quote(str(root.resolve()))}"
+        python = f"{shlex.quote(sys.executable)} -m wandb_tl.local"
+        print(f'serving {root.resolve()} at {url}; to point wandb at it: eval "$({python} env {where})"')
+        print(f"its pages, logged in: {python} open {where}", flush=True)
+
+    return tell
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         if options.command == "serve":
-            serve(options.root, options.host, options.port)
+            server().serve(options.root, options.host, options.port, told(options.root))
+        elif options.command == "open":
+            server().open_page(options.root, options.host, options.port, options.page)
         elif options.command == "push":
             from wandb_tl.local.push import push
 

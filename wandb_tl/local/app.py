@@ -1,4 +1,4 @@
-"""The HTTP surface: GraphQL, the file stream and blobs, behind one key."""
+"""The HTTP surface: GraphQL, the file stream, blobs and the pages, behind one key."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from wandb_tl.local import file_stream, manifests
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.graph import Graph
+from wandb_tl.local.pages.site import Site
 from wandb_tl.local.store import Database, Refused, Row, Store
 
 CORS = {
@@ -36,7 +37,8 @@ INERT = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosnif
 def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
     """The application over one root's records and blobs.
 
-    Every route but blobs and telemetry asks for the key.
+    Every route asks for the key, but for blobs (whose addresses are signed), telemetry and the pages' own
+    scripts.
     """
     graph = Graph(store, blobs)
 
@@ -116,7 +118,7 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
             Route("/blobs/{blob_id}", blob, methods=["GET", "PUT", "OPTIONS"]),
             # The client drops telemetry for good when it is told that there is none.
             Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
-            Route("/{path:path}", guarded(nothing, key), methods=["GET", "POST", "PUT", "DELETE"]),
+            *Site(store, blobs, key).routes(),
         ],
         exception_handlers={Refused: refuse, ClientDisconnect: hung_up},
     )

@@ -106,6 +106,12 @@ def server_url(root: Path) -> str | None:
         return None
 
 
+def address(host: str, port: int) -> str:
+    """The URL under which this machine reaches a server that listens on host."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def wait_for_server(root: Path) -> str:
     """The address of the server that serves the folder, which may be just starting.
 

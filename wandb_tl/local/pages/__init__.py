@@ -1,0 +1,1 @@
+"""Web pages at the addresses that the wandb client prints."""

@@ -1,0 +1,119 @@
+"""Curves: what runs logged of one metric, over the axis that they declared for it."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any
+
+from wandb_tl.local import history
+from wandb_tl.local.file_stream import EVENTS, HISTORY
+from wandb_tl.local.pages.values import Run, is_number, parsed
+from wandb_tl.local.store import Database, Row, find
+
+POINTS = 400
+RUNS = 100
+# A family with more members, such as test/accuracy_by_class/…, is kept apart from the common metrics.
+FAMILY = 6
+
+
+def metric_keys(db: Database, run: Row) -> list[str]:
+    """The keys of a run's history that hold numbers, without the client's own."""
+    keys = (history.keys_of(db, run) or {"keys": {}})["keys"]
+    return [
+        key
+        for key, known in keys.items()
+        if not key.startswith("_") and any(counter["type"] == "number" for counter in known["typeCounts"])
+    ]
+
+
+def by_family(db: Database, runs: list[Run]) -> tuple[list[str], dict[str, list[str]]]:
+    """The metrics of some runs: those of small families together, and {family: keys} of the large ones."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for key in metric_keys(db, run.row):
+            if not is_axis(run.row, key) and key not in found.setdefault(family(key), []):
+                found[family(key)].append(key)
+    large = {name: sorted(keys) for name, keys in sorted(found.items()) if name and len(keys) > FAMILY}
+    common = sorted(key for name, keys in found.items() if name not in large for key in keys)
+    return common, large
+
+
+def family(key: str) -> str:
+    """The first parts of a key, two at most, without the last: metrics of one family belong together."""
+    return "/".join(key.split("/")[:-1][:2])
+
+
+def axis(run: Row, key: str) -> str:
+    """The step metric that run.define_metric declared for a key, else _step.
+
+    config._wandb.value.m lists the declarations as {"1": name or "2": glob, "5": number of the step metric in
+    this list}.
+    """
+    declared = (parsed(run["config"]).get("_wandb") or {}).get("value", {}).get("m") or []
+    for entry in declared:
+        named = entry.get("1") == key or ("2" in entry and fnmatch.fnmatchcase(key, entry["2"]))
+        if named and isinstance(entry.get("5"), int) and entry["5"] <= len(declared):
+            return declared[entry["5"] - 1].get("1") or "_step"
+    return "_step"
+
+
+def is_axis(run: Row, key: str) -> bool:
+    """Whether other metrics are drawn over this one: it is no curve of its own."""
+    declared = (parsed(run["config"]).get("_wandb") or {}).get("value", {}).get("m") or []
+    steps = {entry.get("5") for entry in declared}
+    return any(entry.get("1") == key and number in steps for number, entry in enumerate(declared, start=1))
+
+
+def of_runs(db: Database, runs: list[Run], key: str) -> dict[str, Any]:
+    """The curves of up to RUNS runs: {"key", "axis", "series": [{"id", "name", "color", "points"}]}.
+
+    A point is [x, y], y null where the run logged no finite number.
+    """
+    axes = [axis(run.row, key) for run in runs]
+    # Over one axis only where all have it; steps are what every run has.
+    shared = axes[0] if len(set(axes)) == 1 else "_step"
+    series = []
+    for run in runs[:RUNS]:
+        points = of_run(db, run.row, key, shared)
+        if points:
+            series.append({"id": run.id, "name": run.name, "color": run.color, "points": points})
+    return {"key": key, "axis": shared, "series": series}
+
+
+def of_run(
+    db: Database, run: Row, key: str, over: str, stream: str = HISTORY
+) -> list[tuple[float, float | None]]:
+    """About POINTS points of one run at most, evenly spread, the last one among them."""
+    # Lines are chosen before they are parsed: a long history has thousands of other keys' lines. What the
+    # client writes for a key that is no plain text is not worth guessing.
+    part = key.rpartition(".")[2] if "." in key else f'"{key}"'
+    rows = db.all(
+        "SELECT text FROM (SELECT text, row_number() OVER (ORDER BY line) AS n, count(*) OVER () AS total"
+        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND instr(text, ?3))"
+        " WHERE n % ((total + ?4 - 1) / ?4) = 0 OR n = total",
+        run["id"],
+        stream,
+        part if key.isascii() and key.isprintable() and not set(key) & {'"', "\\"} else "",
+        POINTS,
+    )
+    points = []
+    for row in (parsed(row["text"]) for row in rows):
+        x, y = find(row, over), find(row, key)
+        if is_number(x) and y is not None:
+            points.append((x, y if is_number(y) else None))
+    return points
+
+
+def system_keys(db: Database, run: Row) -> list[str]:
+    """What the client measured of the machine."""
+    last = parsed(history.last_line(db, run["id"], EVENTS))
+    return sorted(key for key, value in last.items() if key.startswith("system.") and is_number(value))
+
+
+def system(db: Database, run: Run, key: str) -> dict[str, Any]:
+    points = of_run(db, run.row, key, "_runtime", EVENTS)
+    return {
+        "key": key.removeprefix("system."),
+        "axis": "seconds",
+        "series": [{"id": run.id, "name": run.name, "color": run.color, "points": points}],
+    }

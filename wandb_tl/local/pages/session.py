@@ -1,0 +1,73 @@
+"""Who may see the pages: a link that logs a browser in, and the cookie that the link leaves behind.
+
+Both hold "EXPIRY.SIGNATURE", signed with what is derived from the key, never the key itself: a browser's
+history and a terminal's log are no place for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from urllib.parse import urlencode, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+LOGIN = "/-/login"
+
+LINK_SECONDS = 24 * 3600
+COOKIE_SECONDS = 30 * 24 * 3600
+
+
+class Session:
+    """Signs and checks what lets a browser in."""
+
+    def __init__(self, key: str) -> None:
+        self.secret = hmac.digest(key.encode(), b"pages", "sha256")
+
+    def token(self, purpose: str, seconds: int) -> str:
+        expiry = str(int(time.time()) + seconds)
+        return f"{expiry}.{self._signature(purpose, expiry)}"
+
+    def accepts(self, purpose: str, token: str) -> bool:
+        """Whether the token was made for this purpose ("link" or "cookie") and has not expired."""
+        expiry, _, signature = token.partition(".")
+        genuine = hmac.compare_digest(self._signature(purpose, expiry).encode(), signature.encode())
+        return genuine and time.time() < int(expiry)
+
+    def _signature(self, purpose: str, expiry: str) -> str:
+        return hmac.new(self.secret, f"{purpose} {expiry}".encode(), hashlib.sha256).hexdigest()
+
+    def link(self, base_url: str, path: str = "/", seconds: int = LINK_SECONDS) -> str:
+        """The address that logs a browser in, from now on for some time, and leads it to a page."""
+        return f"{base_url}{LOGIN}?{urlencode({'token': self.token('link', seconds), 'next': path})}"
+
+    def knows(self, request: Request) -> bool:
+        """Whether the request comes from a browser that was logged in."""
+        return self.accepts("cookie", request.cookies.get(cookie_name(request), ""))
+
+    def let_in(self, request: Request, path: str) -> Response:
+        """Go to a page with the cookie. `path` comes from an address: only one of this server is followed."""
+        local = path.startswith("/") and not path.startswith(("//", "/\\"))
+        response = RedirectResponse(path if local else "/", 303)
+        response.set_cookie(
+            cookie_name(request),
+            self.token("cookie", COOKIE_SECONDS),
+            max_age=COOKIE_SECONDS,
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+
+def cookie_name(request: Request) -> str:
+    """Cookies do not tell ports apart, and several servers may run on one machine."""
+    return f"wandb_tl_{request.url.port or ''}"
+
+
+def from_here(request: Request) -> bool:
+    """Whether a form was sent by one of this server's own pages."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")

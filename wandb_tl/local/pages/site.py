@@ -1,0 +1,194 @@
+"""The pages' routes: which view an address means, who may see it, and how it is rendered."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.history import strict
+from wandb_tl.local.pages import artifact, overview, run, sweep, values
+from wandb_tl.local.pages.session import LOGIN, Session, from_here
+from wandb_tl.local.pages.view import Answer, Asked, Frame, Page, path
+from wandb_tl.local.store import Refused, Store
+
+HERE = Path(__file__).parents[1]
+
+# Nothing from elsewhere, and no script but this server's own files. Charts set styles on their elements.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " media-src 'self'; frame-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'"
+)
+# What a run logged as HTML may run its own scripts, on an origin of its own, and reach nothing.
+FRAME_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
+    " style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:;"
+    " frame-ancestors 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    # The browser asks again each time, and gets a 304 where nothing has changed.
+    "Cache-Control": "no-cache",
+}
+
+
+class Site:
+    """The pages over one store."""
+
+    def __init__(self, store: Store, blobs: Blobs, key: str) -> None:
+        self.store, self.blobs, self.key = store, blobs, key
+        self.session = Session(key)
+        self.born = time.time_ns()
+        self.templates = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.globals |= {"path": path, "changed": changed}
+        self.templates.filters |= {
+            "show": values.show,
+            "duration": values.show_duration,
+            "time": values.show_time,
+            "size": values.show_size,
+            "shell": shlex.quote,
+            "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+        }
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route(LOGIN, self.log_in, methods=["GET", "POST"]),
+            Mount("/-/static", StaticFiles(directory=HERE / "static")),
+            Route("/{path:path}", self.get, methods=["GET"]),
+            Route("/{path:path}", self.post, methods=["POST"]),
+        ]
+
+    async def log_in(self, request: Request) -> Response:
+        """By the link that `wandb_tl.local open` prints, or by typing the key."""
+        if request.method == "GET":
+            goal = request.query_params.get("next", "/")
+            if self.session.accepts("link", request.query_params.get("token", "")):
+                return self.session.let_in(request, goal)
+            return self.ask_for_key(goal, "This link is older than a day, or of another server.")
+        form = await read_form(request)
+        if from_here(request) and hmac.compare_digest(
+            form.get("key", "").strip().encode(), self.key.encode()
+        ):
+            return self.session.let_in(request, form.get("next", "/"))
+        return self.ask_for_key(form.get("next", "/"), "That is not the key.")
+
+    def ask_for_key(self, goal: str, problem: str | None = None) -> Response:
+        return self.render(Page("login.html", {"goal": goal, "problem": problem}), 401)
+
+    async def get(self, request: Request) -> Response:
+        goal = request.scope["raw_path"].decode()
+        if request.url.query:
+            goal += f"?{request.url.query}"
+        if not self.session.knows(request):
+            return self.ask_for_key(goal)
+        if request.url.path == "/authorize":
+            # Where `wandb login` sends its user for the key.
+            return self.render(Page("key.html", {"key": self.key}))
+        # Whatever a page shows is in the store: where that is unchanged, so is the page.
+        tag = f'"{self.born}-{self.store.connection.total_changes}"'
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=HEADERS | {"ETag": tag})
+        try:
+            answer = await run_in_threadpool(self.look, request)
+        except Refused as error:
+            return self.render(Page("missing.html", {"message": str(error)}), 404)
+        if isinstance(answer, str):
+            return RedirectResponse(answer, 302)
+        if isinstance(answer, Frame):
+            return HTMLResponse(answer.html, headers=HEADERS | {"Content-Security-Policy": FRAME_POLICY})
+        if isinstance(answer, dict):
+            return JSONResponse(strict(answer), headers=HEADERS | {"ETag": tag})
+        return await run_in_threadpool(self.render, answer, 200, {"ETag": tag})
+
+    def look(self, request: Request) -> Answer:
+        with self.store.transaction() as db:
+            asked = self.asked(request, db)
+            answer = view_of(asked.names)(asked)
+        if isinstance(answer, Page):
+            answer.context["query"] = asked.query
+        return answer
+
+    def asked(self, request: Request, db: Any) -> Asked:
+        base_url = str(request.base_url).rstrip("/")
+        return Asked(db, self.blobs, names_in(request), request.query_params, base_url)
+
+    async def post(self, request: Request) -> Response:
+        """A button on a sweep's or a run's page."""
+        if not self.session.knows(request) or not from_here(request):
+            return self.ask_for_key(request.url.path)
+        form = await read_form(request)
+        actions = {"sweeps": sweep.act, "runs": run.act}
+
+        def act() -> None:
+            with self.store.transaction() as db:
+                asked = self.asked(request, db)
+                action = actions.get(asked.names[2]) if len(asked.names) == 4 else None
+                if action is None:
+                    raise Refused("There is nothing to do at this address.", 404)
+                action(asked, form)
+
+        try:
+            await run_in_threadpool(act)
+        except Refused as error:
+            return self.render(Page("missing.html", {"message": str(error)}), 404)
+        return RedirectResponse(request.scope["raw_path"].decode(), 303)
+
+    def render(self, page: Page, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        html = self.templates.get_template(page.template).render(**page.context)
+        return HTMLResponse(html, status, headers=HEADERS | (headers or {}))
+
+
+def names_in(request: Request) -> list[str]:
+    """The parts of an address; from the raw path, because a name may hold an encoded slash."""
+    return [unquote(part) for part in request.scope["raw_path"].decode().split("/") if part]
+
+
+def changed(query: QueryParams, **changes: Any) -> str:
+    """The query of a link on the same page, with some of its parameters changed or (None) left out."""
+    kept = [(name, value) for name, value in query.multi_items() if name not in changes]
+    given = [(name, value) for name, value in changes.items() if value is not None]
+    return "?" + urlencode([*kept, *given])
+
+
+def view_of(names: list[str]) -> Any:
+    """The view that shows an address. Raises Refused (404) for an address that means nothing."""
+    if len(names) < 2:
+        return overview.home
+    if len(names) == 2 or names[2] in ("workspace", "table", "overview"):
+        return overview.project
+    if names[2] in ("runs", "sweeps"):
+        if len(names) == 3:
+            return overview.project
+        return run.run if names[2] == "runs" else sweep.sweep
+    if names[2] == "artifacts":
+        return artifact.version if len(names) > 4 else artifact.listing
+    if len(names) == 3:
+        return overview.shortcut
+    raise Refused("There is nothing at this address.", 404)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    body = (await request.body()).decode(errors="replace")
+    return {name: given[0] for name, given in parse_qs(body).items()}

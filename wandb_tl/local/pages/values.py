@@ -1,0 +1,181 @@
+"""A run's config and summary as flat values, and how values are written on a page."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from wandb_tl.local.file_stream import LIVE
+from wandb_tl.local.store import Database, Row
+
+# Told apart by people who see red and green alike, on light and on dark.
+COLORS = (
+    "#4e79a7",
+    "#f28e2b",
+    "#59a14f",
+    "#b07aa1",
+    "#e15759",
+    "#17a2b0",
+    "#c9a227",
+    "#9c755f",
+    "#d37295",
+    "#7f8c8d",
+)
+
+MISSING = "–"  # noqa: RUF001
+
+
+@dataclass
+class Run:
+    """A run as the pages show it; config and summary are flat {dotted key: number, text, bool or None}."""
+
+    id: str
+    name: str
+    state: str
+    created: float
+    seconds: float
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    tags: list[str]
+    group: str | None
+    job_type: str | None
+    sweep: str | None
+    color: str
+    row: Row = field(repr=False)
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    def value(self, key: str) -> Any:
+        """What a column shows: "config.lr", "summary.loss", or one of the run's own fields."""
+        part, _, name = key.partition(".")
+        if name and part in ("config", "summary"):
+            return (self.config if part == "config" else self.summary).get(name)
+        return {
+            "name": self.name,
+            "id": self.id,
+            "state": self.state,
+            "created": self.created,
+            "duration": self.seconds,
+            "group": self.group,
+            "job_type": self.job_type,
+            "sweep": self.sweep,
+        }.get(key)
+
+
+def read_runs(db: Database, project: Row, condition: str = "1", *values: Any) -> list[Run]:
+    """The runs of a project that meet an SQL condition, oldest first."""
+    # Counted within the project, neighbours differ in colour, and a run has one colour on all pages.
+    query = (
+        "SELECT run.*, sweep.name AS sweep_name, numbered.number FROM run JOIN (SELECT id, row_number() OVER"
+        " (ORDER BY id) AS number FROM run WHERE project_id = ?) AS numbered ON numbered.id = run.id"
+        " LEFT JOIN sweep ON sweep.id = run.sweep_id"
+    )
+    rows = db.all(f"{query} WHERE {condition} ORDER BY run.id", project["id"], *values)
+    return [read_run(row) for row in rows]
+
+
+def read_run(row: Row) -> Run:
+    summary = parsed(row["summary"])
+    began = row["started_at"] or row["created_at"]
+    return Run(
+        id=row["name"],
+        name=row["display_name"],
+        state=row["state"],
+        created=row["created_at"],
+        # The client's own clock where it has told it: a run that goes on counts only what it worked.
+        seconds=_number(summary.get("_runtime")) or max((row["heartbeat_at"] or began) - began, 0),
+        config=flat_config(row["config"]),
+        summary={key: value for key, value in flat(summary).items() if not key.startswith("_")},
+        tags=json.loads(row["tags"]),
+        group=row["group_name"],
+        job_type=row["job_type"],
+        sweep=row["sweep_name"],
+        color=COLORS[(row["number"] - 1) % len(COLORS)],
+        row=row,
+    )
+
+
+def flat_config(text: str) -> dict[str, Any]:
+    """{key: value} of a run's config, {"lr": {"value": 0.1}, "_wandb": ...} in JSON text."""
+    values = {
+        key: item["value"] if isinstance(item, dict) and "value" in item else item
+        for key, item in parsed(text).items()
+        if key != "_wandb"
+    }
+    return flat(values)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries under dotted keys; lists as text; media and histograms left out."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            if "_type" not in value:
+                found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            found[prefix + key] = json.dumps(value)
+        else:
+            found[prefix + key] = value
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Any:
+    return json.loads(text)
+
+
+def parsed(text: str | None) -> dict[str, Any]:
+    """A JSON object that a client sent; empty where it sent none or nonsense. Not to be changed."""
+    try:
+        value = _parsed(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be drawn: a finite number."""
+    return _number(value) is not None and math.isfinite(value)
+
+
+def show(value: Any) -> str:
+    """A value in a table's cell: floats with four significant digits."""
+    if value is None or value == "":
+        return MISSING
+    if isinstance(value, float):
+        return f"{value:.4g}" if not value.is_integer() or abs(value) >= 1e6 else f"{value:.0f}"
+    return str(value)
+
+
+def show_duration(seconds: float) -> str:
+    """3 s, 4 min 10 s, 2 h 5 min, 3 d 4 h."""
+    seconds = int(seconds)
+    for unit, size, below, name in ((86400, 3600, "h", "d"), (3600, 60, "min", "h"), (60, 1, "s", "min")):
+        if seconds >= unit:
+            rest = seconds % unit // size
+            return f"{seconds // unit} {name} {rest} {below}" if rest else f"{seconds // unit} {name}"
+    return f"{seconds} s"
+
+
+def show_time(seconds: float) -> str:
+    """In this machine's time zone."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def show_size(size: float) -> str:
+    """Bytes, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"

@@ -1,0 +1,60 @@
+"""What a view is given and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from starlette.datastructures import QueryParams
+
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.pages.values import Run, read_runs
+from wandb_tl.local.store import Database, Refused, Row, project_named
+
+
+@dataclass
+class Asked:
+    """A request for a page: the names in its address, and the query behind them."""
+
+    db: Database
+    blobs: Blobs
+    names: list[str]
+    query: QueryParams
+    base_url: str
+
+    def project(self) -> Row:
+        """The project that the address names. Raises Refused (404) where there is none."""
+        found = project_named(self.db, self.names[0], self.names[1])
+        if found is None:
+            raise Refused(f"There is no project {self.names[0]}/{self.names[1]} here.", 404)
+        return found
+
+    def runs(self, project: Row, names: list[str]) -> list[Run]:
+        """Those of the project's runs that have these ids."""
+        marks = ", ".join("?" * len(names))
+        return read_runs(self.db, project, f"run.name IN ({marks})", *names)
+
+
+@dataclass
+class Page:
+    """A template of templates/ and what it shows."""
+
+    template: str
+    context: dict[str, Any]
+
+
+@dataclass
+class Frame:
+    """HTML that a run logged, to be shown in a frame that can reach nothing."""
+
+    html: str
+
+
+# A dictionary is what a chart draws, and goes out as JSON; a text is the address to go to instead.
+Answer = Page | Frame | dict[str, Any] | str
+
+
+def path(*names: Any) -> str:
+    """The address of a page, by the names in it."""
+    return "/" + "/".join(quote(str(name), safe="") for name in names)

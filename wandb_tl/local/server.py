@@ -1,0 +1,109 @@
+"""The server process of one root, from its lock to its last commit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from wandb_tl.local import root as roots
+from wandb_tl.local.app import make_app
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.pages.session import Session
+from wandb_tl.local.root import RootError
+from wandb_tl.local.scheduler import keep_watch
+from wandb_tl.local.store import Refused, Store
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `ready` is told the address as soon as it is served.
+
+    Raises RootError, with one line, where that cannot start.
+    """
+    root = roots.prepare(root.resolve())
+    with roots.lock(root):
+        key = roots.read_key(root)
+        listener = listen(host, port)
+        url = roots.address(host, listener.getsockname()[1])
+        try:
+            store = Store(root / "wandb.sqlite")
+        except Refused as error:
+            raise RootError(str(error)) from None
+        app = make_app(store, Blobs(root / "blobs", key), key)
+        announcement = roots.announce(root, url)
+        # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+            lifespan="off",
+        )
+        # uvicorn raises the signal again after it has stopped: then it is to mean nothing any more.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        if host not in LOOPBACK:
+            warning = (
+                "whoever can reach this address and has the key can read and change everything; no encryption"
+            )
+            print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
+        ready(url)
+        over = threading.Event()
+        watch = threading.Thread(target=keep_watch, args=(store, over), daemon=True)
+        watch.start()
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            announcement.unlink(missing_ok=True)
+            over.set()
+            watch.join()
+            store.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises RootError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise RootError(
+            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); "
+            "--port 0 takes a free port"
+        ) from None
+    return listener
+
+
+def open_page(root: Path, host: str, port: int, page: str) -> None:
+    """Print a link to a page that logs a browser in, and open it where there is a screen.
+
+    Serves the root until SIGINT or SIGTERM if no server does.
+    """
+    path = "/" + (urlsplit(page).path if "://" in page else page).strip("/")
+
+    def show(url: str) -> None:
+        session = Session(roots.read_key(root))
+        print(session.link(url, path), flush=True)
+        if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+            # The browser's command line can be seen by everybody on the machine: that link is soon stale.
+            webbrowser.open(session.link(url, path, seconds=60))
+
+    if url := roots.server_url(root):
+        show(url)
+    else:
+        serve(root, host, port, show)
