@@ -36,7 +36,10 @@ def create(db: Database, project: Row, run: Row | None, wanted: Row) -> Row:
     sequence = collections.ensure(db, project, collections.SEQUENCE, wanted["artifactTypeName"], name)
     _remember(db, wanted.get("sequenceClientID"), collection_id=sequence["id"])
     names = [alias["alias"] for alias in wanted.get("aliases") or []]
-    found = by_client_id(db, wanted.get("clientID")) or _existing(db, sequence, wanted)
+    found = by_client_id(db, wanted.get("clientID"))
+    if found is None or found["sequence_id"] != sequence["id"]:
+        # An offline run, or a sweep, can be brought here twice, into another project each time.
+        found = _existing(db, sequence, wanted)
     if found is None:
         artifact_id = db.insert(
             "artifact",
