@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 import mimetypes
 import zlib
@@ -18,6 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from wandb_tl.local import file_stream, manifests
+from wandb_tl.local.access import has_key
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.graph import Graph
 from wandb_tl.local.pages.site import Site
@@ -136,18 +136,6 @@ def guarded(endpoint: Endpoint, key: str) -> Endpoint:
         return await endpoint(request)
 
     return guard
-
-
-def has_key(request: Request, key: str) -> bool:
-    """Whether the request carries Basic api:KEY; takes equally long for every wrong key."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return False
-    try:
-        password = base64.b64decode(credentials, validate=True).partition(b":")[2]
-    except ValueError:
-        return False
-    return hmac.compare_digest(password, key.encode())
 
 
 async def read_json(request: Request) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from wandb_tl.local import root as roots
+from wandb_tl.local.access import Session
 from wandb_tl.local.app import make_app
 from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.pages.session import Session
 from wandb_tl.local.root import RootError
 from wandb_tl.local.scheduler import keep_watch
 from wandb_tl.local.store import Refused, Store

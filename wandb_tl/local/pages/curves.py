@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from typing import Any
 
 from wandb_tl.local import history
@@ -43,23 +44,29 @@ def family(key: str) -> str:
     return "/".join(key.split("/")[:-1][:2])
 
 
+def declared_metrics(run: Row) -> list[Row]:
+    """What run.define_metric was told, as core sends it in config._wandb.value.m."""
+    return (parsed(run["config"]).get("_wandb") or {}).get("value", {}).get("m") or []
+
+
 def axis(run: Row, key: str) -> str:
     """The step metric that run.define_metric declared for a key, else _step.
 
-    config._wandb.value.m lists the declarations as {"1": name or "2": glob, "5": number of the step metric in
-    this list}.
+    A declaration is {"1": name or "2": glob, "5": number of the step metric in their list, from 1}.
     """
-    declared = (parsed(run["config"]).get("_wandb") or {}).get("value", {}).get("m") or []
-    for entry in declared:
-        named = entry.get("1") == key or ("2" in entry and fnmatch.fnmatchcase(key, entry["2"]))
-        if named and isinstance(entry.get("5"), int) and entry["5"] <= len(declared):
-            return declared[entry["5"] - 1].get("1") or "_step"
+    declared = declared_metrics(run)
+    # What is declared of a key by its name goes before what is declared of all keys like it.
+    named = [entry for entry in declared if entry.get("1") == key]
+    alike = [entry for entry in declared if "2" in entry and fnmatch.fnmatchcase(key, entry["2"])]
+    number = next((entry.get("5") for entry in [*named, *alike]), None)
+    if isinstance(number, int) and number <= len(declared):
+        return declared[number - 1].get("1") or "_step"
     return "_step"
 
 
 def is_axis(run: Row, key: str) -> bool:
     """Whether other metrics are drawn over this one: it is no curve of its own."""
-    declared = (parsed(run["config"]).get("_wandb") or {}).get("value", {}).get("m") or []
+    declared = declared_metrics(run)
     steps = {entry.get("5") for entry in declared}
     return any(entry.get("1") == key and number in steps for number, entry in enumerate(declared, start=1))
 
@@ -84,16 +91,17 @@ def of_run(
     db: Database, run: Row, key: str, over: str, stream: str = HISTORY
 ) -> list[tuple[float, float | None]]:
     """About POINTS points of one run at most, evenly spread, the last one among them."""
-    # Lines are chosen before they are parsed: a long history has thousands of other keys' lines. What the
-    # client writes for a key that is no plain text is not worth guessing.
-    part = key.rpartition(".")[2] if "." in key else f'"{key}"'
+    # Lines are chosen before they are parsed: a long history has thousands of other keys' lines. A client
+    # may write a letter as it is or as an escape, and a dotted key as it is or as nested objects.
+    part = key.rpartition(".")[2]
+    spellings = [json.dumps(part, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
     rows = db.all(
         "SELECT text FROM (SELECT text, row_number() OVER (ORDER BY line) AS n, count(*) OVER () AS total"
-        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND instr(text, ?3))"
-        " WHERE n % ((total + ?4 - 1) / ?4) = 0 OR n = total",
+        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND (instr(text, ?3) OR instr(text, ?4)))"
+        " WHERE n % ((total + ?5 - 1) / ?5) = 0 OR n = total",
         run["id"],
         stream,
-        part if key.isascii() and key.isprintable() and not set(key) & {'"', "\\"} else "",
+        *spellings,
         POINTS,
     )
     points = []

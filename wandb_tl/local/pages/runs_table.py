@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.local.pages.curves import FAMILY, family
-from wandb_tl.local.pages.values import Run, is_number
+from wandb_tl.local.pages.values import Run
 
 ROWS = 100
 # As many summary columns as can be looked over; the page has a link to all of them.
@@ -149,7 +149,7 @@ def _holds(value: Any, operator: str, wanted: str) -> bool:
     if value is None:
         return operator == "!="
     try:
-        if is_number(value):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return COMPARE[operator](value, float(wanted))
     except ValueError:
         pass

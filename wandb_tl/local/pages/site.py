@@ -18,10 +18,10 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from wandb_tl.local.access import LOGIN, Session, from_here, has_key
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.history import strict
 from wandb_tl.local.pages import artifact, overview, run, sweep, values
-from wandb_tl.local.pages.session import LOGIN, Session, from_here
 from wandb_tl.local.pages.view import Answer, Asked, Frame, Page, path
 from wandb_tl.local.store import Refused, Store
 
@@ -94,6 +94,10 @@ class Site:
             return self.session.let_in(request, form.get("next", "/"))
         return self.ask_for_key(form.get("next", "/"), "That is not the key.")
 
+    def knows(self, request: Request) -> bool:
+        """A browser that was logged in, or a client with the key."""
+        return self.session.knows(request) or has_key(request, self.key)
+
     def ask_for_key(self, goal: str, problem: str | None = None) -> Response:
         return self.render(Page("login.html", {"goal": goal, "problem": problem}), 401)
 
@@ -101,7 +105,7 @@ class Site:
         goal = request.scope["raw_path"].decode()
         if request.url.query:
             goal += f"?{request.url.query}"
-        if not self.session.knows(request):
+        if not self.knows(request):
             return self.ask_for_key(goal)
         if request.url.path == "/authorize":
             # Where `wandb login` sends its user for the key.
@@ -136,7 +140,7 @@ class Site:
 
     async def post(self, request: Request) -> Response:
         """A button on a sweep's or a run's page."""
-        if not self.session.knows(request) or not from_here(request):
+        if not self.knows(request) or not from_here(request):
             return self.ask_for_key(request.url.path)
         form = await read_form(request)
         actions = {"sweeps": sweep.act, "runs": run.act}

@@ -1,11 +1,12 @@
-"""Who may see the pages: a link that logs a browser in, and the cookie that the link leaves behind.
+"""Who may ask: clients bring the key in a header; browsers a link that logs them in, then its cookie.
 
-Both hold "EXPIRY.SIGNATURE", signed with what is derived from the key, never the key itself: a browser's
-history and a terminal's log are no place for it.
+Link and cookie hold "EXPIRY.SIGNATURE", signed with what is derived from the key, never the key itself: a
+browser's history and a terminal's log are no place for it.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import time
@@ -71,3 +72,15 @@ def from_here(request: Request) -> bool:
     """Whether a form was sent by one of this server's own pages."""
     origin = request.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def has_key(request: Request, key: str) -> bool:
+    """Whether the request carries Basic api:KEY; takes equally long for every wrong key."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return False
+    try:
+        password = base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except ValueError:
+        return False
+    return hmac.compare_digest(password, key.encode())
