@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from live_server import Server
+from version_lab import Lab
+
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +19,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield running
     if running.process.poll() is None:
         assert running.stop() == 0
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    store = Store(tmp_path / "wandb.sqlite")
+    with store.transaction() as db:
+        yield Lab(db, Blobs(tmp_path / "blobs", "k"))
+    store.close()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from live_server import Server
+from version_lab import Lab, md5
 
-from wandb_tl.local import artifacts, collections, manifests
-from wandb_tl.local.blobs import Blobs, new_blob
-from wandb_tl.local.store import Refused, Store, ensure_project
+from wandb_tl.local import artifacts, collections, links, manifests
+from wandb_tl.local.blobs import new_blob
+from wandb_tl.local.store import Refused, ensure_project
 
 SCRIPT = """
-import json, pathlib, wandb
+import datetime, json, pathlib, wandb
+from wandb.sdk.artifacts.artifact_ttl import ArtifactTTL
 answer = {}
 pathlib.Path("m.bin").write_bytes(b"weights" * 1000)
 pathlib.Path("same.bin").write_bytes(b"weights" * 1000)
@@ -71,6 +73,14 @@ got.metadata["k"] = 2
 got.tags.append("t")
 got.save()
 again = find("net:prod")
+lives = []
+for ttl in (datetime.timedelta(days=3), None, ArtifactTTL.INHERIT):
+    again.ttl = ttl
+    again.save()
+    found = find("net:prod")
+    lives.append([found.ttl and found.ttl.days, found._ttl_is_inherited])
+answer["ttl"] = lives
+answer["commit"] = [len(again.commit_hash), again.commit_hash == find("net:v0").commit_hash]
 answer["saved"] = [again.version, again.aliases, again.metadata, again.tags]
 try:
     again.delete()
@@ -127,78 +137,197 @@ def test_changes_and_deletion(answer: dict[str, Any]) -> None:
     assert "still has the aliases prod" in answer["kept"] and answer["after"] == ["v2", "v0"]
 
 
+def test_time_to_live_and_hash(answer: dict[str, Any]) -> None:
+    assert answer["ttl"] == [[3, False], [None, False], [None, True]] and answer["commit"] == [20, False]
+
+
+# ---- clients at once, and a server that dies -------------------------------------------------------------
+
+AT_ONCE = """
+import json, sys, wandb
+versions = []
+with wandb.init(project="busy", id=sys.argv[1]) as run:
+    for number in range(3):
+        artifact = wandb.Artifact("shared", "data")
+        with artifact.new_file("who.txt") as file:
+            file.write(f"{sys.argv[1]} {number}")
+        versions.append(run.log_artifact(artifact).wait().version)
+print(json.dumps(versions))
+"""
+
+
+def test_runs_that_log_to_one_collection_at_once(server: Server) -> None:
+    clients = [server.spawn(AT_ONCE, name) for name in ("left", "right")]
+    answers = [json.loads(client.communicate(timeout=240)[0].splitlines()[-1]) for client in clients]
+    assert sorted(answers[0] + answers[1]) == [f"v{number}" for number in range(6)]
+    assert all(numbers == sorted(numbers) for numbers in answers)
+
+
+def test_server_killed_between_all_steps_of_an_upload(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    content, contents = b"weights", {"m.bin": {"digest": md5(b"weights"), "size": 7}}
+    listing = json.dumps({"version": 1, "contents": contents}).encode()
+
+    def twice(step: Callable[[], Any]) -> Any:
+        """A step whose answer is lost: the server dies after it, and the client asks again."""
+        step()
+        server.stop(signal.SIGKILL)
+        server.start()
+        return step()
+
+    def mutate(field: str, kind: str, selection: str, **values: Any) -> Any:
+        document = f"mutation ($input: {kind}Input!) {{ {field}(input: $input) {{ {selection} }} }}"
+        return server.query(document, input=values)[field]
+
+    def create() -> Any:
+        wanted = {"artifactTypeName": "t", "artifactCollectionName": "c", "digest": "d", "clientID": "mine"}
+        selection = "artifact { id state }"
+        return mutate("createArtifact", "CreateArtifact", selection, projectName="p", **wanted)["artifact"]
+
+    def announce(digest: str) -> Any:
+        named = {"artifactID": version["id"], "name": "wandb_manifest.json", "digest": digest}
+        selection = "artifactManifest { id file { uploadUrl } }"
+        found = mutate("createArtifactManifest", "CreateArtifactManifest", selection, **named)
+        return found["artifactManifest"]
+
+    def ask() -> Any:
+        files = [{"artifactID": version["id"], "name": "m.bin", "md5": md5(content)}]
+        selection = "files { edges { node { uploadUrl } } }"
+        found = mutate("createArtifactFiles", "CreateArtifactFiles", selection, artifactFiles=files)
+        return found["files"]["edges"][0]["node"]["uploadUrl"]
+
+    def commit() -> Any:
+        selection = "artifact { versionIndex fileCount aliases { alias } }"
+        return mutate("commitArtifact", "ArtifactId", selection, artifactID=version["id"])["artifact"]
+
+    def put(address: str, body: bytes) -> int:
+        return server.request(address, body, method="PUT")[0]
+
+    version = twice(create)
+    assert version["state"] == "PENDING"
+    first = twice(lambda: announce(""))
+    address = twice(ask)
+    assert twice(lambda: put(address, content)) == 200 and ask() is None
+    second = twice(lambda: announce(md5(listing)))
+    assert second["id"] == first["id"]
+    assert twice(lambda: put(second["file"]["uploadUrl"], listing)) == 200
+    assert twice(commit) == {
+        "versionIndex": 0,
+        "fileCount": 1,
+        "aliases": [{"alias": "latest"}, {"alias": "v0"}],
+    }
+    read = '{ project(name: "p") { artifact(name: "c") { files { edges { node { directUrl } } } } } }'
+    found = server.query(read)["project"]["artifact"]["files"]["edges"]
+    assert [server.request(edge["node"]["directUrl"])[1] for edge in found] == [content]
+    assert server.stop() == 0
+
+
 # ---- the rules, without a client -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Any:
-    store, blobs = Store(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k")
-    with store.transaction() as db:
-        project = ensure_project(db, None, "p")
-
-        def put(blob_id: str, content: bytes) -> str:
-            blobs.path(blob_id).parent.mkdir(exist_ok=True)
-            blobs.path(blob_id).write_bytes(content)
-            md5 = hashlib.md5(content).hexdigest()
-            db.run(
-                "UPDATE blob SET md5 = ?, size = ?, uploaded_at = 1 WHERE id = ?", md5, len(content), blob_id
-            )
-            return md5
-
-        def create(digest: str, **extra: Any) -> dict:
-            wanted = {"artifactTypeName": "t", "artifactCollectionNames": ["c"], "digest": digest}
-            return artifacts.create(db, project, None, wanted | extra)
-
-        def manifest(artifact: dict, contents: dict) -> None:
-            blob_id = new_blob(db, "wandb_manifest.json")
-            row = {"artifact_id": artifact["id"], "name": "m", "digest": "", "blob_id": blob_id}
-            db.insert("manifest", **row)
-            put(blob_id, json.dumps({"contents": contents}).encode())
-
-        yield SimpleNamespace(db=db, blobs=blobs, project=project, put=put, create=create, manifest=manifest)
-
-
-def test_nothing_is_committed_before_its_bytes_are_there(lab: Any) -> None:
+def test_nothing_is_committed_before_its_bytes_are_there(lab: Lab) -> None:
     artifact = lab.create("d")
     with pytest.raises(Refused, match="manifest was not uploaded"):
-        artifacts.commit(lab.db, lab.blobs, artifact)
-    blob_id = new_blob(lab.db, "f", permanent=True)
-    md5 = hashlib.md5(b"x").hexdigest()
-    lab.manifest(artifact, {"f": {"digest": md5, "size": 1}})
+        lab.commit(artifact)
+    blob = lab.expect(artifact, b"x")
+    listing = {"contents": {"f": {"digest": md5(b"x"), "size": 1}}}
+    lab.upload(lab.announce(artifact)["blob_id"], json.dumps(listing).encode())
     with pytest.raises(Refused, match="file f was not uploaded"):
-        artifacts.commit(lab.db, lab.blobs, artifact)
-    lab.put(blob_id, b"x")
-    done = artifacts.commit(lab.db, lab.blobs, artifact)
+        lab.commit(artifact)
+    lab.upload(blob["id"], b"x")
+    done = lab.commit(artifact)
     assert (done["state"], done["version_index"], done["size"]) == ("COMMITTED", 0, 1)
-    assert artifacts.commit(lab.db, lab.blobs, done) == done
+    assert lab.commit(done) == done
 
 
-def test_type_of_a_collection_is_checked_by_the_server_too(lab: Any) -> None:
+def test_type_of_a_collection_is_checked_by_the_server_too(lab: Lab) -> None:
     lab.create("d")
     with pytest.raises(Refused, match="artifact c is of type t; it cannot also be of type other"):
         lab.create("d", artifactTypeName="other")
 
 
-def test_the_same_client_id_is_the_same_version(lab: Any) -> None:
+def test_the_same_client_id_is_the_same_version(lab: Lab) -> None:
     one = lab.create("d", clientID="c1")
     assert lab.create("d", clientID="c1")["id"] == one["id"] != lab.create("d", clientID="c2")["id"]
     assert artifacts.by_client_id(lab.db, "c1")["id"] == one["id"]
 
 
-def test_common_contents_stay_as_long_as_one_version_needs_them(lab: Any) -> None:
-    blob_id = new_blob(lab.db, "f", permanent=True)
-    md5 = lab.put(blob_id, b"x")
-    made = []
-    for digest in ("d1", "d2"):
-        artifact = lab.create(digest)
-        lab.manifest(artifact, {"f": {"digest": md5, "size": 1}})
-        made.append(artifacts.commit(lab.db, lab.blobs, artifact))
-    assert blob_id not in artifacts.delete(lab.db, made[0], with_aliases=True)
-    assert blob_id in artifacts.delete(lab.db, made[1], with_aliases=True)
+def test_common_contents_stay_as_long_as_one_version_needs_them(lab: Lab) -> None:
+    made = [lab.make(digest, {"f": "x"}) for digest in ("d1", "d2")]
+    blob_id = manifests.stored(lab.db, md5(b"x"))["id"]
+    pending = lab.create("d3")
+    assert lab.expect(pending, b"x")["id"] == blob_id
+    for artifact, gone in ((made[0], False), (made[1], False), (pending, True)):
+        assert (blob_id in artifacts.delete(lab.db, artifact, with_aliases=True)) == gone
     assert collections.latest(lab.db, made[1]["sequence_id"]) is None
 
 
-def test_files_of_runs_are_never_taken_for_contents(lab: Any) -> None:
+def test_files_of_runs_are_never_taken_for_contents(lab: Lab) -> None:
     """A run's file can be uploaded anew at any time, so that no version may rest on it."""
-    md5 = lab.put(new_blob(lab.db, "f"), b"x")
-    assert manifests.stored(lab.db, md5) is None
+    lab.upload(new_blob(lab.db, "f"), b"x")
+    assert manifests.stored(lab.db, md5(b"x")) is None
+
+
+def test_uploads_whose_clients_died_are_forgotten(lab: Lab) -> None:
+    project = ensure_project(lab.db, None, "p")
+    columns = {"config": "{}", "display_name": "r", "state": "running", "created_at": 1}
+    run = lab.db.get("run", lab.db.insert("run", project_id=project["id"], name="r", **columns))
+    done = lab.make("0", {"kept": "kept"})
+    dead, jobs, working, slow = (
+        lab.create("1"),
+        lab.create("2", distributedID="job"),
+        lab.create("3", run),
+        lab.create("4"),
+    )
+    for artifact in (dead, jobs, working, slow):
+        lab.add(artifact, {"kept": "kept", "own": artifact["digest"]})
+    twin = lab.expect(dead, b"half")
+    later = lab.expect(slow, b"late")
+
+    def at(days: float) -> set[str]:
+        lab.db.now = started + days * 24 * 3600
+        gone = artifacts.forget_abandoned(lab.db)
+        assert not lab.db.all(
+            "SELECT 1 FROM blob WHERE id IN (SELECT value FROM json_each(?))", json.dumps(gone)
+        )
+        alive = lab.db.all("SELECT id FROM artifact")
+        return {row["id"] for row in alive}
+
+    started = lab.db.now
+    everything = {row["id"] for row in (done, dead, jobs, working, slow)}
+    assert at(0.9) == everything
+    lab.upload(later["id"], b"late")
+    lab.db.update("run", run["id"], heartbeat_at=lab.db.now)
+    assert at(1.1) == everything - {dead["id"]}
+    assert lab.db.one("SELECT * FROM blob WHERE id = ?", twin["id"]) is None
+    assert manifests.stored(lab.db, md5(b"1")) is None and manifests.stored(lab.db, md5(b"kept"))
+    assert at(2) == {done["id"], jobs["id"]}
+    assert at(6.9) == {done["id"], jobs["id"]} and at(7.1) == {done["id"]}
+    assert [row["md5"] for row in lab.db.all("SELECT * FROM blob WHERE permanent")] == [md5(b"kept")]
+
+
+def test_contents_that_no_manifest_lists_are_forgotten(lab: Lab) -> None:
+    artifact = lab.create("1")
+    spare = lab.expect(artifact, b"spare")
+    lab.upload(spare["id"], b"spare")
+    lab.add(artifact, {"f": "x"})
+    lab.commit(artifact)
+    assert artifacts.forget_abandoned(lab.db) == []
+    lab.db.now += artifacts.ABANDONED_SECONDS + 1
+    assert artifacts.forget_abandoned(lab.db) == [spare["id"]]
+
+
+def test_versions_end_with_their_time_unless_linked(lab: Lab) -> None:
+    short, linked = (lab.make(name, {"f": name}, ttlDurationSeconds=60) for name in ("1", "2"))
+    kept = [lab.make(f"k{ttl}", {"f": f"k{ttl}"}, ttlDurationSeconds=ttl) for ttl in (None, -1, -2, 3600)]
+    links.link(lab.db, linked, {"projectName": "p", "artifactPortfolioName": "shelf"})
+    assert artifacts.forget_abandoned(lab.db) == []
+    lab.db.now += 61
+    assert len(artifacts.forget_abandoned(lab.db)) == 2
+    assert lab.db.get("artifact", short["id"]) is None
+    assert all(lab.db.get("artifact", artifact["id"]) for artifact in (linked, *kept))
+    artifacts.update(lab.db, kept[0], {"ttlDurationSeconds": 5})
+    artifacts.update(lab.db, kept[3], {"ttlDurationSeconds": -1})
+    found = [lab.db.get("artifact", kept[number]["id"])["ttl_seconds"] for number in (0, 1, 2, 3)]
+    assert found == [5, None, -2, None]

@@ -1,18 +1,19 @@
-"""Collections through the unmodified client: lists, filters, orders and changes of them and their versions."""
+"""Collections and their versions through the unmodified client: lists, filters, orders, changes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from live_server import Server
+from version_lab import Lab
 
 from wandb_tl.local import collections, filters
-from wandb_tl.local.store import Refused, Store, ensure_project
+from wandb_tl.local.store import Refused
 
 SCRIPT = """
 import json, wandb
+from wandb.apis.public.artifacts import Artifacts
 answer = {}
 
 def log(run, name, content, kind="model", **how):
@@ -28,8 +29,9 @@ def fails(action, *arguments, **how):
         return str(error)
 
 with wandb.init(project="shelves", id="maker") as run:
-    for content, how in (("a", {"tags": ["good", "old"]}), ("bb", {"tags": ["good"]}), ("ccc", {"aliases": ["best"]})):
-        log(run, "beta", content, **how)
+    log(run, "beta", "a", tags=["good", "old"])
+    log(run, "beta", "bb", tags=["good"])
+    log(run, "beta", "ccc", aliases=["best"])
     log(run, "alpha", "x")
     log(run, "gamma", "x")
     log(run, "images", "y", kind="dataset")
@@ -43,23 +45,26 @@ kind = api.artifact_type("model", "local/shelves")
 names = lambda **how: [c.name for c in kind.collections(**how)]
 answer["types"] = sorted(t.name for t in project.artifacts_types(per_page=1))
 answer["names"] = names()
-answer["orders"] = [names(order="name"), names(order="-name"), names(order="-created_at"), names(order="+createdAt")]
-answer["filters"] = [names(filters={"name": "beta"}), names(filters={"name": {"$regex": "a$"}}, order="+name"),
+answer["orders"] = [names(order=order) for order in ("name", "-name", "-created_at", "+createdAt")]
+answer["filters"] = [names(filters={"name": "beta"}),
+                     names(filters={"name": {"$regex": "a$"}}, order="+name"),
                      names(filters={"$or": [{"name": "alpha"}, {"aliases": "best"}]}, order="+name")]
 answer["pages"] = [names(per_page=1), names(per_page=3, order="name")]
 answer["count"] = [len(kind.collections()), len(kind.collections(filters={"name": "beta"})),
                    len(api.artifact_collections("local/shelves", "model", order="name")),
                    len(project.collections()), len(project.collections(filters={"type": "dataset"}))]
 first = kind.collections(per_page=2, order="name")
-answer["resumed"] = [[next(first).name, next(first).name], [c.name for c in kind.collections(per_page=2, order="name", start=first.cursor)]]
+answer["resumed"] = [[next(first).name, next(first).name], names(order="name", start=first.cursor)]
 answer["strange"] = fails(lambda: list(kind.collections(filters={"colour": 1})))
 
 versions = lambda **how: [a.version for a in api.artifacts("model", "local/shelves/beta", **how)]
-answer["versions"] = [versions(), versions(order="+version_index"), versions(order="created_at"), versions(per_page=2),
-                      versions(tags="good"), versions(tags=["good", "old"]), versions(order="-size")]
-answer["len"] = [len(api.artifacts("model", "local/shelves/beta")), len(api.artifact_collection("model", "local/shelves/beta").artifacts())]
-from wandb.apis.public.artifacts import Artifacts
-chosen = lambda filters: [a.version for a in Artifacts(api._service_api, "local", "shelves", "beta", "model", filters=filters)]
+answer["versions"] = [versions(), versions(order="+version_index"), versions(order="created_at"),
+                      versions(per_page=2), versions(tags="good"), versions(tags=["good", "old"]),
+                      versions(order="-size")]
+beta = api.artifact_collection("model", "local/shelves/beta")
+answer["len"] = [len(api.artifacts("model", "local/shelves/beta")), len(beta.artifacts())]
+of_beta = [api._service_api, "local", "shelves", "beta", "model"]
+chosen = lambda filters: [a.version for a in Artifacts(*of_beta, filters=filters)]
 answer["chosen"] = [chosen({"metadata.score": {"$gte": 2}}), chosen({"tags": {"$in": ["old", "again"]}}),
                     chosen({"state": "PENDING"}), chosen({"aliases": "best", "metadata.net.depth": 18})]
 answer["deprecated"] = [a.version for a in api.artifact_versions("model", "local/shelves/beta")]
@@ -67,21 +72,23 @@ version = api.artifact("local/shelves/beta:v0")
 answer["tags"] = sorted(version.tags)
 version.tags = ["good", "edited"]
 version.save()
-answer["edited"] = [sorted(api.artifact("local/shelves/beta:v0").tags), versions(tags="old"), versions(tags="edited")]
+answer["edited"] = [sorted(api.artifact("local/shelves/beta:v0").tags), versions(tags="old"),
+                    versions(tags="edited")]
 answer["exists"] = [api.artifact_collection_exists("local/shelves/beta", "model"),
                     api.artifact_collection_exists("local/shelves/beta", "dataset"),
                     api.artifact_collection_exists("local/shelves/nothing", "model")]
 
-beta = api.artifact_collection("model", "local/shelves/beta")
 answer["aliases"] = sorted(beta.aliases)
 beta.name, beta.description, beta.tags = "delta", "what it is", ["one", "two words"]
 beta.save()
 again = api.artifact_collection("model", "local/shelves/delta")
-answer["saved"] = [again.name, again.description, sorted(again.tags), again.id == beta.id, names(filters={"tags": "one"})]
+answer["saved"] = [again.name, again.description, sorted(again.tags), again.id == beta.id,
+                   names(filters={"tags": "one"})]
 again.tags = ["one"]
 again.save()
 answer["untagged"] = api.artifact_collection("model", "local/shelves/delta").tags
-answer["renamed"] = [api.artifact("local/shelves/delta:best").version, api.artifact_exists("local/shelves/beta:best")]
+answer["renamed"] = [api.artifact("local/shelves/delta:best").version,
+                     api.artifact_exists("local/shelves/beta:best")]
 again.name = "alpha"
 answer["taken"] = fails(again.save)
 gamma = api.artifact_collection("model", "local/shelves/gamma")
@@ -102,7 +109,7 @@ links.save()
 links = api.artifact_collection("model", "local/shelves/links")
 answer["portfolio saved"] = [links.description, links.tags]
 links.delete()
-answer["portfolio gone"] = [api.artifact_exists("local/shelves/links:v0"), api.artifact_exists("local/shelves/alpha:v0")]
+answer["portfolio gone"] = [api.artifact_exists(f"local/shelves/{name}:v0") for name in ("links", "alpha")]
 again.delete()
 answer["gone"] = [names(order="name"), api.artifact_exists("local/shelves/delta:v0"), fails(again.delete)]
 with wandb.init(project="shelves") as run:
@@ -168,28 +175,22 @@ def test_collections_are_deleted(answer: dict[str, Any]) -> None:
 # ---- the rules, without a client -------------------------------------------------------------------------
 
 
-def test_who_leaves_hands_latest_on(tmp_path: Path) -> None:
-    store = Store(tmp_path / "wandb.sqlite")
-    with store.transaction() as db:
-        project = ensure_project(db, None, "p")
-        shelf = collections.ensure(db, project, collections.SEQUENCE, "t", "c")
-        made = []
-        for number in range(3):
-            columns = {"digest": str(number), "digest_algorithm": "MANIFEST_MD5", "created_at": 1, "updated_at": 1}
-            new = db.insert("artifact", sequence_id=shelf["id"], state="COMMITTED", **columns)
-            made.append(db.get("artifact", new))
-            collections.join(db, shelf, made[-1])
-            collections.add_aliases(db, made[-1], shelf, ["latest", "v7"])
-        assert collections.latest(db, shelf["id"]) == made[2]
-        assert db.value("SELECT count(*) FROM alias") == 1
-        collections.leave(db, shelf["id"], made[0])
-        collections.leave(db, shelf["id"], made[2])
-        assert collections.latest(db, shelf["id"]) == made[1]
-        assert collections.join(db, shelf, made[0])["version_index"] == 3
-        for name in ("", "a:b", "a/b"):
-            with pytest.raises(Refused, match="is no name for a collection"):
-                collections.change(db, shelf, name, None)
-    store.close()
+def test_who_leaves_hands_latest_on(lab: Lab) -> None:
+    db, made = lab.db, [lab.make(str(number), {"f": str(number)}) for number in range(3)]
+    shelf = db.get("collection", made[0]["sequence_id"])
+    collections.add_aliases(db, made[2], shelf, ["latest", "v7"])
+    assert collections.latest(db, shelf["id"]) == made[2] and db.value("SELECT count(*) FROM alias") == 1
+    collections.leave(db, shelf["id"], made[0])
+    collections.leave(db, shelf["id"], made[2])
+    assert collections.latest(db, shelf["id"]) == made[1]
+    assert collections.join(db, shelf, made[0])["version_index"] == 3
+
+
+def test_names_that_would_read_as_something_else_are_refused(lab: Lab) -> None:
+    shelf = lab.db.get("collection", lab.create("d")["sequence_id"])
+    for name in ("", "a:b", "a/b"):
+        with pytest.raises(Refused, match="is no name for a collection"):
+            collections.change(lab.db, shelf, name, None)
 
 
 def test_versions_cannot_be_asked_for_what_they_do_not_have() -> None:

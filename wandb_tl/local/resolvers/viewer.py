@@ -69,7 +69,7 @@ def entity(_row: Any, _info: Any, name: str | None = None) -> dict[str, Any]:
         "user": user(),
         # Registry paths (wandb-registry-NAME/COLLECTION) name an organization's project: here an entity's own.
         "organization": {"name": name, "org_entity": {"name": name}},
-        "xxhash_digests_enabled": False,
+        "xxhash_digests_enabled": True,
     }
 
 

@@ -1,0 +1,63 @@
+"""Versions made step by step in a store, without a client and a server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from wandb_tl.local import artifacts, manifests
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.store import Database, ensure_project
+
+
+def md5(content: bytes) -> str:
+    return base64.b64encode(hashlib.md5(content).digest()).decode()
+
+
+@dataclass
+class Lab:
+    """One transaction of a store, in which everything is in the collection c of the project p."""
+
+    db: Database
+    blobs: Blobs
+
+    def create(self, digest: str, run: Any = None, **extra: Any) -> dict[str, Any]:
+        wanted = {"artifactTypeName": "t", "artifactCollectionNames": ["c"], "digest": digest}
+        return artifacts.create(self.db, ensure_project(self.db, None, "p"), run, wanted | extra)
+
+    def expect(self, artifact: dict[str, Any], content: bytes, **extra: Any) -> dict[str, Any]:
+        """The blob for a file, as the client asks for its address."""
+        return manifests.expect(self.db, artifact, {"name": "f", "md5": md5(content)} | extra)
+
+    def upload(self, blob_id: str, content: bytes) -> None:
+        size, found = self.blobs.write(blob_id, content)
+        row = (size, found, self.db.now, blob_id)
+        self.db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *row)
+
+    def announce(self, artifact: dict[str, Any], base: Any = None, kind: str = "FULL") -> dict[str, Any]:
+        wanted = {"name": "m", "digest": "", "type": kind}
+        return manifests.announce(self.db, artifact, base, wanted)
+
+    def add(
+        self, artifact: dict[str, Any], files: dict[str, str], base: Any = None, kind: str = "FULL"
+    ) -> Any:
+        """Upload files and a manifest of them; returns the manifest."""
+        contents = {}
+        for path, content in files.items():
+            self.upload(self.expect(artifact, content.encode())["id"], content.encode())
+            contents[path] = {"digest": md5(content.encode()), "size": len(content)}
+        manifest = self.announce(artifact, base, kind)
+        self.upload(manifest["blob_id"], json.dumps({"version": 1, "contents": contents}).encode())
+        return manifest
+
+    def commit(self, artifact: dict[str, Any]) -> dict[str, Any]:
+        return artifacts.commit(self.db, self.blobs, artifact)
+
+    def make(self, digest: str, files: dict[str, str], **extra: Any) -> dict[str, Any]:
+        """A complete version."""
+        artifact = self.create(digest, **extra)
+        self.add(artifact, files)
+        return self.commit(artifact)
