@@ -94,7 +94,9 @@ def of_run(
     # Lines are chosen before they are parsed: a long history has thousands of other keys' lines. A client
     # may write a letter as it is or as an escape, and a dotted key as it is or as nested objects.
     part = key.rpartition(".")[2]
-    spellings = [json.dumps(part, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
+    spellings = [json.dumps(part, ensure_ascii=ascii_only) for ascii_only in (True, False)]
+    if part != key:
+        spellings = [spelling[1:-1] for spelling in spellings]
     rows = db.all(
         "SELECT text FROM (SELECT text, row_number() OVER (ORDER BY line) AS n, count(*) OVER () AS total"
         " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND (instr(text, ?3) OR instr(text, ?4)))"

@@ -25,6 +25,8 @@ def home(asked: Asked) -> Answer:
         " WHERE ?1 IS NULL OR project.entity = ?1 GROUP BY project.id ORDER BY last DESC",
         entity,
     )
+    if entity and not projects:
+        raise Refused(f"There is no project of {entity} here.", 404)
     return Page("home.html", {"entity": entity, "projects": projects})
 
 

@@ -41,7 +41,7 @@ FRAME_POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     # The browser asks again each time, and gets a 304 where nothing has changed.
     "Cache-Control": "no-cache",

@@ -1,0 +1,333 @@
+"""The pages in a real browser: every link that the client prints, live runs, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from live_server import Server, wait_for
+
+from wandb_tl.local.access import Session
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM and not os.environ.get("CI"), reason="no Chromium is installed (apt install chromium)"
+)
+
+SCRIPT = """
+import json, numpy as np, wandb
+from PIL import Image
+
+def picture(i):
+    return wandb.Image(Image.fromarray(np.full((24, 32, 3), 40 * i, dtype="uint8")), caption=f"epoch {i}")
+
+config = {"lr": 0.1, "nested": {"depth": 3}}
+with wandb.init(project="lab", name="<i>odd</i> & name", config=config, notes="said <b>so</b>") as run:
+    run.define_metric("epoch", hidden=True)
+    run.define_metric("*", step_metric="epoch")
+    for epoch in (1, 2, 3):
+        print(f"epoch {epoch} of 3")
+        loss = float("nan") if epoch == 2 else 1 / epoch
+        row = {"epoch": epoch, "test/accuracy": 0.5 + epoch / 10, "test/loss": loss}
+        run.log(row | {"picture": picture(epoch), "weights": wandb.Histogram([1, 2, 2, epoch])})
+    rows = [[picture(1), "shirt", 0.75], [picture(2), "<b>bag</b>", 0.5]]
+    run.log({"epoch": 3, "predictions": wandb.Table(columns=["image", "label", "p"], data=rows)})
+    names = ["shirt", "bag"]
+    matrix = wandb.plot.confusion_matrix(y_true=[0, 1, 1, 1], preds=[0, 1, 0, 1], class_names=names)
+    run.log({"epoch": 3, "matrix": matrix})
+    squares = wandb.Table(data=[[i, i * i] for i in range(5)], columns=["x", "y"])
+    run.log({"epoch": 3, "squares": wandb.plot.line(squares, "x", "y")})
+    html = "<p id=inside>hello</p><script>document.body.append('scripted')</script>"
+    run.log({"epoch": 3, "page": wandb.Html(html)})
+    artifact = wandb.Artifact("weights-of-it", "model", metadata={"acc": 0.8})
+    with artifact.new_file("w.txt") as file:
+        file.write("w")
+    run.log_artifact(artifact, aliases=["best"]).wait()
+    print(json.dumps({"id": run.id, "artifact": artifact.url}))
+"""
+
+SWEEP = """
+program: train.py
+project: lab
+method: grid
+metric: {name: acc, goal: maximize}
+parameters:
+  lr: {values: [0.001, 0.1]}
+  opt: {values: [Adam, SGD]}
+command: ["${env}", python, "${program}", "${args}"]
+"""
+TRAIN = """
+import argparse, wandb
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float)
+parser.add_argument("--opt")
+options = parser.parse_args()
+with wandb.init() as run:
+    for step in range(3):
+        run.log({"acc": options.lr + (options.opt == "Adam") + step / 10})
+    right = [0, 1, 1] if options.opt == "Adam" else [1, 1, 0]
+    run.log({"matrix": wandb.plot.confusion_matrix(y_true=[0, 1, 1], preds=right, class_names=["a", "b"])})
+"""
+
+
+class Tab:
+    """A page of a logged-in browser that notes what goes wrong on it."""
+
+    def __init__(self, server: Server, page: playwright.Page) -> None:
+        self.server, self.page, self.problems = server, page, []
+        page.on("console", lambda said: said.type in ("error", "warning") and self.problems.append(said.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", self.note)
+        page.on("response", lambda answer: answer.status >= 400 and self.problems.append(answer.url))
+
+    def note(self, request: playwright.Request) -> None:
+        if not request.url.startswith((self.server.url, "data:", "blob:")):
+            self.problems.append(f"asks another host: {request.url}")
+
+    def open(self, address: str) -> playwright.Page:
+        self.page.goto(address if "://" in address else self.server.url + address)
+        return self.page
+
+    def charts(self, kind: str) -> list[int]:
+        """How many lines, points or bars each chart of a kind shows, once all have been drawn."""
+        drawn = self.page.locator(f"[data-chart={kind}][data-drawn]:visible")
+        for chart in self.page.locator(f"[data-chart={kind}]:visible").all():
+            chart.scroll_into_view_if_needed()
+            wait_for(lambda chart=chart: chart.get_attribute("data-drawn"))
+            assert chart.locator("canvas").count() == 1
+        return [int(chart.get_attribute("data-drawn")) for chart in drawn.all()]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        # Chromium's own sandbox cannot be had by root, as whom CI runs.
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(server: Server, browser: playwright.Browser) -> Iterator[Tab]:
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    tab = Tab(server, context.new_page())
+    tab.open(Session(server.key).link(server.url, "/"))
+    yield tab
+    context.close()
+    assert not tab.problems
+
+
+@pytest.fixture(scope="module")
+def logged(server: Server) -> dict[str, str]:
+    """A finished run of SCRIPT: its id, and the links that the client printed."""
+    process = server.spawn(SCRIPT, WANDB_SILENT="false")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    told = json.loads(out.strip().splitlines()[-1])
+    links = re.findall(rf"{server.url}[\w/-]*", re.sub(r"\x1b\[[0-9;]*m", "", err))
+    return told | {"links": sorted(set(links))}
+
+
+def test_every_link_that_the_client_prints(tab: Tab, server: Server, logged: dict) -> None:
+    run = f"/local/lab/runs/{logged['id']}"
+    assert {urlsplit(link).path for link in logged["links"]} - {""} == {"/local/lab", run}
+    headings = {"": "All projects", "/local/lab": "lab", run: "<i>odd</i> & name"}
+    for link, heading in (
+        *((link, headings[urlsplit(link).path]) for link in logged["links"]),
+        (logged["artifact"], "weights-of-it:v0"),
+        (f"{server.url}/authorize", "Your API key"),
+        ("/local/lab/artifacts", "Artifacts"),
+        ("/local", "local"),
+        (f"/local/lab/{logged['id']}", "<i>odd</i> & name"),
+    ):
+        page = tab.open(link)
+        assert page.locator("h1").inner_text() == heading, link
+
+
+def test_run_page(tab: Tab, logged: dict) -> None:
+    page = tab.open(f"/local/lab/runs/{logged['id']}")
+    assert page.locator("#state").inner_text().startswith("finished")
+    assert page.locator(".notes").inner_text() == "said <b>so</b>"
+    assert tab.charts("curves") == [1, 1]
+    assert tab.charts("plot") == [1] and tab.charts("bars") == [64]
+    picture = page.locator("[data-strip=picture]")
+    assert picture.locator("figcaption:visible").all_inner_texts() == ["epoch 3"]
+    picture.locator("input").fill("0")
+    assert picture.locator("figcaption:visible").all_inner_texts() == ["epoch 1"]
+    assert picture.locator("img:visible").evaluate("image => image.complete && image.naturalWidth") == 32
+    cells = page.locator("[data-strip=predictions] tbody tr").nth(1)
+    assert cells.inner_text().split() == ["epoch", "2", "<b>bag</b>", "0.5"]
+    assert cells.locator("img").evaluate("image => image.naturalWidth") == 32
+    matrix = page.locator("[data-strip=matrix_table] tbody tr").all_inner_texts()
+    assert [row.split() for row in matrix] == [["shirt", "1"], ["bag", "1", "2"]]
+    frame = page.frame_locator("[data-strip=page] iframe")
+    assert frame.locator("#inside").inner_text() == "hello"
+    assert "scripted" in frame.locator("body").inner_text()
+    assert "epoch 3 of 3" in page.locator(".log").inner_text()
+    assert "nested.depth" in page.locator("#values").inner_text()
+    assert f"WANDB_RUN_ID={logged['id']} WANDB_RESUME=allow" in page.locator("#repeat").inner_text()
+    page.locator("#files summary").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="output.log").click()
+    assert "epoch 1 of 3" in download.value.path().read_text()
+
+
+def test_a_run_is_followed_while_it_trains(tab: Tab, server: Server) -> None:
+    script = """
+        import sys, wandb
+        with wandb.init(project="live", id="following") as run:
+            for line in sys.stdin:
+                run.log({"loss": 1 / float(line)})
+                print("logged", line.strip(), flush=True)
+                open("told", "w").close()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import textwrap, sys; exec(textwrap.dedent(sys.argv[1]))", script],
+        cwd=server.folder / "client",
+        env=server.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.stdin.write("1\n")
+        process.stdin.flush()
+        wait_for((server.folder / "client" / "told").exists)
+        page = tab.open("/local/live/runs/following")
+        assert page.locator("#state .state").inner_text() == "running"
+        wait_for(lambda: tab.charts("curves") == [1])
+        chart = "echarts.getInstanceByDom(document.querySelector('[data-chart=curves] .canvas'))"
+        count = f"{chart}.getOption().series[0].data.length"
+        assert page.evaluate(count) == 1
+        page.evaluate("window.stayed = true")
+        process.stdin.write("2\n3\n")
+        process.stdin.close()
+        wait_for(lambda: page.evaluate(count) == 3)
+        wait_for(lambda: page.locator("#state .state").inner_text() == "finished")
+        assert page.evaluate("window.stayed") and "logged 3" in page.locator(".log").inner_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_sweep_page(tab: Tab, server: Server) -> None:
+    folder = server.folder / "client"
+    (folder / "sweep.yaml").write_text(SWEEP)
+    (folder / "train.py").write_text(TRAIN)
+
+    env = server.env | {"WANDB_SILENT": "false"}
+
+    def wandb(*arguments: str) -> str:
+        command = [sys.executable, "-m", "wandb", *arguments]
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+
+    made = wandb("sweep", "sweep.yaml")
+    link = re.search(rf"{server.url}/local/lab/sweeps/\w+", made)[0]
+    page = tab.open(link)
+    assert page.locator("#state .state").inner_text() == "pending"
+    page.get_by_role("button", name="Pause").click()
+    assert page.locator("#state .state").inner_text() == "paused"
+    page.get_by_role("button", name="Resume").click()
+    assert page.locator("#state .state").inner_text() == "running"
+    page.evaluate("window.stayed = true")
+    agent = [sys.executable, "-m", "wandb", "agent", f"local/lab/{link.rpartition('/')[2]}"]
+    agents = [subprocess.Popen(agent, cwd=folder, env=server.env) for _ in range(2)]
+    assert [agent.wait(timeout=240) for agent in agents] == [0, 0]
+    wait_for(lambda: page.locator("#state .state").inner_text() == "finished")
+    assert page.evaluate("window.stayed")
+    assert "4 of 4 runs ended" in page.locator("#state").inner_text()
+    assert tab.charts("parallel") == [4] and tab.charts("curves") == [4] and tab.charts("strip") == [4, 4]
+    assert "with 1.3" in page.locator(".best").inner_text()
+    best, worst = page.locator("#matrices .confusion").all()
+    assert [row.split() for row in best.locator("tbody tr").all_inner_texts()] == [["a", "1"], ["b", "2"]]
+    assert [row.split() for row in worst.locator("tbody tr").all_inner_texts()] == [
+        ["a", "1"],
+        ["b", "1", "1"],
+    ]
+    rows = page.locator(".runs tbody tr")
+    assert [row.split("\t")[-1] for row in rows.all_inner_texts()] == ["1.3", "1.201", "0.3", "0.201"]
+    page.get_by_role("searchbox").fill("opt=SGD")
+    wait_for(lambda: rows.count() == 2)
+
+
+def test_project_page_sorts_filters_and_compares(tab: Tab, server: Server) -> None:
+    server.run("""
+        import wandb
+        for i in range(3):
+            with wandb.init(project="many", name=f"run{i}", config={"lr": 10.0 ** -i, "same": 1}) as run:
+                for step in range(2):
+                    run.log({"loss": i + step, "only" + str(i): step})
+        print(1)
+    """)
+    page = tab.open("/local/many")
+    names = page.locator(".runs tbody th a")
+    assert names.all_inner_texts() == ["run2", "run1", "run0"]
+    assert "same" not in page.locator(".runs thead").inner_text()
+    page.evaluate("window.stayed = true")
+    page.get_by_role("link", name="loss").first.click()
+    wait_for(lambda: page.locator("[aria-sort=descending]").count() == 1)
+    page.get_by_role("link", name="loss").first.click()
+    wait_for(lambda: names.all_inner_texts() == ["run0", "run1", "run2"])
+    assert "sort=%2Bsummary.loss" in page.url
+    page.get_by_role("checkbox", name="Compare run1").check()
+    page.get_by_role("checkbox", name="Compare run2").check()
+    wait_for(lambda: "the 2 ticked runs" in page.locator("#curves h2").inner_text())
+    labels = page.locator("#curves figcaption").all_inner_texts()
+    assert labels == ["loss", "only1", "only2"] and tab.charts("curves") == [2, 1, 1]
+    page.get_by_role("searchbox").fill("lr<0.05")
+    wait_for(lambda: names.all_inner_texts() == ["run2"])
+    assert page.evaluate("window.stayed")
+    page.go_back()
+    wait_for(lambda: names.count() == 3)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_width_in_light_and_dark(tab: Tab, logged: dict, scheme: str) -> None:
+    tab.page.set_viewport_size({"width": 375, "height": 700})
+    tab.page.emulate_media(color_scheme=scheme)
+    for address in (
+        "/",
+        "/local/lab",
+        f"/local/lab/runs/{logged['id']}",
+        "/local/lab/artifacts",
+        logged["artifact"],
+    ):
+        page = tab.open(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375, address
+        shade = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", shade))) < 200) == (scheme == "dark")
+
+
+def test_names_of_all_kinds_have_pages(tab: Tab, server: Server) -> None:
+    server.run("""
+        import wandb
+        with wandb.init(project="p.q-ü", entity="my-team", id="r_1", name="a/b?c#d%") as run:
+            run.log({"x/y": 1, "ü.z": 2})
+        print(1)
+    """)
+    page = tab.open("/")
+    page.get_by_role("link", name="my-team / p.q-ü").click()
+    page.get_by_role("link", name="a/b?c#d%").click()
+    assert page.locator("h1").inner_text() == "a/b?c#d%"
+    assert len(tab.charts("curves")) == 2
+
+
+def test_what_is_not_there_is_said(server: Server, browser: playwright.Browser) -> None:
+    page = browser.new_context().new_page()
+    page.goto(Session(server.key).link(server.url, "/local/none"))
+    assert page.locator("main p").first.inner_text() == "There is no project local/none here."
+    for address in ("/nobody", "/local/none/runs/x", "/a/b/c/d/e"):
+        assert page.goto(server.url + address).status == 404
+    for address in ("/local/%2e%2e/%2e%2e/key", "/-/static/..%2f..%2fapp.py", "/-/static/../app.py"):
+        assert server.request(address)[0] == 404
