@@ -120,9 +120,7 @@ class ArtifactPush:
             "artifactTypeName": kind,
             "artifactCollectionName": sequence["name"],
             "digest": version["digest"],
-            "digestAlgorithm": None
-            if version["digest_algorithm"] == "MANIFEST_MD5"
-            else version["digest_algorithm"],
+            "digestAlgorithm": _algorithm(version),
             "description": version["description"],
             "metadata": version["metadata"],
             "historyStep": version["history_step"],
@@ -131,12 +129,12 @@ class ArtifactPush:
             "tags": [{"tagName": tag["name"]} for tag in tags] if with_tags and tags else None,
             "enableDigestDeduplication": True,
         }
-        known = [{key: value for key, value in ids.items() if value} for ids in clients]
-        return {key: value for key, value in wanted.items() if value is not None}, known or [{}]
+        return _given(wanted), [_given(ids) for ids in clients] or [{}]
 
     def _push_contents(self, artifact_id: int, there: str, run: str) -> None:
         """Upload the files of a version and its manifest, and commit it."""
         with self.store.transaction() as db:
+            algorithm = _algorithm(db.get("artifact", artifact_id))
             manifest = manifests.current(db, {"id": artifact_id})
             rows = db.all(
                 "SELECT path, entry.digest, blob_id, blob.md5 FROM manifest_entry AS entry"
@@ -147,7 +145,7 @@ class ArtifactPush:
         wanted = {"artifactID": there, "name": manifest["name"], **place}
         made = self._manifest(digest="", includeUpload=False, **wanted)
         for start in range(0, len(rows), FILES_AT_ONCE):
-            self._push_files(rows[start : start + FILES_AT_ONCE], there, made["id"])
+            self._push_files(rows[start : start + FILES_AT_ONCE], there, made["id"], algorithm)
         text = self._rewritten(stored_at(self.blobs, manifest["blob_id"]), there)
         file = self._manifest(digest=_md5(text), includeUpload=True, **wanted)["file"]
         self.remote.put([(file["uploadUrl"], file["uploadHeaders"], text)])
@@ -156,7 +154,7 @@ class ArtifactPush:
     def _manifest(self, **wanted: Any) -> Row:
         return self.remote.graphql(CREATE_MANIFEST, **wanted)["createArtifactManifest"]["artifactManifest"]
 
-    def _push_files(self, rows: list[Row], there: str, manifest: str) -> None:
+    def _push_files(self, rows: list[Row], there: str, manifest: str, algorithm: str | None) -> None:
         files = [
             {
                 "artifactID": there,
@@ -167,7 +165,8 @@ class ArtifactPush:
             }
             for row in rows
         ]
-        made = self.remote.graphql(CREATE_FILES, input={"artifactFiles": files, "storageLayout": "V2"})
+        request = {"artifactFiles": files, "storageLayout": "V2", "digestAlgorithm": algorithm}
+        made = self.remote.graphql(CREATE_FILES, input=_given(request))
         places = [edge["node"] for edge in made["createArtifactFiles"]["files"]["edges"]]
         self.remote.put(
             (place["uploadUrl"], place["uploadHeaders"], stored_at(self.blobs, row["blob_id"]))
@@ -193,6 +192,15 @@ class ArtifactPush:
                 ref = base64.b64decode(known).hex()
                 entry["ref"] = f"wandb-artifact://{ref}{other[2] or ''}"
         return json.dumps(manifest).encode()
+
+
+def _algorithm(version: Row) -> str | None:
+    """The digests' algorithm, None for the one that every server knows."""
+    return None if version["digest_algorithm"] == "MANIFEST_MD5" else version["digest_algorithm"]
+
+
+def _given(fields: Row) -> Row:
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _md5(data: bytes) -> str:
