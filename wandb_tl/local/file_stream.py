@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from wandb_tl.local import observations
 from wandb_tl.local.store import Database, Refused, Row, project_named, run_named
 
 HISTORY = "wandb-history.jsonl"
@@ -35,6 +36,10 @@ def receive(db: Database, entity: str, project: str, name: str, body: Row) -> di
     for stream, chunk in (body.get("files") or {}).items():
         write_lines(db, run, stream, int(chunk.get("offset") or 0), chunk.get("content") or [])
     db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
+    logged = (body.get("files") or {}).get(HISTORY)
+    if logged and run["sweep_id"] is not None:
+        observations.note(db, run, int(logged.get("offset") or 0), logged.get("content") or [])
+        run = db.get("run", run["id"])
     return {"stopped": True} if run["stop_requested"] and not body.get("complete") else {}
 
 

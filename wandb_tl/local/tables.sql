@@ -10,6 +10,8 @@ CREATE TABLE IF NOT EXISTS agent (
     id INTEGER PRIMARY KEY AUTOINCREMENT, sweep_id INTEGER NOT NULL REFERENCES sweep ON DELETE CASCADE,
     name TEXT NOT NULL UNIQUE, host TEXT, created_at REAL NOT NULL, heartbeat_at REAL NOT NULL);
 -- A run that the scheduler handed out exists from the hand-out on, in state pending and with started_at null.
+-- prior: it was made outside of its sweep and joined it later. early_stopped: hyperband asked it to stop.
+-- stop_seen_at: when its agent was first seen at work on it although it shall stop.
 CREATE TABLE IF NOT EXISTS run (
     id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
     name TEXT NOT NULL, display_name TEXT NOT NULL, state TEXT NOT NULL, config TEXT NOT NULL DEFAULT '{}',
@@ -20,13 +22,20 @@ CREATE TABLE IF NOT EXISTS run (
     history_keys TEXT, history_keys_lines INTEGER NOT NULL DEFAULT 0,
     sweep_id INTEGER REFERENCES sweep ON DELETE SET NULL,
     agent_id INTEGER REFERENCES agent ON DELETE SET NULL,
-    sweep_args TEXT, claimed_at REAL, crashes INTEGER NOT NULL DEFAULT 0, UNIQUE (project_id, name));
+    sweep_args TEXT, claimed_at REAL, crashes INTEGER NOT NULL DEFAULT 0,
+    prior INTEGER NOT NULL DEFAULT 0, early_stopped INTEGER NOT NULL DEFAULT 0, stop_seen_at REAL,
+    UNIQUE (project_id, name));
 CREATE INDEX IF NOT EXISTS run_by_sweep ON run (sweep_id, state);
 CREATE INDEX IF NOT EXISTS run_by_state ON run (state);
 CREATE TABLE IF NOT EXISTS stream_line (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, line INTEGER NOT NULL,
     step INTEGER, text TEXT NOT NULL, PRIMARY KEY (run_id, stream, line)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS stream_line_by_step ON stream_line (run_id, stream, step);
+-- What the history of a sweep's run holds of the sweep's metric; number counts the run's values from 1.
+CREATE TABLE IF NOT EXISTS metric_value (
+    run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, line INTEGER NOT NULL, number INTEGER NOT NULL,
+    value REAL NOT NULL, PRIMARY KEY (run_id, line)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS metric_value_by_number ON metric_value (run_id, number, value);
 -- The bytes lie in the file of the blob's id. md5 is base64; size and uploaded_at are null until they
 -- arrived. announced: the md5 that the upload must have. permanent: contents of artifacts, which are written
 -- once and then belong to every version that lists their md5. digest: the XXH128 (base64) by which manifests

@@ -159,6 +159,7 @@ def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
             changes["started_at"] = found["started_at"] or db.now
             if not input.get("id"):
                 db.run("DELETE FROM stream_line WHERE run_id = ?", run_id)
+                db.run("DELETE FROM metric_value WHERE run_id = ?", run_id)
                 changes |= {"history_keys": None, "history_keys_lines": 0}
                 changes.setdefault("summary", "{}")
         db.update("run", run_id, **changes)

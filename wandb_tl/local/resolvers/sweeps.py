@@ -7,10 +7,32 @@ from typing import Any
 
 from graphql import GraphQLResolveInfo
 
-from wandb_tl.local import scheduler
+from wandb_tl.local import filters as filtering
+from wandb_tl.local import scheduler, silence, sweep_config
+from wandb_tl.local import sweeps as sweep_rows
 from wandb_tl.local.resolvers import projects
 from wandb_tl.local.resolvers.runs import run_page
-from wandb_tl.local.store import Refused, Row, decode_id, encode_id, ensure_project, project_named
+from wandb_tl.local.store import Database, Refused, Row, decode_id, encode_id, ensure_project, project_named
+
+# What sweeps can be filtered by. Users see states in capitals, and write them as runs' states are written.
+SWEEPS = filtering.Kind(
+    table="sweep",
+    plural="sweeps",
+    columns={
+        "name": "sweep.name",
+        "state": "sweep.state COLLATE NOCASE",
+        "display_name": "sweep.display_name",
+        "displayName": "sweep.display_name",
+        "description": "sweep.description",
+    },
+    times={
+        "created_at": "sweep.created_at",
+        "createdAt": "sweep.created_at",
+        "updated_at": "sweep.updated_at",
+        "updatedAt": "sweep.updated_at",
+    },
+    sets={},
+)
 
 
 def sweep(row: Row, info: GraphQLResolveInfo, sweepName: str) -> Row | None:
@@ -19,14 +41,26 @@ def sweep(row: Row, info: GraphQLResolveInfo, sweepName: str) -> Row | None:
 
 
 def sweeps(
-    row: Row, info: GraphQLResolveInfo, first: int | None = None, after: str | None = None, **_: Any
+    row: Row,
+    info: GraphQLResolveInfo,
+    first: int | None = None,
+    after: str | None = None,
+    filters: str | None = None,
 ) -> Row:
-    query = "SELECT * FROM sweep WHERE project_id = ? ORDER BY id DESC"
-    return info.context.db.page(query, [row["id"]], first, after)
+    condition, values = filtering.where(filters, SWEEPS)
+    query = f"SELECT * FROM sweep WHERE project_id = ? AND {condition} ORDER BY id DESC"
+    return info.context.db.page(query, [row["id"], *values], first, after)
 
 
 def total_sweeps(row: Row, info: GraphQLResolveInfo) -> int:
     return info.context.db.value("SELECT count(*) FROM sweep WHERE project_id = ?", row["id"])
+
+
+def by_id(db: Database, storage_id: str) -> Row:
+    found = db.get("sweep", decode_id("Sweep", storage_id))
+    if found is None:
+        raise Refused("there is no such sweep; it may have been deleted")
+    return found
 
 
 def upsert_sweep(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
@@ -40,14 +74,29 @@ def upsert_sweep(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     details = {column: value for column, value in details.items() if value is not None}
     if not input.get("id"):
         project = ensure_project(db, input.get("entityName"), input.get("projectName"))
-        made, warnings = scheduler.create(db, project, input.get("config") or "", **details)
+        made, warnings = sweep_rows.create(db, project, input.get("config") or "", **details)
+        if input.get("priorRunsFilters"):
+            sweep_rows.join(db, made, input["priorRunsFilters"])
         return {"sweep": made, "config_validation_warnings": warnings}
-    found = db.get("sweep", decode_id("Sweep", input["id"]))
-    if found is None:
-        raise Refused("there is no such sweep")
+    found = by_id(db, input["id"])
     db.update("sweep", found["id"], **details)
-    warnings = scheduler.change(db, found, input.get("config"), input.get("state"))
+    warnings = sweep_rows.change(db, found, input.get("config"), input.get("state"))
+    if input.get("priorRunsFilters"):
+        sweep_rows.join(db, db.get("sweep", found["id"]), input["priorRunsFilters"])
     return {"sweep": db.get("sweep", found["id"]), "config_validation_warnings": warnings}
+
+
+def enqueue_sweep_run(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    """Put a run in the queue of a sweep that `wandb sweep-scheduler` drives; agents take the oldest first."""
+    db = info.context.db
+    found = by_id(db, input["id"])
+    if not sweep_config.scheduled_outside(sweep_config.parse(found["config"])):
+        raise Refused("the sweep has no scheduler in its config: the server itself chooses its runs")
+    if found["state"] in ("FINISHED", "CANCELED"):
+        raise Refused(f"the sweep is {found['state'].lower()}")
+    run = sweep_rows.add_run(db, found, json.loads(input["config"]), input.get("displayName"))
+    # Core knows runs by the names that users see.
+    return {"id": run["name"]}
 
 
 def create_agent(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
@@ -58,7 +107,7 @@ def create_agent(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
         raise Refused(f"there is no sweep {input['sweep']}")
     times = {"created_at": db.now, "heartbeat_at": db.now}
     agent_id = db.insert(
-        "agent", sweep_id=found["id"], name=scheduler.short_id(), host=input["host"], **times
+        "agent", sweep_id=found["id"], name=sweep_rows.short_id(), host=input["host"], **times
     )
     return {"agent": db.get("agent", agent_id)}
 
@@ -74,11 +123,24 @@ def agent_heartbeat(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
 
 
 def method(row: Row, _info: GraphQLResolveInfo) -> str:
-    return scheduler.parse(row["config"])["method"]
+    return sweep_config.parse(row["config"])["method"]
 
 
 def runs(row: Row, info: GraphQLResolveInfo, first: int | None = None, after: str | None = None) -> Row:
     return run_page(info.context.db, "run.sweep_id = ?", [row["id"]], first, after)
+
+
+def prior_runs(row: Row, info: GraphQLResolveInfo, first: int | None = None, after: str | None = None) -> Row:
+    return run_page(info.context.db, "run.sweep_id = ? AND run.prior", [row["id"]], first, after)
+
+
+def controller_run_name(row: Row, _info: GraphQLResolveInfo) -> str | None:
+    outside = sweep_config.scheduled_outside(sweep_config.parse(row["config"]))
+    return f"{row['name']}-scheduler" if outside else None
+
+
+def expected_runs(row: Row, _info: GraphQLResolveInfo) -> int | None:
+    return sweep_rows.expected_runs(sweep_config.parse(row["config"]))
 
 
 def run_count(row: Row, info: GraphQLResolveInfo) -> int:
@@ -96,7 +158,7 @@ def agent(row: Row, info: GraphQLResolveInfo, agentName: str) -> Row | None:
 
 
 def agent_state(row: Row, info: GraphQLResolveInfo) -> str:
-    heard = row["heartbeat_at"] > info.context.db.now - scheduler.AGENT_SILENCE_SECONDS
+    heard = row["heartbeat_at"] > info.context.db.now - silence.AGENT_SILENCE_SECONDS
     return "RUNNING" if heard else "FINISHED"
 
 
@@ -119,6 +181,7 @@ RESOLVERS = {
     "Project": {"sweep": sweep, "sweeps": sweeps, "totalSweeps": total_sweeps},
     "Mutation": {
         "upsertSweep": upsert_sweep,
+        "enqueueSweepRun": enqueue_sweep_run,
         "createAgent": create_agent,
         "agentHeartbeat": agent_heartbeat,
     },
@@ -127,8 +190,11 @@ RESOLVERS = {
         "project": projects.of_row,
         "method": method,
         "earlyStopJobRunning": lambda *_: False,
+        "bestLoss": lambda row, info: sweep_rows.best_value(info.context.db, row),
+        "controllerRunName": controller_run_name,
+        "priorRuns": prior_runs,
         "runCount": run_count,
-        "runCountExpected": lambda row, _: scheduler.expected_runs(scheduler.parse(row["config"])),
+        "runCountExpected": expected_runs,
         "runs": runs,
         "agents": agents,
         "agent": agent,

@@ -1,0 +1,149 @@
+"""What a sweep's runs have logged of its metric, noted as it arrives for those who search or stop by it.
+
+A value is a finite number under the metric's name in a line of history. `number` counts a run's values from
+1, and so do hyperband's bands. Only sweeps that need the values have them noted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from wandb_tl.local import hyperband, sweep_config
+from wandb_tl.local.store import Database, Row, find
+
+
+def needs_values(config: Row) -> bool:
+    """Whether the sweep searches, stops runs or ends by its metric's values."""
+    if sweep_config.metric_name(config) is None or sweep_config.scheduled_outside(config):
+        return False
+    wanted = config.get("early_terminate") or config["metric"].get("target") is not None
+    return bool(wanted) or config["method"] == "bayes"
+
+
+def note(db: Database, run: Row, offset: int, lines: list[str]) -> None:
+    """A run of a sweep has logged lines of history, from the line `offset` on.
+
+    May ask it and others to stop, if they are too bad by now, or end the sweep, if its target is reached.
+    """
+    sweep = db.get("sweep", run["sweep_id"])
+    config = sweep_config.parse(sweep["config"])
+    if not lines or not needs_values(config):
+        return
+    before, values = _write(db, run["id"], config["metric"]["name"], offset, lines)
+    if not values:
+        return
+    rule = hyperband.of_config(config)
+    for band in rule.crossed(before, before + len(values)) if rule else ():
+        _stop_bad_runs(db, sweep, rule, band, sign_of(config))
+    target = config["metric"].get("target")
+    if isinstance(target, (int, float)) and sweep["state"] == "RUNNING":
+        sign = sign_of(config)
+        if min(sign * value for value in values) <= sign * target:
+            db.update("sweep", sweep["id"], state="FINISHED", updated_at=db.now)
+
+
+def note_again(db: Database, sweep: Row, stream: str) -> None:
+    """Read all histories, which are in this stream, anew: the metric has changed, or runs have joined."""
+    config = sweep_config.parse(sweep["config"])
+    db.run("DELETE FROM metric_value WHERE run_id IN (SELECT id FROM run WHERE sweep_id = ?)", sweep["id"])
+    if not needs_values(config):
+        return
+    for run in db.all("SELECT id FROM run WHERE sweep_id = ?", sweep["id"]):
+        query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
+        texts = [row["text"] for row in db.all(query, run["id"], stream)]
+        _write(db, run["id"], config["metric"]["name"], 0, texts)
+
+
+def sign_of(config: Row) -> int:
+    """What makes the metric's values ones to be minimized."""
+    return -1 if config["metric"].get("goal") == "maximize" else 1
+
+
+def _write(db: Database, run_id: int, name: str, offset: int, lines: list[str]) -> tuple[int, list[float]]:
+    """Note the values of lines; returns how many there were before, and the values.
+
+    Lines that are sent again take the place of what they brought before.
+    """
+    end = offset + len(lines)
+    db.run("DELETE FROM metric_value WHERE run_id = ? AND line >= ? AND line < ?", run_id, offset, end)
+    last = "SELECT number FROM metric_value WHERE run_id = ? AND line < ? ORDER BY line DESC LIMIT 1"
+    before = db.value(last, run_id, offset) or 0
+    found = [
+        (line, value)
+        for line, text in enumerate(lines, start=offset)
+        if (value := _value(text, name)) is not None
+    ]
+    db.many(
+        "INSERT INTO metric_value (run_id, line, number, value) VALUES (?, ?, ?, ?)",
+        [(run_id, line, number, value) for number, (line, value) in enumerate(found, start=before + 1)],
+    )
+    return before, [value for _, value in found]
+
+
+def _value(text: str, name: str) -> float | None:
+    # Most lines of a run that logs much do not hold the metric.
+    if name.rpartition(".")[2] not in text and "\\" not in text:
+        return None
+    try:
+        return number(find(json.loads(text), name))
+    except ValueError:
+        return None
+
+
+def number(value: Any) -> float | None:
+    """The value as a finite number, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _stop_bad_runs(db: Database, sweep: Row, rule: hyperband.Hyperband, band: int, sign: int) -> None:
+    """Ask the running runs that a band is the last one of to stop where they do not come up to it."""
+    reached = db.all(
+        "SELECT value FROM run JOIN metric_value ON run_id = run.id WHERE sweep_id = ? AND number = ?",
+        sweep["id"],
+        band,
+    )
+    threshold = rule.threshold([sign * row["value"] for row in reached])
+    candidates = db.all(
+        "SELECT run.id, max(number) AS count, min(value * ?1) AS best,"
+        " max(CASE WHEN number = ?2 THEN value * ?1 END) AS there"
+        " FROM run JOIN metric_value ON run_id = run.id"
+        " WHERE sweep_id = ?3 AND state = 'running' AND NOT stop_requested GROUP BY run.id",
+        sign,
+        band,
+        sweep["id"],
+    )
+    for run in candidates:
+        judged = run["there"] if rule.strict else run["best"]
+        if rule.band_of(run["count"]) == band and judged > threshold:
+            db.update("run", run["id"], stop_requested=1, early_stopped=1)
+
+
+def trials(db: Database, sweep: Row) -> list[Row]:
+    """The sweep's runs in their order, with what they reached of the metric.
+
+    Columns: state, arguments (a point), least, greatest and latest (of history, None if it has none), summary
+    (the number in the run's summary or None), early_stopped.
+    """
+    name = sweep_config.parse(sweep["config"])["metric"]["name"]
+    own = "(SELECT {} FROM metric_value WHERE run_id = run.id{})"
+    rows = db.all(
+        "SELECT state, early_stopped, coalesce(sweep_args, config) AS arguments,"
+        " pluck(summary, ?1) AS summary,"
+        f" {own.format('min(value)', '')} AS least, {own.format('max(value)', '')} AS greatest,"
+        f" {own.format('value', ' ORDER BY line DESC LIMIT 1')} AS latest"
+        " FROM run WHERE sweep_id = ?2 ORDER BY id",
+        name,
+        sweep["id"],
+    )
+    for row in rows:
+        row["arguments"] = json.loads(row["arguments"])
+        row["summary"] = number(row["summary"])
+    return rows
