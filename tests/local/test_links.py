@@ -74,6 +74,9 @@ answer["saved"] = [sorted(api.artifact("other team/far away/shelf:v0").aliases),
                    sorted(api.artifact("local/links/net:v2").aliases)]
 with wandb.init(project="links", id="user", entity="other team") as run:
     run.use_artifact("other team/far away/shelf:more")
+    log(run, "theirs").link("wandb-registry-model/best")
+theirs = wandb.Api().artifact("other team/wandb-registry-model/best:latest")
+answer["their registry"] = [theirs.qualified_name, theirs.source_qualified_name]
 answer["used"] = [a.qualified_name for a in api.run("other team/links/user").used_artifacts()]
 shelf = api.artifacts("model", "local/links/shelf")
 answer["shelf"] = [[a.version, a.source_name, sorted(a.aliases)] for a in shelf]
@@ -129,8 +132,12 @@ def test_links_lead_to_other_projects_and_name_spaces(answer: dict[str, Any]) ->
 def test_registries_are_projects_of_their_name(answer: dict[str, Any]) -> None:
     assert answer["registry"] == "local/wandb-registry-model/best:v0"
     assert answer["registry read"] == ["net:v1", ["v0"], ["model"], "best"]
+    assert answer["their registry"] == [
+        "other team/wandb-registry-model/best:latest",
+        "other team/links/net:v0",
+    ]
     # What the client says of an organization that does not exist.
-    assert "Unable to find organization for entity 'local'" in answer["foreign registry"]
+    assert "cannot be linked/fetched with 'nobody'" in answer["foreign registry"]
 
 
 def test_registered_models(answer: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 from typing import Any
 
+from graphql import GraphQLResolveInfo
+
 from wandb_tl.local.store import DEFAULT_ENTITY, encode_id
 
 # The client's names of what this server implements.
@@ -61,16 +63,26 @@ def server_info(*_: Any) -> dict[str, Any]:
     return {"features": features, "cli_version_info": CLI_VERSIONS}
 
 
-def entity(_row: Any, _info: Any, name: str | None = None) -> dict[str, Any]:
+def entity(_row: Any, info: GraphQLResolveInfo, name: str | None = None) -> dict[str, Any]:
     name = name or DEFAULT_ENTITY
     return {
         "id": encode_id(f"Entity:{name}", 0),
         "name": name,
-        "user": user(),
-        # Registry paths (wandb-registry-NAME/COLLECTION) name an organization's project: here an entity's own.
-        "organization": {"name": name, "org_entity": {"name": name}},
+        "user": user() | {"organizations": lambda: _organizations(info)},
+        # Registry paths ([ORGANIZATION/]wandb-registry-NAME/COLLECTION) lead to an organization's projects:
+        # here every entity is one.
+        "organization": _organization(info, name),
         "xxhash_digests_enabled": True,
     }
+
+
+def _organization(info: GraphQLResolveInfo, name: str) -> dict[str, Any]:
+    return {"name": name, "org_entity": lambda: entity(None, info, name)}
+
+
+def _organizations(info: GraphQLResolveInfo) -> list[dict[str, Any]]:
+    rows = info.context.db.all("SELECT DISTINCT entity FROM project")
+    return [_organization(info, row["entity"]) for row in rows]
 
 
 RESOLVERS = {
