@@ -174,9 +174,6 @@ def local_backend(root: str | None) -> Iterator[dict[str, str]]:
                 raise InputError(f"embedded server: {last_line(log.read())}")
             # The server is there: a client set to offline has no reason to be.
             yield server_environment(*folder) | {"WANDB_MODE": "online"}
-            if server.poll() is None:
-                again = as_typed("wandb_tl.local", "serve", *folder)
-                print(f"\nThe runs are kept; to serve them again: {again}")
         finally:
             try:
                 if server.poll() is None:
@@ -193,6 +190,17 @@ def server_environment(*options: str) -> dict[str, str]:
     if shown.returncode:
         raise InputError(f"embedded server: {last_line(shown.stderr).removeprefix('error: ')}")
     return json.loads(shown.stdout)
+
+
+def to_open(path: str, root: str | None) -> list[str]:
+    """The arguments that make `wandb_tl.local` open a sweep's page."""
+    return ["open", path, *(["--root", root] if root else [])]
+
+
+def page_link(path: str, root: str | None) -> str:
+    """The address of a sweep's page on the embedded server; it logs a browser in."""
+    command = [sys.executable, "-m", "wandb_tl.local", *to_open(path, root), "--print"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def wait_for_others(users: IO[str]) -> None:
@@ -231,6 +239,8 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     total = results.expected_runs()
     running, logs = agents.start(path, options.agents, LOGS)
     print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
+    if options.local:
+        print(f"Follow it at {page_link(path, options.root)}", flush=True)
     try:
         states = watch(running, results, total, logs)
     except BaseException:
@@ -247,6 +257,9 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     missing = max(0, (total or 0) - len(states)) + unfinished
     if unfinished < len(states):
         export(results, options.reports, options.readme)
+    if options.local:
+        again = as_typed("wandb_tl.local", *to_open(path, options.root))
+        print(f"\nThe runs are kept; to look at them: {again}")
     if missing:
         runs = "1 run" if missing == 1 else f"{missing} runs"
         print(f"error: {runs} did not finish; see {', '.join(map(str, logs))}", file=sys.stderr)

@@ -53,6 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default="",
         help="a link that wandb printed, or ENTITY/PROJECT[/RUN or SWEEP] (default: all projects)",
     )
+    open_.add_argument("--print", action="store_true", help="only print the link; no server is started")
     env = commands.add_parser("env", help="print the shell exports that point wandb at the server")
     for command in (serve, open_, env):
         command.add_argument(
@@ -140,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "serve":
             server().serve(options.root, options.host, options.port, told(options.root))
         elif options.command == "open":
-            server().open_page(options.root, options.host, options.port, options.page)
+            server().open_page(options.root, options.host, options.port, options.page, options.print)
         elif options.command == "push":
             from wandb_tl.local.push import push
 

@@ -89,21 +89,25 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def open_page(root: Path, host: str, port: int, page: str) -> None:
+def open_page(root: Path, host: str, port: int, page: str, only_print: bool = False) -> None:
     """Print a link to a page that logs a browser in, and open it where there is a screen.
 
-    Serves the root until SIGINT or SIGTERM if no server does.
+    Serves the root until SIGINT or SIGTERM if no server does. With `only_print`, just the link; raises
+    RootError where no server is.
     """
     path = "/" + (urlsplit(page).path if "://" in page else page).strip("/")
 
     def show(url: str) -> None:
         session = Session(roots.read_key(root))
         print(session.link(url, path), flush=True)
-        if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        if screen and not only_print:
             # The browser's command line can be seen by everybody on the machine: that link is soon stale.
             webbrowser.open(session.link(url, path, seconds=60))
 
-    if url := roots.server_url(root):
+    if only_print:
+        show(roots.wait_for_server(root))
+    elif url := roots.server_url(root):
         show(url)
     else:
         serve(root, host, port, show)

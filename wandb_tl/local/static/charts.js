@@ -93,6 +93,8 @@ const tooltip = (extra = {}) => ({
 
 const grid = { left: 8, right: 14, top: 10, bottom: 30, containLabel: true };
 
+const shortened = (text) => (text.length > 18 ? `${text.slice(0, 17)}…` : text);
+
 function escaped(text) {
   const span = document.createElement("span");
   span.textContent = text;
@@ -136,13 +138,14 @@ function curves(data) {
 function parallel(data) {
   const metric = data.axes.length - 1;
   const values = data.lines.map((line) => line.values[metric]);
+  const [least, most] = [Math.min(...values), Math.max(...values)];
   return {
     tooltip: tooltip({ formatter: (line) => `${escaped(line.data.name)}<br>${escaped(data.axes[metric].name)} <b>${show(line.data.value[metric])}</b>` }),
-    visualMap: {
-      show: true,
+    // There is nothing to tell apart by colour before the second value.
+    visualMap: least < most ? {
       dimension: metric,
-      min: Math.min(...values),
-      max: Math.max(...values),
+      min: least,
+      max: most,
       calculable: false,
       orient: "vertical",
       right: 0,
@@ -152,7 +155,7 @@ function parallel(data) {
       formatter: show,
       textStyle: { color: style("--quiet") },
       inRange: { color: ["#3b4cc0", "#2a9d8f", "#e9a03b", "#d1495b"] },
-    },
+    } : undefined,
     parallel: { left: 60, right: 110, top: 40, bottom: 24, parallelAxisDefault: { nameLocation: "end" } },
     parallelAxis: data.axes.map((given, dim) => ({
       dim,
@@ -162,14 +165,14 @@ function parallel(data) {
       scale: true,
       nameTextStyle: { color: style("--text"), width: 120, overflow: "truncate" },
       axisLine: { lineStyle: { color: style("--quiet") } },
-      axisLabel: { color: style("--text"), backgroundColor: style("--back"), padding: [1, 3], width: 90, overflow: "truncate", formatter: given.type === "category" ? undefined : show },
+      axisLabel: { color: style("--text"), backgroundColor: style("--back"), padding: [1, 3], formatter: given.type === "category" ? shortened : show },
       areaSelectStyle: { width: 16, borderColor: style("--accent"), color: style("--accent"), opacity: 0.25 },
     })),
     series: [
       {
         type: "parallel",
         smooth: 0.1,
-        lineStyle: { width: 2, opacity: 0.8 },
+        lineStyle: { width: 2, opacity: 0.8, color: style("--accent") },
         inactiveOpacity: 0.05,
         activeOpacity: 1,
         data: data.lines.map((line) => ({ id: line.id, name: line.name, value: line.values })),
