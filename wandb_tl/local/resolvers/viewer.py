@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 from graphql import GraphQLResolveInfo
 
-from wandb_tl.local.store import DEFAULT_ENTITY, encode_id
+from wandb_tl.local.store import DEFAULT_ENTITY, encode_id, user_name
 
 # The client's names of what this server implements.
 FEATURES = (
@@ -21,8 +20,11 @@ FEATURES = (
     "CLIENT_IDS",
     "FILESTREAM_GZIP",
     "LARGE_FILENAMES",
+    "MARK_RUN_FILES_UPLOADED",
     "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
     "STRUCTURED_CONSOLE_LOGS",
+    "SWEEPS_LOCAL_SCHEDULER",
+    "SWEEPS_QUERY_FILTERING",
     "TOTAL_COUNT_IN_FILE_CONNECTION",
     "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
 )
@@ -33,10 +35,7 @@ CLI_VERSIONS = {"min_cli_version": "0.28.0", "max_cli_version": "0.31.0"}
 
 def user(*_: Any, **__: Any) -> dict[str, Any]:
     """The one user there is: the holder of the key."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = DEFAULT_ENTITY
+    name = user_name()
     return {
         "kind": "User",
         "id": encode_id("User", 1),
