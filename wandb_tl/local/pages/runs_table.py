@@ -82,8 +82,10 @@ def ordered_by(runs: list[Run], sort: str) -> list[Run]:
     if not sort:
         return sorted(runs, key=lambda run: run.row["id"], reverse=True)
     key, down = sort.lstrip("+- "), sort.startswith("-")
-    have = [run for run in runs if run.value(key) not in (None, "") and not _is_nan(run.value(key))]
-    lacking = [run for run in runs if run not in have]
+    have, lacking = [], []
+    for run in runs:
+        value = run.value(key)
+        (lacking if value in (None, "") or _is_nan(value) else have).append(run)
     return [*sorted(have, key=lambda run: _rank(run.value(key)), reverse=down), *lacking]
 
 
