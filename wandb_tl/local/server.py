@@ -19,7 +19,7 @@ from wandb_tl.local.access import Session
 from wandb_tl.local.app import make_app
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.root import RootError
-from wandb_tl.local.scheduler import keep_watch
+from wandb_tl.local.silence import keep_watch
 from wandb_tl.local.store import Refused, Store
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

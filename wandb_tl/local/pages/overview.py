@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from wandb_tl.local import scheduler
+from wandb_tl.local import sweep_config
 from wandb_tl.local.pages import curves, runs_table
 from wandb_tl.local.pages.sweep import metric_of
 from wandb_tl.local.pages.values import read_runs
 from wandb_tl.local.pages.view import Answer, Asked, Page, path
 from wandb_tl.local.store import Database, Refused, Row
+from wandb_tl.local.sweeps import expected_runs
 
 # Curves are drawn of so many runs unless the reader chooses which.
 COMPARED = 10
@@ -86,7 +87,7 @@ def sweep_rows(db: Database, project: Row) -> list[Row]:
         project["id"],
     )
     for row in rows:
-        config = scheduler.parse(row["config"])
+        config = sweep_config.parse(row["config"])
         row["method"], row["metric"] = config.get("method"), metric_of(config)[0]
-        row["expected"] = scheduler.expected_runs(config)
+        row["expected"] = expected_runs(config)
     return rows

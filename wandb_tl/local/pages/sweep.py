@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from wandb_tl.local import scheduler
+from wandb_tl.local import sweep_config
 from wandb_tl.local.pages import curves, runs_table
 from wandb_tl.local.pages.media import Media
 from wandb_tl.local.pages.values import Run, flat_config, is_number, read_runs
 from wandb_tl.local.pages.view import Answer, Asked, Page
+from wandb_tl.local.silence import AGENT_SILENCE_SECONDS
 from wandb_tl.local.store import Database, Refused, Row
+from wandb_tl.local.sweeps import change, expected_runs
 
 # A parameter that spans more than this factor is drawn on a logarithmic axis.
 LOGARITHMIC = 30
@@ -34,7 +36,7 @@ def find(asked: Asked) -> Row:
 def sweep(asked: Asked) -> Answer:
     """A sweep's page; with ?chart= the data of one of its charts."""
     found, project = find(asked), asked.project()
-    config = scheduler.parse(found["config"])
+    config = sweep_config.parse(found["config"])
     runs = read_runs(asked.db, project, "run.sweep_id = ?", found["id"])
     own_metric, goal = metric_of(config)
     metrics = list(
@@ -59,7 +61,7 @@ def sweep(asked: Asked) -> Answer:
         metric,
         asked.query.get("columns") == "all",
     )
-    expected = scheduler.expected_runs(config)
+    expected = expected_runs(config)
     states = {
         state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)
     }
@@ -88,12 +90,12 @@ def sweep(asked: Asked) -> Answer:
 
 def act(asked: Asked, form: dict[str, str]) -> None:
     """Change the sweep's state, as `wandb sweep --pause` and its like do."""
-    scheduler.change(asked.db, find(asked), None, form.get("state"))
+    change(asked.db, find(asked), None, form.get("state"))
 
 
 def agents(db: Database, sweep: Row) -> int:
     """How many agents are at work."""
-    since = db.now - scheduler.AGENT_SILENCE_SECONDS
+    since = db.now - AGENT_SILENCE_SECONDS
     return db.value("SELECT count(*) FROM agent WHERE sweep_id = ? AND heartbeat_at > ?", sweep["id"], since)
 
 
