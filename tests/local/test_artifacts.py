@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live_server import Server
+from live_server import Server, wait_for
 from version_lab import Lab, md5
 
 from wandb_tl.local import artifacts, collections, links, manifests
@@ -64,6 +66,16 @@ answer["content"] = pathlib.Path(got.download(root="v1", skip_cache=True), "data
 answer["graph"] = [find("net:v0").logged_by().id, [r.id for r in find("net:v0").used_by()],
                    [a.name for a in api.run("local/art/user").used_artifacts()],
                    [a.name for a in api.run("local/art/maker").logged_artifacts()]]
+with wandb.init(project="art", id="drafter") as run:
+    draft = wandb.Artifact("drafted", "data")
+    draft.add_file("m.bin")
+    used = run.use_artifact(draft)
+    answer["draft"] = [used.version, used.logged_by(), [r.id for r in used.used_by()]]
+other = api.run("local/art/drafter")
+other.log_artifact(find("net:v0"), aliases=["mine"], tags=["theirs"])
+other.use_artifact(find("net:v0"))
+answer["other"] = [[a.name for a in other.logged_artifacts()], [a.name for a in other.used_artifacts()],
+                   find("net:mine").version, find("net:v0").tags]
 answer["collections"] = sorted(c.name for c in api.artifact_type("model", "local/art").collections())
 answer["listed"] = [a.version for a in api.artifacts("model", "local/art/net")]
 answer["exists"] = [api.artifact_exists("local/art/net:v0"), api.artifact_exists("local/art/net:v9")]
@@ -121,6 +133,11 @@ def test_runs_and_artifacts_know_each_other(answer: dict[str, Any]) -> None:
     maker, users, used, logged = answer["graph"]
     assert maker == "maker" and users == ["user"] and used == ["net:v0", "logged:v0"]
     assert {"net:v0", "net:v1", "net:v2", "logged:v0", "run-maker-table:v0"} == set(logged)
+
+
+def test_drafts_and_versions_of_other_runs(answer: dict[str, Any]) -> None:
+    assert answer["draft"] == ["v0", None, ["drafter"]]
+    assert answer["other"] == [["net:v0"], ["drafted:v0", "net:v0"], "v0", ["theirs"]]
 
 
 def test_listing(answer: dict[str, Any]) -> None:
@@ -220,6 +237,39 @@ def test_server_killed_between_all_steps_of_an_upload(tmp_path: Path) -> None:
     read = '{ project(name: "p") { artifact(name: "c") { files { edges { node { directUrl } } } } } }'
     found = server.query(read)["project"]["artifact"]["files"]["edges"]
     assert [server.request(edge["node"]["directUrl"])[1] for edge in found] == [content]
+    assert server.stop() == 0
+
+
+WHILE_IT_DIES = """
+import wandb
+with wandb.init(project="p", id="r") as run:
+    artifact = wandb.Artifact("many", "data")
+    for number in range(60):
+        with artifact.new_file(str(number)) as file:
+            file.write(f"file {number}")
+    print(run.log_artifact(artifact).wait().version)
+"""
+
+READ = """
+import json, pathlib, wandb
+versions = wandb.Api().artifacts("data", "p/many")
+root = pathlib.Path(versions[0].download())
+print(json.dumps([len(versions), {path.name: path.read_text() for path in root.iterdir()}]))
+"""
+
+
+def test_a_client_outlasts_a_server_that_dies_under_its_uploads(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    client = server.spawn(WHILE_IT_DIES)
+    uploaded = "SELECT id FROM blob WHERE permanent AND uploaded_at IS NOT NULL"
+    with closing(sqlite3.connect(server.root / "wandb.sqlite")) as records:
+        wait_for(lambda: len(records.execute(uploaded).fetchall()) > 5)
+    server.stop(signal.SIGKILL)
+    server.start()
+    assert client.communicate(timeout=240)[0] == "v0\n" and client.returncode == 0
+    found = server.run(READ, WANDB_CACHE_DIR=str(tmp_path / "cache"))
+    assert found == [1, {str(number): f"file {number}" for number in range(60)}]
     assert server.stop() == 0
 
 
