@@ -19,6 +19,8 @@ from wandb_tl.local import distributions
 from wandb_tl.local.store import Row
 
 Path = tuple[str, ...]
+# What differs from every value.
+_NOWHERE = object()
 
 
 def leaves(parameters: Row, above: Path = ()) -> Iterator[tuple[Path, Row]]:
@@ -75,7 +77,7 @@ def grid_point(config: Row, arguments: Row) -> Row | None:
     """
     values = []
     for path, spec in leaves(config["parameters"]):
-        value = value_at(arguments, path)
+        value = value_at(arguments, path, _NOWHERE)
         choices = grid_values(".".join(path), spec)
         if distributions.kind_of(".".join(path), spec) == "constant":
             values.append((path, choices[0]))
@@ -83,14 +85,11 @@ def grid_point(config: Row, arguments: Row) -> Row | None:
         known = {key for choice in choices if isinstance(choice, dict) for key in choice}
         if isinstance(value, dict) and known:
             value = {key: item for key, item in value.items() if key in known}
-        found = next((choice for choice in choices if distributions.same(choice, value)), _NOWHERE)
-        if found is _NOWHERE:
+        places = [choice for choice in choices if distributions.same(choice, value)]
+        if not places:
             return None
-        values.append((path, found))
+        values.append((path, places[0]))
     return as_arguments(values)
-
-
-_NOWHERE = object()
 
 
 def draw(config: Row, rng: random.Random) -> Row:
@@ -115,11 +114,11 @@ def as_arguments(values: Iterable[tuple[Path, Any]]) -> Row:
     return arguments
 
 
-def value_at(arguments: Row, path: Path) -> Any:
-    """The value of a point at a path, None where it has none."""
+def value_at(arguments: Row, path: Path, otherwise: Any = None) -> Any:
+    """The value of a point at a path, `otherwise` where it has none."""
     place: Any = arguments
     for name in (path[0], "value", *path[1:]):
         if not isinstance(place, dict) or name not in place:
-            return None
+            return otherwise
         place = place[name]
     return place
