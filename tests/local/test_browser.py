@@ -11,12 +11,11 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import playwright.sync_api as playwright
 import pytest
 from live_server import Server, wait_for
 
 from wandb_tl.local.access import Session
-
-playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
