@@ -198,7 +198,7 @@ def test_regret_after_30_runs_is_no_worse_than_the_engines(name: str) -> None:
     function, parameters = FUNCTIONS[name]
     config = {"method": "bayes", "metric": {"name": "loss", "goal": "minimize"}, "parameters": parameters}
     regrets = []
-    for seed in range(24):
+    for seed in range(12):
         noise, trials = np.random.default_rng(seed).standard_normal(30), []
         for step in range(30):
             point = bayes.propose(config, trials, seed * 1000 + step)
