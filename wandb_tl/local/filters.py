@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from wandb_tl.local.store import Refused
+from wandb_tl.local.store import Refused, user_name
 
 COLUMNS = {
     "name": "run.name",
@@ -122,7 +122,7 @@ def _key(key: str, wanted: Any, kind: Kind) -> Compiled:
 
 def _of_run(key: str) -> Compiled | None:
     if key in ("username", "user"):
-        return "NULL", []
+        return "?", [user_name()]
     if key == "duration":
         return "(run.heartbeat_at - run.created_at)", []
     root, _, path = key.partition(".")

@@ -133,7 +133,8 @@ class Graph:
         document, errors = self.checked(text)
         if errors:
             self._report(errors)
-            return 200, {"errors": [{"message": error.message} for error in errors]}
+            what = "not supported here: " if document else ""
+            return 200, {"errors": [{"message": what + error.message} for error in errors]}
         operation = get_operation_ast(document, name)
         changes = operation is not None and operation.operation == OperationType.MUTATION
         dead_blobs: list[str] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import getpass
 import json
 import re
 import sqlite3
@@ -180,6 +181,14 @@ class Store:
     def close(self) -> None:
         with self.lock:
             self.connection.close()
+
+
+def user_name() -> str:
+    """The one user there is: the account that the server runs under."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return DEFAULT_ENTITY
 
 
 def _as_dictionary(cursor: sqlite3.Cursor, row: tuple) -> Row:

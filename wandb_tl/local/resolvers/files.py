@@ -75,6 +75,21 @@ def delete_files(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     return {"success": True}
 
 
+def mark_uploaded(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    """Uploads make themselves known here; this only says whether all of them arrived."""
+    project = project_named(info.context.db, input.get("entityName"), input.get("projectName"))
+    run = run_named(info.context.db, project, input["runName"])
+    if run is None:
+        raise Refused(f"there is no run {input['runName']} that files could belong to")
+    wanted = {label(name) for name in input["files"]}
+    found = (
+        {edge["node"]["name"] for edge in files(run, info, names=sorted(wanted))["edges"]}
+        if wanted
+        else set()
+    )
+    return {"success": wanted == found}
+
+
 def direct_url(row: Row, info: GraphQLResolveInfo) -> str:
     """Where the bytes are; of a reference, the place that it names."""
     return row.get("ref") or info.context.blobs.url(info.context.base_url, "GET", row["blob_id"])
@@ -87,7 +102,11 @@ def url(row: Row, info: GraphQLResolveInfo, upload: bool | None = None) -> str:
 
 
 RESOLVERS = {
-    "Mutation": {"createRunFiles": create_run_files, "deleteFiles": delete_files},
+    "Mutation": {
+        "createRunFiles": create_run_files,
+        "deleteFiles": delete_files,
+        "markRunFilesUploaded": mark_uploaded,
+    },
     "Run": {"files": files, "fileCount": file_count},
     "File": {
         "id": lambda row, _: encode_id("RunFile", row["id"]) if isinstance(row["id"], int) else row["id"],

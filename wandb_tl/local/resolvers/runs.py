@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import secrets
 from typing import Any
 
 from graphql import GraphQLResolveInfo
 
-from wandb_tl.local import artifacts, blobs, file_stream, filters, history
+from wandb_tl.local import artifacts, blobs, branches, file_stream, filters, history
 from wandb_tl.local.file_stream import EVENTS, HISTORY, LIVE, OUTPUT
 from wandb_tl.local.resolvers import projects, viewer
 from wandb_tl.local.store import (
@@ -19,8 +20,11 @@ from wandb_tl.local.store import (
     decode_id,
     encode_id,
     ensure_project,
+    project_named,
     run_named,
 )
+
+log = logging.getLogger("wandb_tl.local")
 
 ADJECTIVES = (
     "amber",
@@ -153,6 +157,7 @@ def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
         run_id = db.insert(
             "run", project_id=project["id"], name=name, created_at=db.now, started_at=db.now, **changes
         )
+        branches.fork(db, db.get("run", run_id), project, input.get("config"))
     else:
         run_id = found["id"]
         if starts:
@@ -168,6 +173,29 @@ def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
 
 def invented_name(number: int) -> str:
     return f"{random.choice(ADJECTIVES)}-{random.choice(NOUNS)}-{number}"
+
+
+def rewind_run(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    found = _by_name(info.context.db, input)
+    return {"rewound_run": branches.rewind(info.context.db, found, input["metricName"], input["metricValue"])}
+
+
+def notify_alert(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    """There is nobody to send it to: it goes to the server's own output."""
+    found = _by_name(info.context.db, input)
+    title, text = (" ".join(input[part].split()) for part in ("title", "text"))
+    log.warning(
+        "%s from run %s (%s): %s: %s", input["severity"], found["name"], found["display_name"], title, text
+    )
+    return {"success": True}
+
+
+def _by_name(db: Database, input: Row) -> Row:
+    project = project_named(db, input.get("entityName"), input.get("projectName"))
+    found = run_named(db, project, input["runName"])
+    if found is None:
+        raise Refused(f"there is no run {input['runName']} in {input.get('projectName')}")
+    return found
 
 
 def stop_run(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
@@ -247,6 +275,8 @@ RESOLVERS = {
     "Project": {"run": run, "bucket": bucket, "runs": runs, "runCount": run_count},
     "Mutation": {
         "upsertBucket": upsert_bucket,
+        "rewindRun": rewind_run,
+        "notifyScriptableRunAlert": notify_alert,
         "stopRun": stop_run,
         "updateRunState": update_run_state,
         "deleteRun": delete_run,
