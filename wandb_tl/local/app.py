@@ -48,7 +48,9 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
 
     async def graphql(request: Request) -> Response:
         body = await read_json(request)
-        status, answer = await run_in_threadpool(graph.answer, body, base_url(request))
+        status, answer = await run_in_threadpool(
+            graph.answer, body, base_url(request), writer_of(request) is not None
+        )
         return JSONResponse(answer, status)
 
     async def stream(request: Request) -> Response:
@@ -60,7 +62,7 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
         body = await read_json(request)
 
         def receive(db: Database) -> dict[str, Any]:
-            return file_stream.receive(db, entity, project, run, body)
+            return file_stream.receive(db, entity, project, run, body, writer_of(request))
 
         return JSONResponse(await run_in_threadpool(inside, receive))
 
@@ -151,6 +153,13 @@ async def read_json(request: Request) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise Refused("the request's body is no JSON object", 400)
     return parsed
+
+
+def writer_of(request: Request) -> str | None:
+    """Which of the processes that write a run together (mode="shared") asks; None for an ordinary client."""
+    if request.headers.get("x-wandb-use-async-filestream") != "true":
+        return None
+    return request.headers.get("x-wandb-async-client-id") or request.headers.get("x-wandb-client-id")
 
 
 def base_url(request: Request) -> str:

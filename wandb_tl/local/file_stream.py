@@ -25,16 +25,23 @@ OUTPUT = "output.log"
 LIVE = ("pending", "running", "preempting")
 
 
-def receive(db: Database, entity: str, project: str, name: str, body: Row) -> dict[str, Any]:
+def receive(
+    db: Database, entity: str, project: str, name: str, body: Row, writer: str | None = None
+) -> dict[str, Any]:
     """Store one request's lines and the state that follows from it; returns the answer.
 
+    `writer` is one of several processes that write the run together (mode="shared"), None for the only one.
     Raises Refused (404) for a run that does not exist, because it was deleted.
     """
     run = run_named(db, project_named(db, entity, project), name)
     if run is None:
         raise Refused(f"there is no run {entity}/{project}/{name}", 404)
     for stream, chunk in (body.get("files") or {}).items():
-        write_lines(db, run, stream, int(chunk.get("offset") or 0), chunk.get("content") or [])
+        offset, lines = int(chunk.get("offset") or 0), chunk.get("content") or []
+        if writer is None:
+            write_lines(db, run, stream, offset, lines)
+        else:
+            _write_shared(db, run, stream, writer, offset, lines)
     db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
     logged = (body.get("files") or {}).get(HISTORY)
     if logged and run["sweep_id"] is not None:
@@ -60,6 +67,23 @@ def write_lines(db: Database, run: Row, stream: str, offset: int, lines: list[st
     db.many(
         "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
     )
+
+
+def _write_shared(db: Database, run: Row, stream: str, writer: str, offset: int, lines: list[str]) -> None:
+    """Put one writer's lines behind those of the others, or where they went when they were sent before."""
+    if stream == SUMMARY:
+        known = json.loads(db.value("SELECT summary FROM run WHERE id = ?", run["id"]))
+        lines = [json.dumps(known | json.loads(line)) for line in lines[-1:]]
+        write_lines(db, run, stream, 0, lines)
+        return
+    place = (run["id"], stream, writer)
+    for number, text in enumerate(lines, start=offset):
+        query = "SELECT line FROM shared_line WHERE run_id = ? AND stream = ? AND writer = ? AND number = ?"
+        line = db.value(query, *place, number)
+        if line is None:
+            line = line_count(db, run["id"], stream)
+            db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, line)
+        write_lines(db, run, stream, line, [text])
 
 
 def _step(text: str) -> int | None:

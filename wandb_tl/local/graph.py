@@ -46,13 +46,15 @@ class Request:
     """What a resolver may need besides its row: info.context.
 
     `base_url` is the server's address as this client wrote it, so that the addresses handed to it work for
-    it. `dead_blobs` are the files to delete once the transaction is through.
+    it. `dead_blobs` are the files to delete once the transaction is through. `shared`: the client is one of
+    several processes that write a run together.
     """
 
     db: Database
     blobs: Blobs
     base_url: str
     dead_blobs: list[str]
+    shared: bool = False
 
 
 def _column(name: str) -> Callable[[Any, GraphQLResolveInfo], Any]:
@@ -121,7 +123,7 @@ class Graph:
             return None, [error]
         return document, validate(self.schema, document)
 
-    def answer(self, body: dict[str, Any], base_url: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, body: dict[str, Any], base_url: str, shared: bool = False) -> tuple[int, dict[str, Any]]:
         """Execute {query, variables, operationName} in one transaction; returns (HTTP status, response).
 
         A mutation with an error changes nothing.
@@ -144,7 +146,7 @@ class Graph:
                 result = execute_sync(
                     self.schema,
                     document,
-                    context_value=Request(db, self.blobs, base_url, dead_blobs),
+                    context_value=Request(db, self.blobs, base_url, dead_blobs, shared),
                     variable_values=body.get("variables") or {},
                     operation_name=name,
                 )

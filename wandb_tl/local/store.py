@@ -45,6 +45,10 @@ MIGRATIONS = {
             run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, line INTEGER NOT NULL,
             number INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (run_id, line)) WITHOUT ROWID;
         CREATE INDEX IF NOT EXISTS metric_value_by_number ON metric_value (run_id, number, value);
+        CREATE TABLE IF NOT EXISTS shared_line (
+            run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL,
+            writer TEXT NOT NULL, number INTEGER NOT NULL, line INTEGER NOT NULL,
+            PRIMARY KEY (run_id, stream, writer, number)) WITHOUT ROWID;
     """,
 }
 

@@ -115,3 +115,7 @@ CREATE INDEX IF NOT EXISTS run_artifact_by_artifact ON run_artifact (artifact_id
 CREATE TABLE IF NOT EXISTS client_id (
     client_id TEXT PRIMARY KEY, artifact_id INTEGER REFERENCES artifact ON DELETE CASCADE,
     collection_id INTEGER REFERENCES collection ON DELETE CASCADE);
+-- Where the lines of a run that several processes write together went: each of them counts its own.
+CREATE TABLE IF NOT EXISTS shared_line (
+    run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, writer TEXT NOT NULL,
+    number INTEGER NOT NULL, line INTEGER NOT NULL, PRIMARY KEY (run_id, stream, writer, number)) WITHOUT ROWID;

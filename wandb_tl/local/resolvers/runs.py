@@ -125,8 +125,8 @@ def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     """Make, start, resume or change a run.
 
     The first upsert of a process names its host; with `id` it resumes, without it the run begins anew, and
-    what an earlier process logged under this name is dropped. An upsert by `id` without a host comes from
-    wandb.Api().
+    what an earlier process logged under this name is dropped, unless both write the run together. An upsert
+    by `id` without a host comes from wandb.Api().
     """
     db = info.context.db
     changes = {column: input[field] for field, column in COLUMNS.items() if input.get(field) is not None}
@@ -160,15 +160,25 @@ def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
         branches.fork(db, db.get("run", run_id), project, input.get("config"))
     else:
         run_id = found["id"]
+        if info.context.shared and "config" in changes:
+            changes["config"] = _merged(found["config"], changes["config"])
         if starts:
             changes["started_at"] = found["started_at"] or db.now
-            if not input.get("id"):
-                db.run("DELETE FROM stream_line WHERE run_id = ?", run_id)
-                db.run("DELETE FROM metric_value WHERE run_id = ?", run_id)
+            if not input.get("id") and not info.context.shared:
+                for table in ("stream_line", "shared_line", "metric_value"):
+                    db.run(f"DELETE FROM {table} WHERE run_id = ?", run_id)
                 changes |= {"history_keys": None, "history_keys_lines": 0}
                 changes.setdefault("summary", "{}")
         db.update("run", run_id, **changes)
     return {"bucket": db.get("run", run_id), "inserted": inserted}
+
+
+def _merged(config: str, other: str) -> str:
+    """The configs of two processes that write a run together; what `_wandb` says of each stays."""
+    merged, added = json.loads(config), json.loads(other)
+    own = [((each.get("_wandb") or {}).get("value") or {}) for each in (merged, added)]
+    writers = (own[0].get("e") or {}) | (own[1].get("e") or {})
+    return json.dumps(merged | added | {"_wandb": {"value": own[0] | own[1] | {"e": writers}}})
 
 
 def invented_name(number: int) -> str:
