@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +16,6 @@ from live_server import Server, wait_for
 from sweep_lab import make_lab
 
 from wandb_tl.local import scheduler, silence, sweeps
-from wandb_tl.local import store as stores
 from wandb_tl.local.store import Database, Refused, Store, ensure_project
 
 GRID = "method: grid\nprogram: x.py\nparameters:\n  a: {values: [1, 2]}\n  b: {values: [x, y]}\n"
@@ -113,29 +108,6 @@ def test_what_never_starts_waits_until_all_points_were_tried(lab: SimpleNamespac
     assert lab.state(bad["run_id"]) == "crashed" and good["args"] == {"a": {"value": "good"}}
     done(lab, good)
     assert lab.beat(agent) == [bad | {"type": "resume"}]
-
-
-def test_the_watch_closes_a_silent_run_that_nobody_asks_for(
-    lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server's own clock and thread; all of its silences are shortened."""
-    monkeypatch.setattr(silence, "WATCH_SECONDS", 0.05)
-    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(stores, "DEAF_SECONDS", 0.3)
-    lab.clock[0] = time.time()
-    [command] = lab.beat(lab.agent(lab.sweep(GRID)))
-    lab.post(command["run_id"])
-    over = threading.Event()
-    watch = threading.Thread(target=silence.keep_watch, args=(lab.store, over))
-    with contextlib.closing(sqlite3.connect(lab.tmp_path / "wandb.sqlite")) as reader:
-        states = "SELECT group_concat(state) FROM run"
-        assert reader.execute(states).fetchone() == ("running",)
-        watch.start()
-        try:
-            wait_for(lambda: reader.execute(states).fetchone() == ("crashed",))
-        finally:
-            over.set()
-            watch.join()
 
 
 def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: SimpleNamespace) -> None:

@@ -19,8 +19,8 @@ from wandb_tl.local.access import Session
 from wandb_tl.local.app import make_app
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.root import RootError
-from wandb_tl.local.silence import keep_watch
 from wandb_tl.local.store import Refused, Store
+from wandb_tl.local.watch import keep_watch
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -39,7 +39,8 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
             store = Store(root / "wandb.sqlite")
         except Refused as error:
             raise RootError(str(error)) from None
-        app = make_app(store, Blobs(root / "blobs", key), key)
+        blobs = Blobs(root / "blobs", key)
+        app = make_app(store, blobs, key)
         announcement = roots.announce(root, url)
         # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
         config = uvicorn.Config(
@@ -61,7 +62,7 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
             print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
         ready(url)
         over = threading.Event()
-        watch = threading.Thread(target=keep_watch, args=(store, over), daemon=True)
+        watch = threading.Thread(target=keep_watch, args=(store, blobs, over), daemon=True)
         watch.start()
         try:
             uvicorn.Server(config).run(sockets=[listener])

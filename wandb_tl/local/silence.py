@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import sqlite3
-import threading
-
-from wandb_tl.local.store import Database, Store
-
-log = logging.getLogger("wandb_tl.local")
+from wandb_tl.local.store import Database
 
 # A run's client speaks at least every 30 s, also while it uploads, and an agent every 5 s for the runs whose
 # processes it sees. A lost message is sent again within seconds: one may be missing, two may not.
@@ -16,10 +10,6 @@ SILENCE_SECONDS = 50
 
 # Agents that are gone are missed earlier: a run they claimed and never started waits only for them.
 AGENT_SILENCE_SECONDS = 45
-
-# With SILENCE_SECONDS, a run whose process died is marked within a minute. The server's own absences are
-# noticed as store.DEAF_SECONDS, which is to be some of these.
-WATCH_SECONDS = 5
 
 # What becomes of a run whose process is gone without a word. A sweep's scheduler writes its log as a run and
 # never says that this is over.
@@ -29,20 +19,6 @@ GONE = (
     "  AND run.name = sweep.name || '-scheduler') THEN 'finished' ELSE 'crashed' END,"
     " crashes = crashes + (NOT stop_requested AND NOT preempting)"
 )
-
-
-def keep_watch(store: Store, over: threading.Event) -> None:
-    """Close silent runs until the server is over, whether or not anybody asks for them.
-
-    It also shows the store that the server itself was awake all the while.
-    """
-    while not over.wait(WATCH_SECONDS):
-        try:
-            with store.transaction() as db:
-                give_up_silent(db)
-        except sqlite3.Error:
-            # A full disk, say: it may have room the next time.
-            log.exception("silent runs cannot be closed now")
 
 
 def give_up_silent(db: Database) -> None:

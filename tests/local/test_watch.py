@@ -1,0 +1,55 @@
+"""The watch: silent runs are closed, and what dead clients left goes, though nobody asks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from live_server import wait_for
+
+from wandb_tl.local import artifacts, blobs, file_stream, silence, watch
+from wandb_tl.local import store as stores
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.store import Store, ensure_project
+
+
+def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's own clock and thread; all of its silences are shortened."""
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "CLEAN_SECONDS", 0.2)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(artifacts, "ABANDONED_SECONDS", 0.5)
+    monkeypatch.setattr(stores, "DEAF_SECONDS", 0.3)
+    store, files = Store(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k" * 64)
+    with store.transaction() as db:
+        project = ensure_project(db, None, "p")
+        columns = {"name": "r", "display_name": "r", "state": "running", "created_at": time.time()}
+        db.insert("run", project_id=project["id"], started_at=time.time(), **columns)
+        file_stream.receive(db, "local", "p", "r", {})
+        left = blobs.new_blob(db, "left.bin", permanent=True)
+        db.run("UPDATE blob SET uploaded_at = ?, md5 = 'x', size = 1 WHERE id = ?", time.time(), left)
+    files.path(left).parent.mkdir()
+    files.path(left).write_bytes(b"x")
+
+    def state() -> str:
+        with store.transaction() as db:
+            return db.value("SELECT state FROM run")
+
+    assert state() == "running"
+    over = threading.Event()
+    thread = threading.Thread(target=watch.keep_watch, args=(store, files, over))
+    thread.start()
+    try:
+        wait_for(lambda: state() == "crashed")
+        wait_for(lambda: not files.path(left).exists())
+    finally:
+        over.set()
+        thread.join()
+        store.close()
+
+
+def test_a_death_is_noticed_within_a_minute() -> None:
+    assert silence.SILENCE_SECONDS + watch.WATCH_SECONDS <= 60
+    assert watch.WATCH_SECONDS < stores.DEAF_SECONDS

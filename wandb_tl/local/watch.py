@@ -1,0 +1,46 @@
+"""What the server looks after by itself, whether or not anybody asks."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+
+from wandb_tl.local import artifacts
+from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.silence import give_up_silent
+from wandb_tl.local.store import Store
+
+log = logging.getLogger("wandb_tl.local")
+
+# With silence.SILENCE_SECONDS, a run whose process died is marked within a minute. The server's own absences
+# are noticed as store.DEAF_SECONDS, which is to be some of these.
+WATCH_SECONDS = 5
+CLEAN_SECONDS = 3600
+
+
+def keep_watch(store: Store, blobs: Blobs, over: threading.Event) -> None:
+    """Close silent runs and forget abandoned uploads until the server is over.
+
+    It also shows the store that the server itself was awake all the while.
+    """
+    clean_at = time.monotonic()
+    while not over.wait(WATCH_SECONDS):
+        try:
+            with store.transaction() as db:
+                give_up_silent(db)
+            if time.monotonic() >= clean_at:
+                clean_at = time.monotonic() + CLEAN_SECONDS
+                clean(store, blobs)
+        except sqlite3.Error:
+            # A full disk, say: it may have room the next time.
+            log.exception("silent runs and abandoned uploads cannot be looked after now")
+
+
+def clean(store: Store, blobs: Blobs) -> None:
+    """Forget what clients that died have left, and delete its files."""
+    with store.transaction() as db:
+        dead = artifacts.forget_abandoned(db)
+    for blob_id in dead:
+        blobs.delete(blob_id)
