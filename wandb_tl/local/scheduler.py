@@ -12,10 +12,9 @@ import random
 
 from wandb_tl.local import observations, search, sweep_config
 from wandb_tl.local.file_stream import LIVE
-from wandb_tl.local.silence import AGENT_SILENCE_SECONDS, GONE, keep_watch  # noqa: F401
+from wandb_tl.local.silence import GONE
 from wandb_tl.local.store import Database, Row
-from wandb_tl.local.sweep_config import parse  # noqa: F401
-from wandb_tl.local.sweeps import add_run, change, expected_runs, short_id  # noqa: F401
+from wandb_tl.local.sweeps import add_run
 
 # How often a crashed run is handed out again; one that never got as far as wandb.init mostly cannot. A
 # preempted one is, however often.
