@@ -13,7 +13,7 @@ import pytest
 from live_server import Server
 from sweep_lab import make_lab
 
-from wandb_tl.local import observations, scheduler, silence, sweeps, watch
+from wandb_tl.local import branches, file_stream, observations, scheduler, silence, sweeps
 from wandb_tl.local.store import Refused, run_named
 
 WANDB = Path(sys.executable).parent / "wandb"
@@ -206,6 +206,30 @@ def test_run_that_begins_anew_has_no_old_values(lab: SimpleNamespace) -> None:
     assert [tuple(row.values()) for row in rows] == [(1, 1, 3.0), (2, 2, 2.0)]
     lab.inside(lambda db: db.run("DELETE FROM run WHERE id = ?", run_named(db, lab.project, "r")["id"]))
     assert lab.inside(lambda db: db.all("SELECT * FROM metric_value")) == []
+
+
+def test_values_of_several_writers_and_of_a_rewound_run(lab: SimpleNamespace) -> None:
+    run_outside(lab, "r", 1, "running")
+    sweep = lab.sweep("method: bayes\nmetric: {name: loss}\nparameters: {a: {min: 0.0, max: 1.0}}")
+    join(lab, sweep, "r")
+
+    def write(writer: str | None, offset: int, *losses: int) -> None:
+        content = [json.dumps({"loss": loss, "_step": loss}) for loss in losses]
+        body = {"files": {"wandb-history.jsonl": {"offset": offset, "content": content}}}
+        lab.inside(lambda db: file_stream.receive(db, "local", "p", "r", body, writer))
+
+    def values() -> list[tuple[int, float]]:
+        rows = lab.inside(lambda db: db.all("SELECT number, value FROM metric_value ORDER BY number"))
+        return [tuple(row.values()) for row in rows]
+
+    write("one", 0, 1)
+    write("two", 0, 2, 3)
+    write("one", 1, 4)
+    assert values() == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    lab.inside(lambda db: branches.rewind(db, run_named(db, lab.project, "r"), "_step", 2))
+    assert values() == [(1, 1.0), (2, 2.0)]
+    write(None, 2, 5)
+    assert values() == [(1, 1.0), (2, 2.0), (3, 5.0)]
 
 
 # ---- the real client -------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ def rewind(db: Database, run: Row, metric: str, value: float) -> Row:
     if metric != "_step":
         raise Refused(f"a run is taken up at a _step, not at a {metric}")
     db.run("DELETE FROM stream_line WHERE run_id = ? AND stream = ? AND step > ?", run["id"], HISTORY, value)
+    kept = "SELECT line FROM stream_line WHERE run_id = ?1 AND stream = ?2"
+    db.run(f"DELETE FROM metric_value WHERE run_id = ?1 AND line NOT IN ({kept})", run["id"], HISTORY)
     # The console and the system metrics are not counted in steps: they begin anew.
     db.run("DELETE FROM stream_line WHERE run_id = ? AND stream IN (?, ?)", run["id"], EVENTS, OUTPUT)
     changes: Row = {"history_keys": None, "history_keys_lines": 0, "summary": _summary(db, run)}

@@ -45,7 +45,11 @@ def receive(
     db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
     logged = (body.get("files") or {}).get(HISTORY)
     if logged and run["sweep_id"] is not None:
-        observations.note(db, run, int(logged.get("offset") or 0), logged.get("content") or [])
+        offset, lines = int(logged.get("offset") or 0), logged.get("content") or []
+        if writer is not None:
+            # Its own lines lie among those of others: the sweep looks at all of them.
+            offset, lines = 0, observations.history_of(db, run, HISTORY)
+        observations.note(db, run, offset, lines)
         run = db.get("run", run["id"])
     return {"stopped": True} if run["stop_requested"] and not body.get("complete") else {}
 

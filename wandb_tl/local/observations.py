@@ -51,9 +51,12 @@ def note_again(db: Database, sweep: Row, stream: str) -> None:
     if not needs_values(config):
         return
     for run in db.all("SELECT id FROM run WHERE sweep_id = ?", sweep["id"]):
-        query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
-        texts = [row["text"] for row in db.all(query, run["id"], stream)]
-        _write(db, run["id"], config["metric"]["name"], 0, texts)
+        _write(db, run["id"], config["metric"]["name"], 0, history_of(db, run, stream))
+
+
+def history_of(db: Database, run: Row, stream: str) -> list[str]:
+    query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
+    return [row["text"] for row in db.all(query, run["id"], stream)]
 
 
 def sign_of(config: Row) -> int:
