@@ -161,6 +161,12 @@ def test_silent_run_is_crashed_within_a_minute_but_given_time_to_come_back(lab: 
     assert lab.beat(waiting) == []
     # The network is back before another process took its place.
     assert lab.beat(lost, name) == [] and lab.state(name) == "running"
+    for speak in (lambda: lab.post(name), lambda: lab.beat(lost, name)) * 3:
+        # However often that happens, it is no crash.
+        lab.wait(silence.SILENCE_SECONDS + 1)
+        assert lab.state(name) == "crashed"
+        speak()
+    assert lab.state(name) == "running"
     lab.wait(scheduler.RETURN_SECONDS + 1)
     assert lab.state(name) == "crashed"
     assert lab.beat(waiting) == [command | {"type": "resume"}]

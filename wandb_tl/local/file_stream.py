@@ -115,8 +115,10 @@ def _state_after(run: Row, body: Row) -> Row:
             state = "killed" if code == 255 else "failed"
         return {"state": state, "exit_code": code, "preempting": int(preempting)}
     if run["state"] in (*LIVE, "crashed"):
-        # A run that was given up for its silence is alive after all.
-        return {"state": "preempting" if preempting else "running", "preempting": int(preempting)}
+        # A run that was given up for its silence is alive after all, and never crashed.
+        state = "preempting" if preempting else "running"
+        crashes = run["crashes"] - (run["state"] == "crashed")
+        return {"state": state, "preempting": int(preempting), "crashes": max(crashes, 0)}
     return {}
 
 

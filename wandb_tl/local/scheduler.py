@@ -25,8 +25,9 @@ REPEATS_UNSTARTED = 1
 # process takes its place. Where its own agent goes on without it, nothing is waited for.
 RETURN_SECONDS = 120
 
-# The script looks every 15 s whether it shall stop, and then has the rest of this to end by itself.
-STOP_SECONDS = 30
+# A script looks every 15 s whether it shall stop, and then has the rest of this to send what it has. A function
+# under wandb.agent does not look: only its agent stops it.
+STOP_SECONDS = 45
 
 
 def heartbeat(db: Database, agent: Row, alive: set[str]) -> list[Row]:
@@ -73,8 +74,8 @@ def _look_after_runs(db: Database, agent: Row, alive: set[str]) -> list[str]:
             continue
         changes: Row = {"heartbeat_at": db.now}
         if run["state"] == "crashed":
-            # Given up while the network was down.
-            changes["state"] = "running" if run["started_at"] else "pending"
+            # Given up while the network was down, which was no crash.
+            changes |= {"state": "running" if run["started_at"] else "pending", "crashes": run["crashes"] - 1}
         if not run["stop_requested"]:
             changes["stop_seen_at"] = None
         elif run["stop_seen_at"] is None:

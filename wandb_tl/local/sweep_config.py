@@ -110,8 +110,9 @@ def _check_parameters(config: Row) -> None:
         raise Refused("the sweep method bayes needs a parameter that varies")
     try:
         # What the checks above let through fails here, and not at an agent's every heartbeat.
-        point = next(search.grid(config)) if method == "grid" else search.draw(config, random.Random(0))
-        json.dumps(point, allow_nan=False)
+        json.dumps(parameters, allow_nan=False)
+        if method != "grid":
+            json.dumps(search.draw(config, random.Random(0)), allow_nan=False)
     except Exception as error:
         raise Refused(f"the sweep's parameters give no point: {error}") from None
 
