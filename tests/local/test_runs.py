@@ -1,0 +1,202 @@
+"""What else the unmodified client does with runs: filters, branches, shared runs, alerts, and its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+from live_server import Server
+
+WRITE = """
+import json, time, wandb
+answer = {}
+for number, (state, group) in enumerate([("good", "a"), ("good", "b"), ("bad", "b")]):
+    try:
+        with wandb.init(project="seek", id=f"r{number}", group=group, tags=[f"t{number}", "all"],
+                        config={"lr": 0.1 * number, "opt": {"name": "Adam" if number else "SGD"}}) as run:
+            run.define_metric("epoch")
+            run.define_metric("acc", step_metric="epoch", summary="max")
+            for epoch in range(30):
+                rare = {"rare": 1} if epoch % 10 == 0 else {}
+                run.log({"acc": (number + 1) / (epoch + 1), "epoch": epoch} | rare)
+            run.alert("Low Ä", "see\\nthis", level=wandb.AlertLevel.WARN, wait_duration=0)
+            if state == "bad":
+                raise RuntimeError
+    except RuntimeError:
+        pass
+api = wandb.Api()
+names = lambda where={}, **how: sorted(run.id for run in api.runs("local/seek", filters=where, **how))
+answer["filters"] = [names(where) for where in (
+    {"state": "finished"}, {"$or": [{"group": "a"}, {"state": "failed"}]}, {"tags": {"$in": ["t0", "t2"]}},
+    {"config.opt.name": "Adam"}, {"config.opt.value.name": {"$ne": "Adam"}}, {"config.lr": {"$gt": 0.05}},
+    {"display_name": {"$regex": "^.*-2$"}}, {"summary_metrics.acc.max": {"$gte": 2}},
+    {"username": api.viewer.username}, {"username": {"$nin": [api.viewer.username]}},
+    {"created_at": {"$gt": "2020-01-01T00:00:00"}}, {"createdAt": {"$lt": "2020-01-01"}},
+    {"jobType": {"$exists": False}}, {"$not": {"group": "b"}}, {"name": {"$in": ["r1"]}},
+)]
+order = lambda how: [run.id for run in api.runs("local/seek", order=how, per_page=2)]
+answer["orders"] = [order(how) for how in
+                    ("+created_at", "-created_at", "-summary_metrics.acc.max", "+config.opt.name,-config.lr")]
+runs = api.runs("local/seek")
+answer["runs"] = [len(runs), runs[1].id, [run.id for run in runs[0:2]]]
+frame = runs.histories(samples=100, keys=["acc"])
+answer["histories"] = [len(frame), sorted({row["run_id"] for row in frame})]
+lazy = next(iter(api.runs("local/seek")))
+answer["lazy"] = [lazy.config["opt"], dict(lazy.summary["acc"])]
+lazy.load_full_data(force=True)
+run = api.run("local/seek/r1")
+answer["history"] = [
+    len(run.history(samples=10, pandas=False)), len(run.history(keys=["acc"], samples=7, pandas=False)),
+    [row["epoch"] for row in run.history(keys=["rare"], x_axis="epoch", pandas=False)],
+    [row["_step"] for row in run.scan_history(min_step=5, max_step=8)],
+    [row["_step"] for row in run.scan_history(keys=["rare", "_step"], page_size=2)],
+    len(list(run.scan_history(page_size=7))), len(run.history(samples=5)),
+]
+answer["from_path"] = [api.from_path("local/seek/runs/r1").id, api.from_path("local/seek").name]
+answer["made"] = api.create_run(run_id="made", project="seek").state
+created = api.run("local/seek/made")
+created.config["x"] = 1; created.update(); created.summary["y"] = 2; created.summary.update()
+created = wandb.Api().run("local/seek/made")
+answer["created"] = [created.state, created.config, created.summary["y"]]
+answer["pending"] = api.run("local/seek/r2").update_state("pending"), api.run("local/seek/r2").state
+try:
+    api.run("local/seek/r1").update_state("failed")
+except Exception as error:
+    answer["state"] = str(error)
+api.create_project("fresh", "some team")
+answer["projects"] = sorted(project.name for project in api.projects("some team"))
+try:
+    api.create_team("t")
+except Exception as error:
+    answer["team"] = str(error)
+with wandb.init(project="seek", resume_from="r1?_step=2") as run:
+    answer["rewound"] = run.starting_step
+    run.log({"acc": 9, "epoch": 9})
+with wandb.init(project="seek", fork_from="r0?_step=1", id="forked") as run:
+    run.log({"acc": 8, "epoch": 8})
+scan = lambda name: [row["acc"] for row in wandb.Api().run("local/seek/" + name).scan_history()]
+answer["branches"] = [scan("r1"), scan("forked"), len(scan("r0"))]
+try:
+    wandb.init(project="seek", fork_from="nobody?_step=1", settings=wandb.Settings(init_timeout=20))
+except Exception as error:
+    answer["no parent"] = str(error)
+print(json.dumps(answer))
+"""
+
+SHARED = """
+import json, sys, time, wandb
+label, primary = sys.argv[1], sys.argv[1] == "0"
+settings = wandb.Settings(mode="shared", x_primary=primary, x_label=f"node{label}",
+                          x_update_finish_state=primary, console="wrap")
+with wandb.init(project="together", id="shared", settings=settings) as run:
+    for step in range(50):
+        run.log({f"loss/{label}": step})
+    print(f"from node {label}")
+print(json.dumps(run.id))
+"""
+
+PREEMPTED = """
+import json, sys, wandb
+run = wandb.init(project="together", id="preempted")
+run.log({"x": 1})
+run.mark_preempting()
+run.finish(exit_code=143)
+print(json.dumps(1))
+"""
+
+
+@pytest.fixture(scope="module")
+def answer(server: Server) -> dict[str, Any]:
+    return server.run(WRITE)
+
+
+def test_filters_and_orders(answer: dict[str, Any]) -> None:
+    every = ["r0", "r1", "r2"]
+    assert answer["filters"] == [
+        ["r0", "r1"], ["r0", "r2"], ["r0", "r2"],
+        ["r1", "r2"], ["r0"], ["r1", "r2"],
+        ["r1"], ["r1", "r2"],
+        every, [],
+        every, [],
+        every, ["r0"], ["r1"],
+    ]  # fmt: skip
+    assert answer["orders"] == [every, every[::-1], every[::-1], ["r2", "r1", "r0"]]
+
+
+def test_reading(answer: dict[str, Any]) -> None:
+    assert answer["runs"] == [3, "r1", ["r0", "r1"]] and answer["lazy"] == [{"name": "SGD"}, {"max": 1}]
+    assert answer["histories"] == [90, ["r0", "r1", "r2"]]
+    assert answer["history"] == [10, 7, [0, 10, 20], [5, 6, 7], [0, 10, 20], 30, 5]
+    assert answer["from_path"] == ["r1", "seek"]
+
+
+def test_making_and_changing(answer: dict[str, Any]) -> None:
+    assert (
+        answer["made"] == "running"
+        and answer["created"] == ["running", {"x": 1}, 2]
+        and answer["projects"] == ["fresh"]
+    )
+    assert answer["pending"] == [True, "pending"] and "cannot be set to failed" in answer["state"]
+    assert "not supported here: Cannot query field" in answer["team"]
+
+
+def test_runs_branch(answer: dict[str, Any]) -> None:
+    assert answer["rewound"] == 3
+    assert answer["branches"] == [[2, 1, 2 / 3, 9], [1, 1 / 2, 8], 30]
+    assert "no run nobody to fork from" in answer["no parent"]
+
+
+def test_several_processes_write_one_run(server: Server) -> None:
+    nodes = [server.spawn(SHARED, str(label)) for label in range(3)]
+    for node in nodes:
+        out, err = node.communicate(timeout=120)
+        assert node.returncode == 0, out + err
+    document = """{ project(name: "together", entityName: "local") { run(name: "shared") {
+        state historyLineCount history(samples: 500) logLines { edges { node { line label } } } } } }"""
+    run = server.query(document)["project"]["run"]
+    rows = [json.loads(line) for line in run["history"]]
+    for label in range(3):
+        values = [row[f"loss/{label}"] for row in rows if f"loss/{label}" in row]
+        assert sorted(values) == list(range(50)), label
+    lines = {(edge["node"]["label"], edge["node"]["line"]) for edge in run["logLines"]["edges"]}
+    assert {(f"node{label}", f"from node {label}") for label in range(3)} <= lines
+    assert run["state"] == "finished"
+
+
+def test_preempted(server: Server) -> None:
+    server.run(PREEMPTED)
+    document = '{ project(name: "together", entityName: "local") { run(name: "preempted") { state } } }'
+    assert server.query(document)["project"]["run"]["state"] == "preempted"
+
+
+def test_commands(server: Server, answer: dict[str, Any]) -> None:
+    def wandb(*arguments: str) -> str:
+        done = subprocess.run(
+            ["wandb", *arguments],
+            cwd=folder,
+            env=server.env | {"WANDB_SILENT": "false", "NETRC": str(folder / "netrc")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    folder = server.folder / "commands"
+    folder.mkdir()
+    server.env["WANDB_CONFIG_DIR"] = str(folder)
+    assert "logged in" in wandb("login", "--host", server.url, "--verify", "--relogin", server.key).lower()
+    wandb("init", "--project", "seek", "--entity", "local")
+    assert f'"base_url": "{server.url}"' in wandb("status")
+    wandb("pull", "local/seek/r0")
+    assert (folder / "config.yaml").exists() or list(folder.rglob("config.yaml"))
+    (folder / "data").mkdir()
+    (folder / "data" / "ä.txt").write_text("hello")
+    wandb("artifact", "put", "--name", "local/seek/stuff", "--type", "dataset", "--alias", "best", "data")
+    assert "stuff" in wandb("artifact", "ls", "local/seek")
+    wandb("artifact", "get", "local/seek/stuff:best", "--root", "down")
+    assert (folder / "down" / "ä.txt").read_text() == "hello"
+    assert os.access(folder / "netrc", os.R_OK) and server.key in (folder / "netrc").read_text()
