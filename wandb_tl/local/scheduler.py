@@ -25,8 +25,8 @@ REPEATS_UNSTARTED = 1
 # process takes its place. Where its own agent goes on without it, nothing is waited for.
 RETURN_SECONDS = 120
 
-# A script looks every 15 s whether it shall stop, and then has the rest of this to send what it has. A function
-# under wandb.agent does not look: only its agent stops it.
+# A script looks every 15 s whether it shall stop, and then has the rest of this to send what it has. A
+# function under wandb.agent does not look: only its agent stops it.
 STOP_SECONDS = 45
 
 
