@@ -16,7 +16,7 @@ from wandb_tl.local.store import Database, Row, find
 
 def needs_values(config: Row) -> bool:
     """Whether the sweep searches, stops runs or ends by its metric's values."""
-    if sweep_config.metric_name(config) is None or sweep_config.scheduled_outside(config):
+    if not isinstance(sweep_config.metric_name(config), str) or sweep_config.scheduled_outside(config):
         return False
     wanted = config.get("early_terminate") or config["metric"].get("target") is not None
     return bool(wanted) or config["method"] == "bayes"
@@ -125,7 +125,8 @@ def _stop_bad_runs(db: Database, sweep: Row, rule: hyperband.Hyperband, band: in
     )
     for run in candidates:
         judged = run["there"] if rule.strict else run["best"]
-        if rule.band_of(run["count"]) == band and judged > threshold:
+        # None where a line that was sent again has lost its value.
+        if rule.band_of(run["count"]) == band and judged is not None and judged > threshold:
             db.update("run", run["id"], stop_requested=1, early_stopped=1)
 
 
