@@ -1,4 +1,4 @@
-"""What else the unmodified client does with runs: filters, branches, shared runs, alerts, and its commands."""
+"""What else the unmodified client does with runs: filters, branches, shared runs, commands."""
 
 from __future__ import annotations
 
