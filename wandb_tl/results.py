@@ -51,6 +51,10 @@ class Results:
         """How many runs the sweep will have in all; None where that is not known."""
         return self._sweep.expected_run_count if self._sweep else None
 
+    def ends_early(self) -> bool:
+        """Whether the sweep itself stops runs that are too bad to go on, as hyperband does."""
+        return bool(self._sweep and self._sweep.config.get("early_terminate"))
+
     def states(self) -> dict[str, tuple[str, str]]:
         """State and name of every run, by run id, as of now."""
         self._api.flush()

@@ -252,10 +252,12 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
             signal.signal(number, handler)
         print(f"\nThe sweep keeps what it has. To go on: {to_go_on(path, options)}", file=sys.stderr)
         raise
-    unfinished = sum(state != "finished" for state, _ in states.values())
-    print(f"{len(states) - unfinished} runs finished, after {time.monotonic() - began:,.0f} s\n")
-    missing = max(0, (total or 0) - len(states)) + unfinished
-    if unfinished < len(states):
+    finished = sum(state == "finished" for state, _ in states.values())
+    stopped = sum(state == "killed" for state, _ in states.values()) if results.ends_early() else 0
+    told = f", {stopped} stopped early" if stopped else ""
+    print(f"{finished} runs finished{told}, after {time.monotonic() - began:,.0f} s\n")
+    missing = max(total or 0, len(states)) - finished - stopped
+    if finished:
         export(results, options.reports, options.readme)
     if options.local:
         again = as_typed("wandb_tl.local", *to_open(path, options.root))

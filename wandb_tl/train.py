@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,10 +31,12 @@ CALIBRATION_IMAGES = 8192
 CALIBRATION_BATCH = 64
 PREDICTIONS_SHOWN = 64
 EXAMPLES_SHOWN = 40
+# What shells make of a command that died of SIGINT.
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train by command-line flags. Exit code 2 and one line for input that cannot be used."""
+    """Train by command-line flags. Exit code 2 and one line for bad input, 130 if interrupted."""
     try:
         config = RunConfig.from_args(sys.argv[1:] if arguments is None else arguments)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -46,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -307,4 +311,9 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:
+        # Not by an exit code, which an agent would count as a failure: its sweep may have stopped this run.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(code)
