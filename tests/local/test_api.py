@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,6 +219,42 @@ NOT_SERVED = {
     "there is one user with one key, and no team": """CREATE_INVITE CREATE_SERVICE_ACCOUNT CREATE_TEAM
         CREATE_USER_FROM_ADMIN DELETE_API_KEY DELETE_INVITE GENERATE_API_KEY GET_TEAM_ENTITY""",
 }
+NOT_SERVED_TO_CORE = {
+    "launch has no queues here": "CreateDefaultResourceConfig CreateRunQueue UpsertRunQueue",
+    "there are no organizations": "OrgFeatureFlags",
+    "uploads in parts are never asked for": "CompleteMultipartUploadArtifact",
+    "charts are drawn by these pages": "CreateCustomChart",
+}
+
+
+def core_documents() -> dict[str, str]:
+    """What wandb-core holds of GraphQL, by the names of the operations: each with its fragments."""
+    import wandb
+
+    binary = (Path(wandb.__file__).parent / "bin" / "wandb-core").read_bytes()
+    found = {}
+    for match in re.finditer(rb"\n(?:query|mutation) (\w+) ?[({]", binary):
+        text, depth, end = binary[match.start() : match.start() + 20_000].decode("latin-1"), 0, 0
+        for place, character in enumerate(text, start=1):
+            depth += (character == "{") - (character == "}")
+            if character == "}" and depth == 0:
+                end = place
+                if not text[end:].startswith("\nfragment"):
+                    break
+        found[match[1].decode()] = text[:end]
+    return found
+
+
+def test_every_document_of_core_that_is_served_is_valid() -> None:
+    from graphql import parse, validate
+
+    from wandb_tl.local import graph
+
+    schema = graph.load_schema()
+    documents = core_documents()
+    invalid = {name for name, text in documents.items() if validate(schema, parse(text))}
+    assert len(documents) > 35 and {"UpsertBucket", "RewindRun", "LinkArtifact"} <= set(documents)
+    assert invalid == {name for names in NOT_SERVED_TO_CORE.values() for name in names.split()}
 
 
 def test_every_document_of_the_public_client_that_is_served_is_valid() -> None:

@@ -193,6 +193,7 @@ def test_commands(server: Server, answer: dict[str, Any]) -> None:
     assert f'"base_url": "{server.url}"' in wandb("status")
     wandb("pull", "local/seek/r0")
     assert (folder / "config.yaml").exists() or list(folder.rglob("config.yaml"))
+    assert "Restored config variables" in wandb("restore", "--no-git", "local/seek/r0")
     (folder / "data").mkdir()
     (folder / "data" / "ä.txt").write_text("hello")
     wandb("artifact", "put", "--name", "local/seek/stuff", "--type", "dataset", "--alias", "best", "data")
