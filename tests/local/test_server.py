@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 from live_server import REPOSITORY, Server, wait_for
 
 VIEWER = {"query": "{ viewer { entity username } }"}
@@ -221,3 +222,16 @@ def test_killed_server_loses_nothing_and_its_clients_go_on(tmp_path: Path) -> No
     assert run["state"] == "finished" and run["fileCount"] >= 4
     assert [json.loads(line)["step"] for line in run["history"]] == list(range(40))
     assert server.stop() == 0
+
+
+def test_answers_are_sent_at_once(server: Server) -> None:
+    """Over one connection, as clients ask: a kernel that waits for more to send would take 40 ms each time."""
+    seconds = []
+    with requests.Session() as session:
+        session.auth = ("api", server.key)
+        for _ in range(20):
+            start = time.perf_counter()
+            answer = session.post(f"{server.url}/graphql", json={"query": "{ viewer { entity } }"})
+            seconds.append(time.perf_counter() - start)
+            assert answer.json() == {"data": {"viewer": {"entity": "local"}}}
+    assert min(seconds[1:]) < 0.03, seconds
