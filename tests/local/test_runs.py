@@ -189,8 +189,6 @@ def test_commands(server: Server, answer: dict[str, Any]) -> None:
     folder.mkdir()
     server.env["WANDB_CONFIG_DIR"] = str(folder)
     assert "logged in" in wandb("login", "--host", server.url, "--verify", "--relogin", server.key).lower()
-    wandb("init", "--project", "seek", "--entity", "local")
-    assert f'"base_url": "{server.url}"' in wandb("status")
     wandb("pull", "local/seek/r0")
     assert (folder / "config.yaml").exists() or list(folder.rglob("config.yaml"))
     assert "Restored config variables" in wandb("restore", "--no-git", "local/seek/r0")

@@ -225,7 +225,7 @@ def test_killed_server_loses_nothing_and_its_clients_go_on(tmp_path: Path) -> No
 
 
 def test_answers_are_sent_at_once(server: Server) -> None:
-    """Over one connection, as clients ask: a kernel that waits for more to send would take 40 ms each time."""
+    """Over one connection, as clients ask. A kernel that waits for more to send would take 40 ms."""
     seconds = []
     with requests.Session() as session:
         session.auth = ("api", server.key)
