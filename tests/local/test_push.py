@@ -206,6 +206,17 @@ def test_key_of_wandb_login_is_used(server: Server, target: Server, sweep: str) 
     assert process.returncode == 0 and target.url in out, err
 
 
+def live_sweep(server: Server) -> str:
+    document = """mutation ($c: String!) { upsertSweep(input: {config: $c, projectName: "live"}) {
+        sweep { name } } }"""
+    config = "method: grid\nparameters: {x: {values: [1]}}\n"
+    name = server.query(document, c=config)["upsertSweep"]["sweep"]["name"]
+    run = """mutation ($s: String!) {
+        upsertBucket(input: {modelName: "live", name: "r", host: "h", sweep: $s}) { inserted } }"""
+    server.query(run, s=name)
+    return f"local/live/{name}"
+
+
 def test_refusals_are_one_line(server: Server, target: Server, sweep: str) -> None:
     def says(path: str, url: str, *arguments: str, **env: str) -> str:
         process = start(server, url, path, *arguments, **env)
@@ -219,7 +230,9 @@ def test_refusals_are_one_line(server: Server, target: Server, sweep: str) -> No
     assert "cannot reach http://127.0.0.1:9: no connection" in says(sweep, "http://127.0.0.1:9", **key)
     assert "no address of a server" in says(sweep, "127.0.0.1", **key)
     assert "https://api.wandb.ai" in says(sweep, "https://wandb.ai", **key)
+    assert "is it a W&B server?" in says(sweep, f"{target.url}/elsewhere", **key)
     assert "there is no sweep" in says(sweep + "x", target.url, **key)
+    assert "1 of the sweep's runs have not ended" in says(live_sweep(server), target.url, **key)
     assert "ENTITY/PROJECT/SWEEP" in says("a/b", target.url, **key)
     assert "--as takes" in says(sweep, target.url, "--as", "x", **key)
     home = sweep.rpartition("/")[0]

@@ -46,6 +46,23 @@ def test_file_of_an_older_release_is_lifted(tmp_path: Path) -> None:
     Store(tmp_path / "old.sqlite").close()
 
 
+def test_reading_beside_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "wandb.sqlite"
+    writer, reader = Store(path), Store(path, read_only=True)
+    with writer.transaction() as db:
+        stores.ensure_project(db, "me", "p")
+    with reader.transaction() as db:
+        assert stores.project_named(db, "me", "p")
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            stores.ensure_project(db, "me", "q")
+    writer.close()
+    reader.close()
+    with sqlite3.connect(path) as records:
+        records.execute("PRAGMA user_version = 1")
+    with pytest.raises(Refused, match="older release"):
+        Store(path, read_only=True)
+
+
 def shape(store: Store) -> dict[str, set]:
     """The columns of every table, and the indices."""
     with store.transaction() as db:

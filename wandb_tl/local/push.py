@@ -71,9 +71,12 @@ def push(options: Namespace) -> int:
     """The command. Prints the sweep's address there; returns the exit code, 1 after a one-line error."""
     try:
         print(SweepPush(options.root, options.sweep, options.to, options.into).push())
-    except (RemoteError, Refused, roots.RootError) as error:
+    except (RemoteError, Refused, roots.RootError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; push again to go on", file=sys.stderr)
+        return 130
     return 0
 
 
