@@ -108,6 +108,20 @@ print(json.dumps(1))
 """
 
 
+NAMES = """
+import json, wandb
+refused = []
+for entity, project in (("ün/x", "a b.c"), ("a#b?", "日本"), ("...", "'\\""), ("..", "p"), ("e", ".")):
+    try:
+        with wandb.init(entity=entity, project=project, id="r") as run:
+            run.log({"x": 1})
+    except Exception as error:
+        refused.append([entity, project, "neither part can be" in str(error)])
+    wandb.teardown()
+print(json.dumps(refused))
+"""
+
+
 @pytest.fixture(scope="module")
 def answer(server: Server) -> dict[str, Any]:
     return server.run(WRITE)
@@ -164,6 +178,15 @@ def test_several_processes_write_one_run(server: Server) -> None:
     lines = {(edge["node"]["label"], edge["node"]["line"]) for edge in run["logLines"]["edges"]}
     assert {(f"node{label}", f"from node {label}") for label in range(3)} <= lines
     assert run["state"] == "finished"
+
+
+def test_names_of_entities_and_projects(server: Server) -> None:
+    assert server.run(NAMES) == [["..", "p", True], ["e", ".", True]]
+    document = """query ($e: String, $p: String) { project(name: $p, entityName: $e) {
+        run(name: "r") { state historyLineCount } } }"""
+    for entity, project in (("ün/x", "a b.c"), ("a#b?", "日本"), ("...", "'\"")):
+        run = server.query(document, e=entity, p=project)["project"]["run"]
+        assert run == {"state": "finished", "historyLineCount": 1}, (entity, project)
 
 
 def test_preempted(server: Server) -> None:

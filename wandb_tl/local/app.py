@@ -54,11 +54,11 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
         return JSONResponse(answer, status)
 
     async def stream(request: Request) -> Response:
-        # From the raw path, because a name may hold an encoded slash.
+        # From the raw path: a name may hold an encoded slash, and an entity's slashes come as they are.
         parts = request.scope["raw_path"].decode().split("/")
-        if len(parts) != 6 or parts[5] != "file_stream":
+        if len(parts) < 6 or parts[-1] != "file_stream":
             raise Refused("there is nothing at this address", 404)
-        entity, project, run = (unquote(part) for part in parts[2:5])
+        entity, project, run = (unquote(part) for part in ("/".join(parts[2:-3]), *parts[-3:-1]))
         body = await read_json(request)
 
         def receive(db: Database) -> dict[str, Any]:

@@ -254,8 +254,15 @@ def project_named(db: Database, entity: str | None, name: str | None) -> Row | N
 
 
 def ensure_project(db: Database, entity: str | None, name: str | None) -> Row:
-    """The project, made if there is none. An empty entity is the default one."""
+    """The project, made if there is none. An empty entity is the default one.
+
+    Raises Refused for the two names that clients cannot write into an address.
+    """
     entity, name = entity or DEFAULT_ENTITY, name or "uncategorized"
+    if {entity, name} & {".", ".."}:
+        raise Refused(
+            f"{entity}/{name} is no name of a project: neither part can be a single or a double dot"
+        )
     db.run(
         "INSERT INTO project (entity, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         entity,
