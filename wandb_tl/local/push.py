@@ -4,6 +4,9 @@ Runs keep their ids, and their lines go as they are kept here, non-finite number
 interrupted goes on where it was when it is started again: the other server is asked what it has. Which sweep
 stands there for one of this root is remembered in ROOT/pushed.json and not in the database, which has only
 one writer.
+
+The protocol has no way to say when a run was made, which agent ran it, or that it crashed: it becomes one of
+now, without an agent, that failed. Links of versions to other collections stay behind, too.
 """
 
 from __future__ import annotations
@@ -285,11 +288,11 @@ COUNTED = {HISTORY: "history", EVENTS: "events", OUTPUT: "log"}
 
 def _three(path: str) -> list[str]:
     parts = path.strip("/").split("/")
-    if len(parts) == 4 and parts[2] == "sweeps":
-        del parts[2]
-    if len(parts) != 3 or not all(parts):
+    if len(parts) > 3 and parts[-2] == "sweeps":
+        del parts[-2]
+    if len(parts) < 3 or not all(parts):
         raise Refused(f"a sweep to push is written as ENTITY/PROJECT/SWEEP, not {path}")
-    return parts
+    return ["/".join(parts[:-2]), *parts[-2:]]
 
 
 def _plain(text: str) -> str:
