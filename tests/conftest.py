@@ -18,7 +18,8 @@ LITE0 = {"model_name": "tf_efficientnet_lite0", "image_size": 32, "precision": "
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_per_core() -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
 
 
 @pytest.fixture(scope="session", autouse=True)
