@@ -167,6 +167,21 @@ def test_an_address_asked_for_again_is_the_same(lab: Lab) -> None:
     assert lab.expect(two, b"x")["id"] == blob["id"] and lab.expect(two, b"x")["uploaded_at"]
 
 
+def test_a_file_costs_the_same_however_many_there_are(lab: Lab) -> None:
+    one, work = lab.create("1"), [0]
+
+    def count() -> None:
+        work[-1] += 1
+
+    lab.db.connection.set_progress_handler(count, 100)
+    for number in range(1500):
+        if number % 500 == 0:
+            work.append(0)
+        lab.expect(one, str(number).encode())
+    lab.db.connection.set_progress_handler(None, 0)
+    assert work[3] < 1.5 * work[1], work
+
+
 def test_contents_are_found_by_xxh128_too(lab: Lab) -> None:
     one = lab.create("1")
     large = lab.expect(one, b"", md5="", digest="xxh large")

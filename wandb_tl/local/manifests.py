@@ -71,17 +71,19 @@ def expect(db: Database, artifact: Row, wanted: Row) -> Row:
     found = stored(db, md5) or stored(db, digest)
     if found is None:
         # A client that asks again, as after an answer that was lost, gets the same one.
+        # CROSS JOIN: by the digest, of which there are few, and not through all that the version expects.
         found = db.one(
-            "SELECT blob.* FROM blob JOIN expected_blob ON expected_blob.blob_id = blob.id"
-            " WHERE expected_blob.artifact_id = ? AND coalesce(blob.digest, blob.announced) = ?",
-            artifact["id"],
+            "SELECT blob.* FROM blob CROSS JOIN expected_blob ON expected_blob.blob_id = blob.id"
+            " WHERE blob.digest = ? AND expected_blob.artifact_id = ?",
             digest,
+            artifact["id"],
         )
     if found is None:
         # XXH128 digests of large files come without an MD5.
         blob_id = new_blob(db, wanted["name"], md5 or None, permanent=True)
+        db.run("UPDATE blob SET digest = ? WHERE id = ?", digest, blob_id)
         found = db.one("SELECT * FROM blob WHERE id = ?", blob_id)
-    if digest != md5:
+    elif digest != md5:
         db.run("UPDATE blob SET digest = ? WHERE id = ?", digest, found["id"])
     query = "INSERT INTO expected_blob (artifact_id, blob_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
     db.run(query, artifact["id"], found["id"])

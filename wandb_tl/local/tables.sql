@@ -38,8 +38,8 @@ CREATE TABLE IF NOT EXISTS metric_value (
 CREATE INDEX IF NOT EXISTS metric_value_by_number ON metric_value (run_id, number, value);
 -- The bytes lie in the file of the blob's id. md5 is base64; size and uploaded_at are null until they
 -- arrived. announced: the md5 that the upload must have. permanent: contents of artifacts, which are written
--- once and then belong to every version that lists their md5. digest: the XXH128 (base64) by which manifests
--- of that algorithm list them.
+-- once and then belong to every version that lists their md5. digest: the MD5 or XXH128 (base64) by which the
+-- manifest that they were announced for lists them.
 CREATE TABLE IF NOT EXISTS blob (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, announced TEXT, permanent INTEGER NOT NULL DEFAULT 0, md5 TEXT,
     size INTEGER, uploaded_at REAL, digest TEXT);
