@@ -10,6 +10,7 @@ import base64
 import binascii
 import getpass
 import json
+import math
 import re
 import sqlite3
 import threading
@@ -19,6 +20,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 DEFAULT_ENTITY = "local"
 
@@ -49,6 +52,23 @@ MIGRATIONS = {
             run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL,
             writer TEXT NOT NULL, number INTEGER NOT NULL, line INTEGER NOT NULL,
             PRIMARY KEY (run_id, stream, writer, number)) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS run_by_agent ON run (agent_id);
+        CREATE INDEX IF NOT EXISTS artifact_by_run ON artifact (created_by);
+        CREATE INDEX IF NOT EXISTS client_id_by_artifact ON client_id (artifact_id);
+        CREATE INDEX IF NOT EXISTS client_id_by_collection ON client_id (collection_id);
+        UPDATE blob SET digest = announced WHERE permanent;
+        -- Which of them an uncommitted version expects was not noted: all that nothing lists yet.
+        INSERT INTO expected_blob SELECT artifact.id, blob.id FROM artifact, blob
+            WHERE artifact.state = 'PENDING' AND blob.permanent
+            AND NOT EXISTS (SELECT 1 FROM manifest_entry WHERE blob_id = blob.id);
+        -- early_terminate, which was accepted and not heeded, is heeded from now on.
+        INSERT INTO metric_value
+            SELECT run_id, line, row_number() OVER (PARTITION BY run_id ORDER BY line), value FROM (
+                SELECT run_id, line, pluck(text, metric) AS value FROM stream_line
+                JOIN run ON run.id = run_id
+                JOIN (SELECT id, judged_by(config) AS metric FROM sweep) AS judged ON judged.id = sweep_id
+                WHERE stream = 'wandb-history.jsonl' AND metric IS NOT NULL)
+            WHERE typeof(value) IN ('integer', 'real') AND abs(value) < 9e999;
     """,
 }
 
@@ -118,8 +138,10 @@ class Database:
         """One page of a query, in the shape of a GraphQL connection.
 
         Cursors are row offsets. `first=None` means everything. A row's own edge is {"node": row, "cursor":
-        str}.
+        str}. Raises Refused for what is no cursor.
         """
+        if after and not re.fullmatch("[0-9]{1,18}", after):
+            raise Refused(f"{after} is no cursor: a page begins after one that an earlier page ended with")
         offset = int(after) if after else 0
         limit = -1 if first is None else max(first, 0)
         rows = self.all(f"{sql} LIMIT ? OFFSET ?", *values, limit if limit < 0 else limit + 1, offset)
@@ -159,12 +181,13 @@ class Store:
             if version < VERSION:
                 raise Refused(f"{path} was written by an older release of this server: serve it once first")
             return
-        scripts = (
-            [TABLES] if version == 0 else [MIGRATIONS[number] for number in range(version + 1, VERSION + 1)]
-        )
-        for script in scripts:
+        self.connection.create_function("judged_by", 1, _judged_by)
+        steps = {VERSION: TABLES}
+        if version > 0:
+            steps = {number: MIGRATIONS[number] for number in range(version + 1, VERSION + 1)}
+        for number, script in steps.items():
             # In one transaction: a server that is killed here finds the old file or the new one.
-            self.connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {VERSION}; COMMIT;")
+            self.connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
@@ -203,9 +226,24 @@ def _matches(pattern: str, text: Any) -> bool:
     return text is not None and re.search(pattern, str(text)) is not None
 
 
+def _judged_by(config: str) -> str | None:
+    """SQL function, for lifting version 1: the metric that a sweep's runs are stopped by or that ends it."""
+    try:
+        parsed = yaml.safe_load(config)
+        metric = parsed["metric"]
+        judges = parsed.get("early_terminate") or metric.get("target") is not None
+        return metric["name"] if judges and isinstance(metric["name"], str) else None
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return None
+
+
 @lru_cache(maxsize=1024)
-def _parsed(text: str) -> Any:
-    return json.loads(text)
+def parsed(text: str) -> Any:
+    """What a JSON text says, not to be changed; None for what is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def pluck(text: str | None, path: str) -> Any:
@@ -213,8 +251,23 @@ def pluck(text: str | None, path: str) -> Any:
 
     A key may itself contain dots, so the longest literal key wins: "a.b" is looked up before a -> b.
     """
-    value = find(_parsed(text) if text else {}, path)
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
+    value = find(parsed(text), path) if text else None
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    if isinstance(value, str):
+        # Halves of characters, which JSON can hold and SQLite cannot.
+        return value.encode(errors="replace").decode()
+    return sql_number(value) if isinstance(value, int) else value
+
+
+def sql_number(value: int) -> int | float:
+    """The number as SQLite can hold it: a float where it needs more than 64 bits."""
+    if -(1 << 63) <= value < 1 << 63:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def find(value: Any, path: str) -> Any:

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS run (
     UNIQUE (project_id, name));
 CREATE INDEX IF NOT EXISTS run_by_sweep ON run (sweep_id, state);
 CREATE INDEX IF NOT EXISTS run_by_state ON run (state);
+CREATE INDEX IF NOT EXISTS run_by_agent ON run (agent_id);
 CREATE TABLE IF NOT EXISTS stream_line (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, line INTEGER NOT NULL,
     step INTEGER, text TEXT NOT NULL, PRIMARY KEY (run_id, stream, line)) WITHOUT ROWID;
@@ -70,6 +71,7 @@ CREATE TABLE IF NOT EXISTS artifact (
     created_at REAL NOT NULL, updated_at REAL NOT NULL, distributed_id TEXT);
 CREATE INDEX IF NOT EXISTS artifact_by_digest ON artifact (sequence_id, digest);
 CREATE INDEX IF NOT EXISTS artifact_by_distributed_id ON artifact (sequence_id, distributed_id);
+CREATE INDEX IF NOT EXISTS artifact_by_run ON artifact (created_by);
 -- A version of a collection. In a sequence its version_index is the artifact's, in a portfolio its own.
 CREATE TABLE IF NOT EXISTS membership (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -115,6 +117,8 @@ CREATE INDEX IF NOT EXISTS run_artifact_by_artifact ON run_artifact (artifact_id
 CREATE TABLE IF NOT EXISTS client_id (
     client_id TEXT PRIMARY KEY, artifact_id INTEGER REFERENCES artifact ON DELETE CASCADE,
     collection_id INTEGER REFERENCES collection ON DELETE CASCADE);
+CREATE INDEX IF NOT EXISTS client_id_by_artifact ON client_id (artifact_id);
+CREATE INDEX IF NOT EXISTS client_id_by_collection ON client_id (collection_id);
 -- Where the lines of a run that several processes write together went: each of them counts its own.
 CREATE TABLE IF NOT EXISTS shared_line (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, writer TEXT NOT NULL,
