@@ -16,7 +16,7 @@ from live_server import Server, wait_for
 from sweep_lab import make_lab
 
 from wandb_tl.local import scheduler, silence, sweeps
-from wandb_tl.local.store import Database, Refused, Store, ensure_project
+from wandb_tl.local.store import Refused
 
 GRID = "method: grid\nprogram: x.py\nparameters:\n  a: {values: [1, 2]}\n  b: {values: [x, y]}\n"
 
@@ -66,7 +66,6 @@ def test_preempted_run_is_resumed_by_whoever_comes_without_limit(lab: SimpleName
     [first] = lab.beat(one)
     assert lab.beat(two) == []  # Waits: the run may come back.
     for agent in (two, one, two, one):
-        lab.inside(lambda db: db.run("UPDATE run SET preempting = 0"))
         lab.post(first["run_id"], preempting=True)
         assert lab.state(first["run_id"]) == "preempting"
         lab.post(first["run_id"], complete=True, exitcode=143)
@@ -125,6 +124,51 @@ def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: Simp
     assert lab.state(kept["run_id"]) == "running"
     lab.post(gone["run_id"])
     assert lab.state(gone["run_id"]) == "running"
+
+
+def test_agent_that_comes_back_too_late_is_told_to_stop(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    late, other = lab.agent(sweep), lab.agent(sweep)
+    [command] = lab.beat(late)
+    name = command["run_id"]
+    lab.inside(lambda db: db.run("UPDATE run SET started_at = 1"))
+    lab.post(name)
+    lab.wait(silence.SILENCE_SECONDS + 1)
+    lab.wait(scheduler.RETURN_SECONDS)
+    assert lab.beat(other) == [command | {"type": "resume"}]
+    lab.post(name)
+    assert lab.beat(late, name) == [{"type": "stop", "run_id": name}]
+    assert lab.beat(other, name) == []
+    # What the process says as it ends is not said by the other one, which goes on.
+    lab.post(name, preempting=True, complete=True, exitcode=143)
+    lab.wait(1)
+    assert lab.beat(late) == []
+    assert lab.beat(other, name) == [] == lab.beat(late)
+    lab.post(name, complete=True, exitcode=0)
+    assert lab.state(name) == "finished"
+    assert lab.beat(other) == [{"type": "exit"}]
+
+
+def test_script_whose_run_was_deleted_is_stopped(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    agent, other = lab.agent(sweep), lab.agent(sweep)
+    [command] = lab.beat(agent)
+    lab.inside(lambda db: db.run("DELETE FROM run"))
+    assert lab.beat(other)[0]["args"] == command["args"]
+    assert lab.beat(agent, command["run_id"]) == [{"type": "stop", "run_id": command["run_id"]}]
+    assert lab.beat(agent) == []
+
+
+def test_crashes_are_never_fewer_than_none(lab: SimpleNamespace) -> None:
+    """A sweep that is resumed forgets the crashes of its runs, also of one that then proves to be alive."""
+    sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
+    agent = lab.agent(sweep)
+    [command] = lab.beat(agent)
+    lab.wait(silence.SILENCE_SECONDS + 1)
+    lab.inside(lambda db: db.run("UPDATE sweep SET state = 'FINISHED'"))
+    lab.inside(lambda db: sweeps.change(db, db.get("sweep", sweep["id"]), None, "RUNNING"))
+    assert lab.beat(agent, command["run_id"]) == []
+    assert lab.inside(lambda db: db.value("SELECT crashes FROM run")) == 0
 
 
 def test_hand_out_to_an_agent_that_died_at_once_comes_back(lab: SimpleNamespace) -> None:
@@ -284,15 +328,3 @@ def test_cancel_from_the_command_line_stops_the_script(
     found = server.query(RUNS, sweep=sweep)["project"]["sweep"]
     assert found["state"] == "CANCELED"
     assert [edge["node"]["state"] for edge in found["runs"]["edges"]] == ["killed"]
-
-
-def test_claim_is_on_disk_before_the_answer(tmp_path: Path) -> None:
-    """A second connection sees the hand-out as soon as the transaction that answers is over."""
-    store, other = Store(tmp_path / "wandb.sqlite"), Store(tmp_path / "wandb.sqlite")
-    with store.transaction() as db:
-        sweep, _ = sweeps.create(db, ensure_project(db, None, "p"), GRID)
-        row = {"sweep_id": sweep["id"], "name": "one", "created_at": db.now, "heartbeat_at": db.now}
-        [command] = scheduler.heartbeat(db, db.get("agent", db.insert("agent", **row)), set())
-    with other.transaction() as db:
-        assert isinstance(db, Database)
-        assert db.value("SELECT name FROM run WHERE state = 'pending'") == command["run_id"]

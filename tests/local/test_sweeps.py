@@ -172,13 +172,22 @@ def test_silent_run_is_crashed_within_a_minute_but_given_time_to_come_back(lab: 
     assert lab.beat(waiting) == [command | {"type": "resume"}]
 
 
-def test_preempted_run_that_falls_silent_is_handed_out_at_once(lab: SimpleNamespace) -> None:
+def test_preempted_run_that_falls_silent_is_given_time_to_come_back_too(lab: SimpleNamespace) -> None:
     sweep = lab.sweep(grid(1))
-    [command] = lab.beat(lab.agent(sweep))
-    lab.post(command["run_id"], preempting=True)
+    lost, waiting = lab.agent(sweep), lab.agent(sweep)
+    [command] = lab.beat(lost)
+    name = command["run_id"]
+    lab.post(name, preempting=True)
     lab.wait(silence.SILENCE_SECONDS + 1)
-    assert lab.state(command["run_id"]) == "preempted"
-    assert lab.beat(lab.agent(sweep)) == [command | {"type": "resume"}]
+    assert lab.state(name) == "preempted"
+    assert lab.beat(waiting) == []
+    assert lab.beat(lost, name) == [] and lab.state(name) == "preempting"
+    lab.wait(silence.SILENCE_SECONDS + 1)
+    lab.post(name)
+    lab.wait(scheduler.RETURN_SECONDS - 1)
+    assert lab.beat(waiting) == []
+    lab.wait(2)
+    assert lab.beat(waiting) == [command | {"type": "resume"}]
 
 
 def test_queue_of_an_outside_scheduler(lab: SimpleNamespace) -> None:

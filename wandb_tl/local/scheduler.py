@@ -21,9 +21,13 @@ from wandb_tl.local.sweeps import add_run
 REPEATS = 2
 REPEATS_UNSTARTED = 1
 
-# A run that crashed by its silence alone may live beyond a broken network: so long it is given before another
-# process takes its place. Where its own agent goes on without it, nothing is waited for.
+# A run that was given up for its silence alone may live beyond a broken network: so long it is given before
+# another process takes its place. Where its own agent goes on without it, nothing is waited for.
 RETURN_SECONDS = 120
+
+# Runs that are over without having said so. Of one that crashed before, a process that was cut off may still
+# be about: where it says that it was preempted, that need not be the process of the run's agent.
+GIVEN_UP = "(state = 'crashed' OR state = 'preempted' AND (exit_code IS NULL OR crashes > 0))"
 
 # A script looks every 15 s whether it shall stop, and then has the rest of this to send what it has. A
 # function under wandb.agent does not look: only its agent stops it.
@@ -37,12 +41,12 @@ def heartbeat(db: Database, agent: Row, alive: set[str]) -> list[Row]:
     "exit"}. They never mix, because an agent within a script reads only the first.
     """
     db.update("agent", agent["id"], heartbeat_at=db.now)
-    overdue = _look_after_runs(db, agent, alive)
     sweep = db.get("sweep", agent["sweep_id"])
+    unwanted = [*_not_its_own(db, sweep, agent, alive), *_look_after_runs(db, agent, alive)]
     if sweep["state"] == "CANCELED":
         return [_stop(name) for name in sorted(alive)] or [{"type": "exit"}]
     if alive or sweep["state"] == "PAUSED":
-        return [_stop(name) for name in overdue]
+        return [_stop(name) for name in unwanted]
     if sweep["state"] == "FINISHED":
         return [{"type": "exit"}]
     config = sweep_config.parse(sweep["config"])
@@ -61,12 +65,21 @@ def _stop(name: str) -> Row:
     return {"type": "stop", "run_id": name}
 
 
+def _not_its_own(db: Database, sweep: Row, agent: Row, alive: set[str]) -> list[str]:
+    """Of the runs that an agent is at work on, those that were deleted or given to another meanwhile."""
+    own = "SELECT 1 FROM run WHERE project_id = ? AND name = ? AND agent_id = ?"
+    return [name for name in sorted(alive) if not db.one(own, sweep["project_id"], name, agent["id"])]
+
+
 def _look_after_runs(db: Database, agent: Row, alive: set[str]) -> list[str]:
     """Note which of the agent's runs live and which are gone; returns those that should long have stopped."""
     overdue = []
-    for run in db.all(
-        "SELECT * FROM run WHERE agent_id = ? AND state IN (?, ?, ?, 'crashed')", agent["id"], *LIVE
-    ):
+    # The states first, because there is an index of them.
+    looked_after = (
+        "SELECT * FROM run WHERE agent_id = ? AND state IN (?, ?, ?, 'crashed', 'preempted')"
+        f" AND (state != 'preempted' OR {GIVEN_UP})"
+    )
+    for run in db.all(looked_after, agent["id"], *LIVE):
         if run["name"] not in alive:
             if run["state"] in LIVE:
                 # A script that ends well has said so before its process is gone.
@@ -75,7 +88,10 @@ def _look_after_runs(db: Database, agent: Row, alive: set[str]) -> list[str]:
         changes: Row = {"heartbeat_at": db.now}
         if run["state"] == "crashed":
             # Given up while the network was down, which was no crash.
-            changes |= {"state": "running" if run["started_at"] else "pending", "crashes": run["crashes"] - 1}
+            state = "running" if run["started_at"] else "pending"
+            changes |= {"state": state, "crashes": max(run["crashes"] - 1, 0)}
+        elif run["state"] == "preempted":
+            changes |= {"state": "preempting", "exit_code": None}
         if not run["stop_requested"]:
             changes["stop_seen_at"] = None
         elif run["stop_seen_at"] is None:
@@ -92,12 +108,12 @@ STARTED_AGAIN = (
     f" OR state = 'crashed' AND crashes <= {REPEATS} AND started_at IS NOT NULL))"
 )
 UNSTARTED_AGAIN = (
-    "(sweep_args IS NOT NULL AND started_at IS NULL"
+    "(sweep_args IS NOT NULL AND NOT prior AND started_at IS NULL"
     f" AND state = 'crashed' AND crashes <= {REPEATS_UNSTARTED})"
 )
 # Of the first, those that nothing is waited for; ?2 is when one that only fell silent must have spoken last.
 SURELY_GONE = (
-    "(state != 'crashed' OR heartbeat_at IS NULL OR heartbeat_at < ?2"
+    f"(NOT {GIVEN_UP} OR heartbeat_at IS NULL OR heartbeat_at < ?2"
     " OR heartbeat_at < (SELECT heartbeat_at FROM agent WHERE agent.id = run.agent_id))"
 )
 
@@ -133,7 +149,7 @@ def _hand_out(db: Database, sweep: Row, config: Row, agent: Row) -> Row | None:
 
 def _claim(db: Database, run: Row, config: Row, agent: Row, kind: str) -> Row:
     """Give a run to an agent; returns the command that says so."""
-    cleared = {"preempting": 0, "stop_requested": 0, "stop_seen_at": None}
+    cleared = {"preempting": 0, "exit_code": None, "stop_requested": 0, "stop_seen_at": None}
     db.update("run", run["id"], state="pending", agent_id=agent["id"], claimed_at=db.now, **cleared)
     arguments = json.loads(run["sweep_args"])
     return {"type": kind, "run_id": run["name"], "program": config.get("program") or "", "args": arguments}
