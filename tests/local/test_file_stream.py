@@ -105,6 +105,52 @@ def test_stop_is_said_until_the_run_ends_and_unknown_runs_are_refused(db: Databa
     assert refusal.value.status == 404
 
 
+def test_nothing_in_a_body_fails(db: Database) -> None:
+    steps = ("NaN", "Infinity", "9223372036854775808", "1" * 400, "-1e300", '"5"', "[1]", "7.9")
+    lines = [f'{{"_step": {step}}}' for step in steps]
+    post(db, files=chunk(HISTORY, 0, *lines, "[" * 100_000, 5, None, {"_step": 8}, "\ud800"))
+    found = db.all("SELECT step, text FROM stream_line ORDER BY line")
+    assert [row["step"] for row in found] == [None] * 7 + [7, None, None, None, 8, None]
+    assert [row["text"] for row in found[-4:]] == ["5", "null", '{"_step": 8}', "?"]
+    offsets = ("x", -1, 1e300, [1])
+    for wrong in (5, [], {"content": "{}"}, *({"content": ["{}"], "offset": offset} for offset in offsets)):
+        post(db, files={HISTORY: wrong})
+    post(db, files=[1])
+    assert file_stream.line_count(db, 1, HISTORY) == len(found)
+    post(db, complete=True, exitcode=float("nan"))
+    assert (run(db)["state"], run(db)["exit_code"]) == ("failed", 1)
+
+
+def test_a_summary_that_is_no_object_is_left_out(db: Database) -> None:
+    post(db, files=chunk(SUMMARY, 0, '{"a": 1}'))
+    for wrong in ("{broken", "[1]", "null"):
+        post(db, files=chunk(SUMMARY, 0, wrong))
+        file_stream.receive(db, "local", "p", "r", {"files": chunk(SUMMARY, 0, wrong)}, "writer")
+    assert run(db)["summary"] == '{"a": 1}'
+
+
+def test_a_shared_run_is_looked_at_line_by_line(db: Database) -> None:
+    config = '{"method": "bayes", "metric": {"name": "loss"}, "parameters": {"a": {"min": 0.0, "max": 1.0}}}'
+    times = {"created_at": 0.0, "updated_at": 0.0}
+    sweep = db.insert("sweep", project_id=1, name="s", config=config, state="RUNNING", **times)
+    db.update("run", 1, sweep_id=sweep)
+    work = [0]
+
+    def count() -> None:
+        work[-1] += 1
+
+    db.connection.set_progress_handler(count, 100)
+    for number in range(2000):
+        if number % 1000 == 0:
+            work.append(0)
+        body = {"files": chunk(HISTORY, number // 2, json.dumps({"loss": number}))}
+        file_stream.receive(db, "local", "p", "r", body, f"writer{number % 2}")
+    db.connection.set_progress_handler(None, 0)
+    rows = db.all("SELECT number, value FROM metric_value ORDER BY line")
+    assert [tuple(row.values()) for row in rows] == [(n + 1, float(n)) for n in range(2000)]
+    assert work[2] < 1.5 * work[1], work
+
+
 def test_lines_that_are_no_json_are_kept(db: Database) -> None:
     post(db, files=chunk(HISTORY, 0, "{broken", "[1]", *rows(3)))
     assert file_stream.line_count(db, 1, HISTORY) == 3

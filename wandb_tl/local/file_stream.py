@@ -5,16 +5,19 @@ int, "preempting": bool} every transmit interval, and {} every 30 s when there i
 counts lines of the stream, so that a request which is sent twice changes nothing. The answer is {} or
 {"stopped": true}.
 
-Nothing is refused that could be understood later: a 4xx answer ends the run's uploads for good.
+Nothing is refused that could be understood later: a 4xx answer ends the run's uploads for good. Nor may
+anything in a body fail: the client would send it again for ever.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from wandb_tl.local import observations
-from wandb_tl.local.store import Database, Refused, Row, project_named, run_named
+from wandb_tl.local.store import Database, Refused, Row, json_object, project_named, run_named
 
 HISTORY = "wandb-history.jsonl"
 EVENTS = "wandb-events.jsonl"
@@ -23,6 +26,9 @@ OUTPUT = "output.log"
 
 # States of a run that something still works on.
 LIVE = ("pending", "running", "preempting")
+
+# The line that is the first, and the lines from there on.
+Chunk = tuple[int, list[str]]
 
 
 def receive(
@@ -36,22 +42,45 @@ def receive(
     run = run_named(db, project_named(db, entity, project), name)
     if run is None:
         raise Refused(f"there is no run {entity}/{project}/{name}", 404)
-    for stream, chunk in (body.get("files") or {}).items():
-        offset, lines = int(chunk.get("offset") or 0), chunk.get("content") or []
+    logged: list[Chunk] = []
+    for stream, offset, lines in _chunks(body):
         if writer is None:
             write_lines(db, run, stream, offset, lines)
+            placed = [(offset, lines)]
         else:
-            _write_shared(db, run, stream, writer, offset, lines)
+            placed = _write_shared(db, run, stream, writer, offset, lines)
+        if stream == HISTORY:
+            logged += placed
     db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
-    logged = (body.get("files") or {}).get(HISTORY)
     if logged and run["sweep_id"] is not None:
-        offset, lines = int(logged.get("offset") or 0), logged.get("content") or []
-        if writer is not None:
-            # Its own lines lie among those of others: the sweep looks at all of them.
-            offset, lines = 0, observations.history_of(db, run, HISTORY)
-        observations.note(db, run, offset, lines)
+        for offset, lines in logged:
+            observations.note(db, run, offset, lines)
         run = db.get("run", run["id"])
     return {"stopped": True} if run["stop_requested"] and not body.get("complete") else {}
+
+
+def _chunks(body: Row) -> Iterator[tuple[str, int, list[str]]]:
+    """The body's (stream, offset, lines), without what nothing can be made of."""
+    files = body.get("files")
+    for stream, chunk in files.items() if isinstance(files, dict) else ():
+        content = chunk.get("content") if isinstance(chunk, dict) else None
+        offset = whole(chunk.get("offset") or 0) if isinstance(content, list) else None
+        if offset is not None and 0 <= offset < 1 << 62:
+            yield _text(stream), offset, [_text(line) for line in content]
+
+
+def _text(line: Any) -> str:
+    """A line as text that can be kept, without the halves of characters that JSON can hold."""
+    text = line if isinstance(line, str) else json.dumps(line)
+    return text.encode(errors="replace").decode()
+
+
+def whole(value: Any) -> int | None:
+    """A number without its fraction; None for what is no number, or none that 64 bits hold."""
+    if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    number = int(value)
+    return number if -(1 << 63) <= number < 1 << 63 else None
 
 
 def write_lines(db: Database, run: Row, stream: str, offset: int, lines: list[str]) -> None:
@@ -59,7 +88,8 @@ def write_lines(db: Database, run: Row, stream: str, offset: int, lines: list[st
     if not lines:
         return
     if stream == SUMMARY:
-        db.update("run", run["id"], summary=lines[-1])
+        if json_object(lines[-1]) is not None:
+            db.update("run", run["id"], summary=lines[-1])
         return
     if stream == HISTORY and offset < run["history_keys_lines"]:
         db.update("run", run["id"], history_keys=None, history_keys_lines=0)
@@ -73,13 +103,19 @@ def write_lines(db: Database, run: Row, stream: str, offset: int, lines: list[st
     )
 
 
-def _write_shared(db: Database, run: Row, stream: str, writer: str, offset: int, lines: list[str]) -> None:
-    """Put one writer's lines behind those of the others, or where they went when they were sent before."""
+def _write_shared(
+    db: Database, run: Row, stream: str, writer: str, offset: int, lines: list[str]
+) -> list[Chunk]:
+    """Put one writer's lines behind those of the others, or where they went when they were sent before.
+
+    Returns them with their places, those that follow one another together.
+    """
+    placed: list[Chunk] = []
     if stream == SUMMARY:
-        known = json.loads(db.value("SELECT summary FROM run WHERE id = ?", run["id"]))
-        lines = [json.dumps(known | json.loads(line)) for line in lines[-1:]]
+        known = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
+        lines = [json.dumps(known | (json_object(line) or {})) for line in lines[-1:]]
         write_lines(db, run, stream, 0, lines)
-        return
+        return placed
     place = (run["id"], stream, writer)
     for number, text in enumerate(lines, start=offset):
         query = "SELECT line FROM shared_line WHERE run_id = ? AND stream = ? AND writer = ? AND number = ?"
@@ -88,20 +124,22 @@ def _write_shared(db: Database, run: Row, stream: str, writer: str, offset: int,
             line = line_count(db, run["id"], stream)
             db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, line)
         write_lines(db, run, stream, line, [text])
+        if placed and line == placed[-1][0] + len(placed[-1][1]):
+            placed[-1][1].append(text)
+        else:
+            placed.append((line, [text]))
+    return placed
 
 
 def _step(text: str) -> int | None:
-    try:
-        step = json.loads(text).get("_step")
-    except (ValueError, AttributeError):
-        return None
-    return int(step) if isinstance(step, (int, float)) else None
+    return whole((json_object(text) or {}).get("_step"))
 
 
 def _state_after(run: Row, body: Row) -> Row:
     preempting = bool(body.get("preempting") or run["preempting"])
     if body.get("complete"):
-        code = int(body.get("exitcode") or 0)
+        code = whole(body.get("exitcode") or 0)
+        code = 1 if code is None else code
         # `stopped` raises KeyboardInterrupt in the script, which then ends with 255, or with 1 where the
         # exception passed through `with wandb.init()`.
         if code == 0:

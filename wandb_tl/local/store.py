@@ -237,13 +237,16 @@ def _judged_by(config: str) -> str | None:
         return None
 
 
-@lru_cache(maxsize=1024)
-def parsed(text: str) -> Any:
-    """What a JSON text says, not to be changed; None for what is no JSON."""
+def json_object(text: str) -> Row | None:
+    """The JSON object that a text holds, None for a text that holds none."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
+
+
+_parsed = lru_cache(maxsize=1024)(json_object)
 
 
 def pluck(text: str | None, path: str) -> Any:
@@ -251,7 +254,7 @@ def pluck(text: str | None, path: str) -> Any:
 
     A key may itself contain dots, so the longest literal key wins: "a.b" is looked up before a -> b.
     """
-    value = find(parsed(text), path) if text else None
+    value = find(_parsed(text), path) if text else None
     if isinstance(value, (dict, list)):
         return json.dumps(value)
     if isinstance(value, str):
