@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from typing import Any
 
@@ -178,6 +179,61 @@ def test_several_processes_write_one_run(server: Server) -> None:
     lines = {(edge["node"]["label"], edge["node"]["line"]) for edge in run["logLines"]["edges"]}
     assert {(f"node{label}", f"from node {label}") for label in range(3)} <= lines
     assert run["state"] == "finished"
+
+
+UPSERT = """mutation ($id: String, $name: String, $host: String, $sweep: String, $config: JSONString,
+        $summary: JSONString) {
+    upsertBucket(input: {id: $id, name: $name, modelName: "by hand", host: $host, sweep: $sweep,
+        config: $config, summaryMetrics: $summary}) {
+            bucket { id state summaryMetrics historyLineCount } inserted } }"""
+
+
+def test_a_stop_is_meant_for_the_process_that_is_about_to_begin(server: Server) -> None:
+    def upsert() -> str:
+        return server.query(UPSERT, name="r", host="h")["upsertBucket"]["bucket"]["id"]
+
+    def post(**body: Any) -> Any:
+        return server.request("/files/local/by%20hand/r/file_stream", body)[1]
+
+    stop = "mutation ($id: ID!) { stopRun(input: {id: $id}) { success } }"
+    pending = 'mutation ($id: ID!) { updateRunState(input: {id: $id, state: "pending"}) { success } }'
+    run = upsert()
+    post(complete=True, exitcode=1)
+    server.query(pending, id=run)
+    server.query(stop, id=run)
+    assert upsert() == run and post() == {"stopped": True}
+    post(complete=True, exitcode=255)
+    assert upsert() == run and post() == {}
+
+
+def test_a_run_without_an_id_begins_anew(server: Server) -> None:
+    document = """mutation ($c: String!) { upsertSweep(input: {config: $c, projectName: "by hand"}) {
+        sweep { name } } }"""
+    config = "{method: bayes, metric: {name: loss}, parameters: {a: {min: 0.0, max: 1.0}}}"
+    sweep = server.query(document, c=config)["upsertSweep"]["sweep"]["name"]
+    made = server.query(UPSERT, name="anew", host="h", sweep=sweep)["upsertBucket"]
+    files = {"wandb-history.jsonl": {"offset": 0, "content": ['{"loss": 1}', '{"loss": 2}']}}
+    files["wandb-summary.json"] = {"offset": 0, "content": ['{"loss": 2}']}
+    server.request("/files/local/by%20hand/anew/file_stream", {"files": files})
+
+    def values() -> int:
+        with sqlite3.connect(server.root / "wandb.sqlite") as records:
+            return records.execute("SELECT count(*) FROM metric_value").fetchone()[0]
+
+    run = {"id": made["bucket"]["id"], "state": "running"}
+    same = {"bucket": run | {"summaryMetrics": '{"loss": 2}', "historyLineCount": 2}, "inserted": False}
+    assert server.query(UPSERT, id=run["id"], host="h")["upsertBucket"] == same and values() == 2
+    assert server.query(UPSERT, name="anew")["upsertBucket"] == same and values() == 2
+    wiped = {"bucket": run | {"summaryMetrics": "{}", "historyLineCount": 0}, "inserted": False}
+    assert server.query(UPSERT, name="anew", host="h")["upsertBucket"] == wiped and values() == 0
+
+
+def test_configs_and_summaries_are_objects(server: Server) -> None:
+    for field in ("config", "summary"):
+        for wrong in ("{broken", "[1]", "3", ""):
+            body = {"query": UPSERT, "variables": {"name": "wrong", "host": "h", field: wrong}}
+            message = server.request("/graphql", body)[1]["errors"][0]["message"]
+            assert message.endswith("must be the text of a JSON object"), message
 
 
 def test_names_of_entities_and_projects(server: Server) -> None:

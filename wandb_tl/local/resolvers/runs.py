@@ -20,6 +20,7 @@ from wandb_tl.local.store import (
     decode_id,
     encode_id,
     ensure_project,
+    json_object,
     project_named,
     run_named,
 )
@@ -128,49 +129,63 @@ def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     what an earlier process logged under this name is dropped, unless both write the run together. An upsert
     by `id` without a host comes from wandb.Api().
     """
-    db = info.context.db
-    changes = {column: input[field] for field, column in COLUMNS.items() if input.get(field) is not None}
-    if input.get("tags") is not None:
-        changes["tags"] = json.dumps(input["tags"])
-    found = by_id(db, input["id"]) if input.get("id") else None
-    project = ensure_project(db, input.get("entityName"), input.get("modelName")) if found is None else None
-    name = input.get("name") or secrets.token_hex(4)
-    if found is None:
-        found = run_named(db, project, name)
-    if input.get("sweep"):
-        changes["sweep_id"] = db.value(
-            "SELECT id FROM sweep WHERE name = ?", input["sweep"].rpartition("/")[2]
-        )
-    starts = input.get("host") is not None or found is None
-    if starts:
-        live = {
-            "state": input.get("state") or "running",
-            "exit_code": None,
-            "stop_requested": 0,
-            "preempting": 0,
-        }
-        changes |= live | {"heartbeat_at": db.now}
-    inserted = found is None or found["started_at"] is None
-    if found is None:
-        number = db.value("SELECT count(*) FROM run WHERE project_id = ?", project["id"]) + 1
-        changes.setdefault("display_name", invented_name(number))
-        run_id = db.insert(
-            "run", project_id=project["id"], name=name, created_at=db.now, started_at=db.now, **changes
-        )
-        branches.fork(db, db.get("run", run_id), project, input.get("config"))
+    db, changes = info.context.db, _columns(info.context.db, input)
+    found, project = None, None
+    if input.get("id"):
+        found = by_id(db, input["id"])
     else:
-        run_id = found["id"]
-        if info.context.shared and "config" in changes:
-            changes["config"] = _merged(found["config"], changes["config"])
-        if starts:
-            changes["started_at"] = found["started_at"] or db.now
-            if not input.get("id") and not info.context.shared:
-                for table in ("stream_line", "shared_line", "metric_value"):
-                    db.run(f"DELETE FROM {table} WHERE run_id = ?", run_id)
-                changes |= {"history_keys": None, "history_keys_lines": 0}
-                changes.setdefault("summary", "{}")
-        db.update("run", run_id, **changes)
-    return {"bucket": db.get("run", run_id), "inserted": inserted}
+        project = ensure_project(db, input.get("entityName"), input.get("modelName"))
+        found = run_named(db, project, input.get("name"))
+    if found is None:
+        return {"bucket": _make(db, project, input, changes), "inserted": True}
+    if info.context.shared and "config" in changes:
+        changes["config"] = _merged(found["config"], changes["config"])
+    if input.get("host") is not None:
+        changes |= _alive(db, input) | {"started_at": found["started_at"] or db.now}
+        if found["state"] not in LIVE:
+            # What is asked of a run that lives, or is about to, is asked of this process.
+            changes["stop_requested"] = 0
+        if not input.get("id") and not info.context.shared:
+            changes = _wiped(db, found) | changes
+    db.update("run", found["id"], **changes)
+    return {"bucket": db.get("run", found["id"]), "inserted": found["started_at"] is None}
+
+
+def _columns(db: Database, input: Row) -> Row:
+    """The columns that an UpsertBucketInput gives. Raises Refused for a config or summary that is none."""
+    for field in ("config", "summaryMetrics"):
+        if input.get(field) is not None and json_object(input[field]) is None:
+            raise Refused(f"a run's {field} must be the text of a JSON object")
+    columns = {column: input[field] for field, column in COLUMNS.items() if input.get(field) is not None}
+    if input.get("tags") is not None:
+        columns["tags"] = json.dumps(input["tags"])
+    if input.get("sweep"):
+        name = input["sweep"].rpartition("/")[2]
+        columns["sweep_id"] = db.value("SELECT id FROM sweep WHERE name = ?", name)
+    return columns
+
+
+def _alive(db: Database, input: Row) -> Row:
+    """The columns of a run that a process begins to work on."""
+    state = input.get("state") or "running"
+    return {"state": state, "exit_code": None, "preempting": 0, "heartbeat_at": db.now}
+
+
+def _make(db: Database, project: Row, input: Row, columns: Row) -> Row:
+    number = db.value("SELECT count(*) FROM run WHERE project_id = ?", project["id"]) + 1
+    names = {"name": input.get("name") or secrets.token_hex(4), "display_name": invented_name(number)}
+    times = {"created_at": db.now, "started_at": db.now}
+    row = names | columns | _alive(db, input) | times
+    run_id = db.insert("run", project_id=project["id"], **row)
+    branches.fork(db, db.get("run", run_id), project, input.get("config"))
+    return db.get("run", run_id)
+
+
+def _wiped(db: Database, run: Row) -> Row:
+    """Drop what a run has logged; returns the columns that follow."""
+    for table in ("stream_line", "shared_line", "metric_value"):
+        db.run(f"DELETE FROM {table} WHERE run_id = ?", run["id"])
+    return {"summary": "{}", "history_keys": None, "history_keys_lines": 0}
 
 
 def _merged(config: str, other: str) -> str:
