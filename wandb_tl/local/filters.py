@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from wandb_tl.local.store import Refused, user_name
+from wandb_tl.local.store import Refused, sql_number, user_name
 
 COLUMNS = {
     "name": "run.name",
@@ -36,6 +37,9 @@ TIMES = {
     "updated_at": "run.heartbeat_at",
     "updatedAt": "run.heartbeat_at",
 }
+# A pattern is searched while others wait.
+LONGEST_PATTERN = 1000
+
 COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 Compiled = tuple[str, list[Any]]
@@ -100,7 +104,15 @@ def _condition(filters: Any, kind: Kind) -> Compiled:
 def _join(parts: list[Compiled], glue: str) -> Compiled:
     if not parts:
         return "1", []
-    return "(" + glue.join(sql for sql, _ in parts) + ")", [value for _, values in parts for value in values]
+    return _tree([sql for sql, _ in parts], glue), [value for _, values in parts for value in values]
+
+
+def _tree(conditions: list[str], glue: str) -> str:
+    """The conditions joined two by two: SQLite takes a row of them as an expression as deep as it is long."""
+    if len(conditions) == 1:
+        return f"({conditions[0]})"
+    half = len(conditions) // 2
+    return f"({_tree(conditions[:half], glue)}{glue}{_tree(conditions[half:], glue)})"
 
 
 def _negated(part: Compiled) -> Compiled:
@@ -144,7 +156,9 @@ RUNS = Kind("run", "runs", COLUMNS, TIMES, {"tags": RUN_TAGS, "tag": RUN_TAGS}, 
 
 
 def _plain(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    return sql_number(value) if isinstance(value, int) else value
 
 
 def _seconds(value: Any) -> Any:
@@ -157,14 +171,22 @@ def _seconds(value: Any) -> Any:
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
+def _listed(items: list[Any]) -> str:
+    """The items but for null as JSON text that SQLite reads, which knows neither NaN nor Infinity."""
+    words = {math.inf: "9e999", -math.inf: "-9e999"}
+    known = (item for item in items if item is not None and item == item)
+    return f"[{', '.join(words.get(item) or json.dumps(item) for item in known)}]"
+
+
 def _test(expression: str, bound: list[Any], operator: str, value: Any, convert: Any) -> Compiled:
     if operator in ("$in", "$nin"):
         if not isinstance(value, list):
             raise Refused(f"{operator} takes a list")
         items = [convert(item) for item in value]
-        parts = [(f"{expression} IS ?", [*bound, item]) for item in items]
-        joined = _join(parts, " OR ") if parts else ("0", [])
-        return _negated(joined) if operator == "$nin" else joined
+        found = f"{expression} IN (SELECT value FROM json_each(?))", [*bound, _listed(items)]
+        if None in items:
+            found = _join([found, (f"{expression} IS NULL", bound)], " OR ")
+        return _negated(found) if operator == "$nin" else found
     if operator == "$not":
         inner = value if isinstance(value, dict) else {"$eq": value}
         return _negated(_join([_test(expression, bound, op, v, convert) for op, v in inner.items()], " AND "))
@@ -177,8 +199,10 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
     if operator == "$regex":
         try:
             re.compile(value)
-        except (re.error, TypeError):
+        except (re.error, TypeError, OverflowError, RecursionError):
             raise Refused(f"{value} is no regular expression") from None
+        if len(value) > LONGEST_PATTERN:
+            raise Refused(f"a regular expression may have {LONGEST_PATTERN} characters, not {len(value)}")
         return f"({expression} REGEXP ?)", [*bound, value]
     if operator in COMPARISONS:
         value = convert(value)
