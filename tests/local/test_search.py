@@ -67,6 +67,19 @@ def test_runs_take_the_points_that_the_engine_thinks_they_take(seed: int) -> Non
     assert len(left([])) - 40 <= len(left(configs)) < len(left([]))
 
 
+def test_kept_points_of_grids_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MOST_KEPT", 100)
+    grids = [json.dumps({"a": {"min": 1, "max": size}}) for size in (41, 42, 43, 150)]
+    first, second = (search.grid_keys(grid) for grid in grids[:2])
+    assert search.grid_keys(grids[0]) is first
+    third = search.grid_keys(grids[2])
+    # The one that was asked for least recently had to go.
+    assert search.grid_keys(grids[0]) is first and search.grid_keys(grids[2]) is third
+    assert search.grid_keys(grids[1]) is not second
+    assert len(search.grid_keys(grids[3])) == 150
+    assert search.grid_keys(grids[1]) == second
+
+
 def test_value_that_occurs_twice_makes_one_run() -> None:
     config = {"method": "grid", "parameters": {"a": {"values": [1, 1, 2]}}}
     assert sweeps.expected_runs(config) == 2

@@ -33,6 +33,16 @@ with warnings.catch_warnings():
         ("method: grid\nparameters: {1: {value: 1}}", "parameter 1 must have a name that is text"),
         ("method: grid\nparameters: {a: {values: []}}", "parameter a needs a list"),
         ("method: grid\nparameters: {a: {min: 0.0, max: 1.0}}", "a grid needs its values"),
+        (
+            "method: grid\nparameters: {a: {distribution: uniform, min: 0, max: 1, values: 5}}",
+            "a grid needs its values",
+        ),
+        (
+            "method: grid\nparameters: {a: {distribution: q_uniform, min: 0, max: 1, q: 1.0e-15}}",
+            "the grid has 1,000,000,000,000,000 points",
+        ),
+        ("method: grid\nparameters: {a: {distribution: q_uniform, min: 0, max: 1, q: 1.0e-320}}", "points"),
+        ("method: grid\nparameters: {a: {min: 0, max: 9999999999999999999}}", "points"),
         ("method: grid\nparameters: {a: {min: 0, max: 2147483647}}", "the grid has 2,147,483,648 points"),
         ("method: random\nparameters: {a: {distribution: cubic}}", "no distribution cubic"),
         ("method: random\nparameters: {a: {distribution: uniform, min: 0}}", "needs a number as its max"),
@@ -68,6 +78,9 @@ def test_what_cannot_be_run_is_refused_in_one_line(config: str, says: str) -> No
         ("{type: hyperband, max_iter: 2, s: 2}", "gives no band"),
         ("{type: hyperband, min_iter: 1, eta: 1}", "eta must be above 1"),
         ("{type: hyperband, min_iter: x}", "min_iter must be a number"),
+        ("{type: hyperband, min_iter: 1, eta: .nan}", "eta must be a number up to 1,000,000,000, not nan"),
+        ("{type: hyperband, max_iter: .inf, s: 2}", "max_iter must be a number up to .*, not inf"),
+        ("{type: hyperband, max_iter: 9, s: .inf}", "s must be a number up to .*, not inf"),
     ],
 )
 def test_early_terminate_without_a_rule_is_refused(rule: str, says: str) -> None:

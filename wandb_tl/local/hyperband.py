@@ -53,7 +53,7 @@ def of_config(config: Row) -> Hyperband | None:
         if "s" not in asked:
             raise Refused("early_terminate with max_iter needs s, the number of bands below it")
         bands, band = [], _number(asked, "max_iter", 0)
-        for _ in range(int(_number(asked, "s", 0))):
+        for _ in range(int(min(_number(asked, "s", 0), MOST_BANDS))):
             band /= eta
             if band < 1:
                 break
@@ -72,6 +72,6 @@ def of_config(config: Row) -> Hyperband | None:
 
 def _number(asked: Row, name: str, default: float) -> float:
     value: Any = asked.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Refused(f"early_terminate: {name} must be a number, not {value}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LONGEST:
+        raise Refused(f"early_terminate: {name} must be a number up to {LONGEST:,}, not {value}")
     return value

@@ -11,14 +11,18 @@ import itertools
 import json
 import math
 import random
+import sys
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from wandb_tl.local import distributions
 from wandb_tl.local.store import Row
 
 Path = tuple[str, ...]
+# How many points of grids are kept, at about 250 bytes each. One transaction at a time asks for them.
+MOST_KEPT = 300_000
+_kept_keys: dict[str, dict[str, None]] = {}
+
 # What differs from every value.
 _NOWHERE = object()
 
@@ -43,30 +47,61 @@ def grid(config: Row) -> Iterator[Row]:
 
 
 def grid_values(name: str, spec: Row) -> Any:
-    """The values of a parameter in a grid; None for one that has no end of them."""
+    """The values of a parameter in a grid, of which value_count says how many there are."""
     kind = distributions.kind_of(name, spec)
     if kind == "int_uniform":
         return range(spec["min"], spec["max"] + 1)
     if kind == "q_uniform":
         step = spec.get("q", 1)
-        return [spec["min"] + i * step for i in range(math.ceil((spec["max"] - spec["min"]) / step))]
-    return [spec["value"]] if kind == "constant" else spec.get("values")
+        return [spec["min"] + i * step for i in range(value_count(name, spec))]
+    return [spec["value"]] if kind == "constant" else spec["values"]
+
+
+def value_count(name: str, spec: Row) -> int | None:
+    """How many values a parameter has in a grid; None for one that has no end of them."""
+    kind = distributions.kind_of(name, spec)
+    if kind == "int_uniform":
+        return spec["max"] + 1 - spec["min"]
+    if kind == "q_uniform":
+        try:
+            return math.ceil((spec["max"] - spec["min"]) / spec.get("q", 1))
+        except OverflowError:
+            return sys.maxsize
+    if kind == "constant":
+        return 1
+    return len(spec["values"]) if isinstance(spec.get("values"), list) else None
 
 
 def grid_size(config: Row) -> int:
-    return math.prod(len(grid_values(".".join(path), spec)) for path, spec in leaves(config["parameters"]))
+    return math.prod(value_count(".".join(path), spec) for path, spec in leaves(config["parameters"]))
 
 
-@lru_cache(maxsize=8)
+def distinct_points(config: Row) -> int:
+    """The size of a grid without its repetitions, such as those of a value that is listed twice."""
+    choices = (grid_values(".".join(path), spec) for path, spec in leaves(config["parameters"]))
+    return math.prod(
+        len(values) if isinstance(values, range) else len({canonical(value) for value in values})
+        for values in choices
+    )
+
+
 def grid_keys(parameters: str) -> dict[str, None]:
     """The canonical texts of all points of a grid in their order, for its parameters as JSON text.
 
     Kept, because an agent of a large grid would otherwise wait for them at every hand-out.
     """
-    return dict.fromkeys(canonical(point) for point in grid({"parameters": json.loads(parameters)}))
+    keys = _kept_keys.pop(parameters, None)
+    if keys is None:
+        keys = dict.fromkeys(canonical(point) for point in grid({"parameters": json.loads(parameters)}))
+        while _kept_keys and sum(map(len, _kept_keys.values())) + len(keys) > MOST_KEPT:
+            # The one that was asked for least recently.
+            del _kept_keys[next(iter(_kept_keys))]
+    _kept_keys[parameters] = keys
+    return keys
 
 
-def canonical(arguments: Row) -> str:
+def canonical(arguments: Any) -> str:
+    """The one JSON text of a point, or of a value in it."""
     return json.dumps(arguments, sort_keys=True)
 
 

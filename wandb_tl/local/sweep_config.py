@@ -102,7 +102,7 @@ def _check_parameters(config: Row) -> None:
             )
         distributions.check(name, spec)
         varying += distributions.kind_of(name, spec) != "constant"
-        if method == "grid" and search.grid_values(name, spec) is None:
+        if method == "grid" and search.value_count(name, spec) is None:
             raise Refused(f"parameter {name} is continuous: a grid needs its values")
     if method == "grid" and (size := search.grid_size(config)) > MOST_POINTS:
         raise Refused(f"the grid has {size:,} points; {MOST_POINTS:,} are the most")
