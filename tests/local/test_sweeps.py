@@ -13,7 +13,7 @@ import pytest
 from live_server import Server
 from sweep_lab import make_lab
 
-from wandb_tl.local import branches, file_stream, observations, scheduler, silence, sweeps
+from wandb_tl.local import branches, file_stream, observations, scheduler, silence, sweep_config, sweeps
 from wandb_tl.local.store import Refused, run_named
 
 WANDB = Path(sys.executable).parent / "wandb"
@@ -66,7 +66,7 @@ def test_prior_runs_take_points_of_a_grid_and_are_not_repeated(lab: SimpleNamesp
     join(lab, sweep, "float", "crashed", "elsewhere")
     assert points(lab, lab.agent(sweep)) == [1, 4]
     assert lab.sweep_state(sweep) == "FINISHED" and lab.state("crashed") == "crashed"
-    assert sweeps.expected_runs({"method": "grid", "parameters": {"a": {"values": [1, 2, 3, 4]}}}) == 4
+    assert sweeps.expected_runs(sweep_config.parse(sweep["config"])) == 4
 
 
 def test_prior_runs_are_observations_and_no_hand_outs(lab: SimpleNamespace) -> None:
@@ -93,6 +93,52 @@ def test_prior_run_must_exist_and_not_be_at_work_elsewhere(lab: SimpleNamespace)
         join(lab, two, "nobody")
     with pytest.raises(Refused, match="is at work for another sweep"):
         join(lab, two, command["run_id"])
+    lab.post(command["run_id"], complete=True, exitcode=0)
+    with pytest.raises(Refused, match=f"wandb sweep --stop {one['name']}$"):
+        join(lab, two, command["run_id"])
+    lab.inside(lambda db: sweeps.change(db, one, None, "FINISHED"))
+    join(lab, two, command["run_id"])
+    assert points(lab, lab.agent(two)) == [2]
+
+
+def test_sweep_is_not_joined_by_its_own_runs(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep(grid(1, 2))
+    agent = lab.agent(sweep)
+    [command] = lab.beat(agent)
+    run_outside(lab, "before", 2)
+    join(lab, sweep, command["run_id"], "before")
+    assert lab.beat(agent, command["run_id"]) == []
+    # It never starts, and is repeated as ever.
+    assert lab.beat(agent) == [command | {"type": "resume"}]
+    prior = lab.inside(lambda db: db.all("SELECT name FROM run WHERE prior"))
+    assert prior == [{"name": "before"}]
+
+
+def test_histories_are_read_again_only_for_another_metric(lab: SimpleNamespace) -> None:
+    config = "method: bayes\nmetric: {{name: {}}}\nrun_cap: {}\nparameters: {{a: {{min: 0.0, max: 1.0}}}}"
+    sweep = lab.sweep(config.format("loss", 5))
+    [command] = lab.beat(lab.agent(sweep))
+    chunk = {"offset": 0, "content": [json.dumps({"loss": 1, "other": 2})]}
+    lab.post(command["run_id"], files={"wandb-history.jsonl": chunk})
+    # A mark, which lasts as long as nothing is read again.
+    lab.inside(lambda db: db.run("UPDATE metric_value SET value = 7"))
+
+    def values_after(text: str) -> list[float]:
+        current = lab.inside(lambda db: db.get("sweep", sweep["id"]))
+        lab.inside(lambda db: sweeps.change(db, current, text, None))
+        return [row["value"] for row in lab.inside(lambda db: db.all("SELECT value FROM metric_value"))]
+
+    assert values_after(config.format("loss", 6)) == [7]
+    assert values_after(config.format("other", 6)) == [2]
+    assert values_after(config.format("other", 6).replace("bayes", "random")) == []
+    assert values_after(config.format("loss", 6)) == [1]
+
+
+def test_prior_runs_that_crashed_are_never_handed_out(lab: SimpleNamespace) -> None:
+    run_outside(lab, "unstarted", 1, "crashed", crashes=1)
+    sweep = lab.sweep(grid(1))
+    join(lab, sweep, "unstarted")
+    assert points(lab, lab.agent(sweep)) == []
 
 
 def test_bayes_learns_from_what_its_runs_log(lab: SimpleNamespace) -> None:
@@ -221,6 +267,15 @@ def test_run_that_begins_anew_has_no_old_values(lab: SimpleNamespace) -> None:
     assert [tuple(row.values()) for row in rows] == [(1, 1, 3.0), (2, 2, 2.0)]
     lab.inside(lambda db: db.run("DELETE FROM run WHERE id = ?", run_named(db, lab.project, "r")["id"]))
     assert lab.inside(lambda db: db.all("SELECT * FROM metric_value")) == []
+
+
+def test_line_that_cannot_be_read_has_no_value(lab: SimpleNamespace) -> None:
+    sweep = lab.sweep("method: bayes\nmetric: {name: loss}\nparameters: {a: {min: 0.0, max: 1.0}}")
+    [command] = lab.beat(lab.agent(sweep))
+    lines = ['{"loss": ' + "[" * 100_000, "loss", '["loss"]', f'{{"loss": {10**400}}}', '{"loss": 1}']
+    lab.post(command["run_id"], files={"wandb-history.jsonl": {"offset": 0, "content": lines}})
+    rows = lab.inside(lambda db: db.all("SELECT line, number, value FROM metric_value"))
+    assert rows == [{"line": 4, "number": 1, "value": 1.0}]
 
 
 def test_values_of_several_writers_and_of_a_rewound_run(lab: SimpleNamespace) -> None:

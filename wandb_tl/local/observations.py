@@ -11,15 +11,16 @@ import math
 from typing import Any
 
 from wandb_tl.local import hyperband, sweep_config
-from wandb_tl.local.store import Database, Row, find
+from wandb_tl.local.store import Database, Row, find, json_object
 
 
-def needs_values(config: Row) -> bool:
-    """Whether the sweep searches, stops runs or ends by its metric's values."""
-    if not isinstance(sweep_config.metric_name(config), str) or sweep_config.scheduled_outside(config):
-        return False
+def noted_name(config: Row) -> str | None:
+    """The metric by whose values the sweep searches, stops runs or ends; None for a sweep that does not."""
+    name = sweep_config.metric_name(config)
+    if not isinstance(name, str) or sweep_config.scheduled_outside(config):
+        return None
     wanted = config.get("early_terminate") or config["metric"].get("target") is not None
-    return bool(wanted) or config["method"] == "bayes"
+    return name if wanted or config["method"] == "bayes" else None
 
 
 def note(db: Database, run: Row, offset: int, lines: list[str]) -> None:
@@ -29,9 +30,10 @@ def note(db: Database, run: Row, offset: int, lines: list[str]) -> None:
     """
     sweep = db.get("sweep", run["sweep_id"])
     config = sweep_config.parse(sweep["config"])
-    if not lines or not needs_values(config):
+    name = noted_name(config)
+    if not lines or name is None:
         return
-    before, values = _write(db, run["id"], config["metric"]["name"], offset, lines)
+    before, values = _write(db, run["id"], name, offset, lines)
     if not values:
         return
     rule = hyperband.of_config(config)
@@ -46,15 +48,15 @@ def note(db: Database, run: Row, offset: int, lines: list[str]) -> None:
 
 def note_again(db: Database, sweep: Row, stream: str) -> None:
     """Read all histories, which are in this stream, anew: the metric has changed, or runs have joined."""
-    config = sweep_config.parse(sweep["config"])
+    name = noted_name(sweep_config.parse(sweep["config"]))
     db.run("DELETE FROM metric_value WHERE run_id IN (SELECT id FROM run WHERE sweep_id = ?)", sweep["id"])
-    if not needs_values(config):
+    if name is None:
         return
     for run in db.all("SELECT id FROM run WHERE sweep_id = ?", sweep["id"]):
-        _write(db, run["id"], config["metric"]["name"], 0, history_of(db, run, stream))
+        _write(db, run["id"], name, 0, _history_of(db, run, stream))
 
 
-def history_of(db: Database, run: Row, stream: str) -> list[str]:
+def _history_of(db: Database, run: Row, stream: str) -> list[str]:
     query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
     return [row["text"] for row in db.all(query, run["id"], stream)]
 
@@ -89,10 +91,7 @@ def _value(text: str, name: str) -> float | None:
     # Most lines of a run that logs much do not hold the metric.
     if name.rpartition(".")[2] not in text and "\\" not in text:
         return None
-    try:
-        return number(find(json.loads(text), name))
-    except ValueError:
-        return None
+    return number(find(json_object(text), name))
 
 
 def number(value: Any) -> float | None:

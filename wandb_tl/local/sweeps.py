@@ -59,7 +59,8 @@ def change(db: Database, sweep: Row, config: str | None, state: str | None) -> l
         elif changes["state"] == "RUNNING" and sweep["state"] == "FINISHED":
             db.run("UPDATE run SET crashes = 0 WHERE sweep_id = ? AND state = 'crashed'", sweep["id"])
     db.update("sweep", sweep["id"], **changes)
-    if config and config != sweep["config"]:
+    before, after = (sweep_config.parse(text) for text in (sweep["config"], config or sweep["config"]))
+    if observations.noted_name(before) != observations.noted_name(after):
         observations.note_again(db, db.get("sweep", sweep["id"]), HISTORY)
     return warnings
 
@@ -76,8 +77,9 @@ def _stop_runs(db: Database, sweep: Row) -> None:
 def join(db: Database, sweep: Row, filter_text: str) -> None:
     """Runs of the sweep's project, chosen by a filter in JSON text, become prior runs of the sweep.
 
-    They count as observations, and one that stands on a point of a grid takes it. Raises Refused where there
-    is no such run, and for one that is at work for another sweep.
+    They count as observations, and one that stands on a point of a grid takes it. Runs that the sweep itself
+    made stay as they are. Raises Refused where there is no such run, and for one that another sweep works on
+    or would only repeat.
     """
     condition, values = filters.where(filter_text)
     found = db.all(
@@ -87,8 +89,17 @@ def join(db: Database, sweep: Row, filter_text: str) -> None:
         raise Refused("there is no such prior run in the sweep's project")
     config = sweep_config.parse(sweep["config"])
     for run in found:
-        if run["sweep_id"] not in (None, sweep["id"]) and run["state"] in LIVE:
-            raise Refused(f"the prior run {run['name']} is at work for another sweep")
+        if run["sweep_id"] == sweep["id"] and not run["prior"]:
+            continue
+        if run["sweep_id"] not in (None, sweep["id"]):
+            if run["state"] in LIVE:
+                raise Refused(f"the prior run {run['name']} is at work for another sweep")
+            other = db.get("sweep", run["sweep_id"])
+            if other["state"] not in ("FINISHED", "CANCELED"):
+                raise Refused(
+                    f"the prior run {run['name']} belongs to the sweep {other['name']}, which would run its"
+                    f" point again: end it first, with wandb sweep --stop {other['name']}"
+                )
         point = None
         if config["method"] == "grid" and config.get("parameters"):
             point = search.grid_point(config, json.loads(run["config"]))
@@ -123,7 +134,7 @@ def expected_runs(config: Row) -> int | None:
     """How many runs a sweep makes in all; None for one without an end."""
     size = None
     if config["method"] == "grid" and config.get("parameters"):
-        size = len(search.grid_keys(json.dumps(config["parameters"])))
+        size = search.distinct_points(config)
     limits = [limit for limit in (size, config.get("run_cap")) if limit is not None]
     return min(limits) if limits else None
 
