@@ -26,6 +26,8 @@ class Blobs:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
         self.secret = hmac.digest(key.encode(), b"blob addresses", "sha256")
+        # Folders of files that are surely on the disk.
+        self.known: set[Path] = set()
         folder.mkdir(exist_ok=True)
         (folder / "incoming").mkdir(exist_ok=True)
         for left_over in (folder / "incoming").iterdir():
@@ -64,9 +66,7 @@ class Blobs:
             found = base64.b64encode(digest.digest()).decode()
             if md5 and md5 != found:
                 raise Refused(f"the upload's MD5 is {found}, not {md5} as announced", 400)
-            final = self.path(blob_id)
-            final.parent.mkdir(exist_ok=True)
-            incoming.replace(final)
+            await run_in_threadpool(self._keep, incoming, blob_id)
         finally:
             incoming.unlink(missing_ok=True)
         return size, found
@@ -78,11 +78,19 @@ class Blobs:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        final = self.path(blob_id)
-        final.parent.mkdir(exist_ok=True)
-        incoming.replace(final)
+        self._keep(incoming, blob_id)
         md5 = hashlib.md5(content, usedforsecurity=False).digest()
         return len(content), base64.b64encode(md5).decode()
+
+    def _keep(self, incoming: Path, blob_id: str) -> None:
+        """Give a file that is on the disk its place, and make sure that it is found there after a crash."""
+        final = self.path(blob_id)
+        if final.parent not in self.known:
+            final.parent.mkdir(exist_ok=True)
+            _sync(self.folder)
+            self.known.add(final.parent)
+        incoming.replace(final)
+        _sync(final.parent)
 
     def read(self, blob_id: str) -> bytes:
         return self.path(blob_id).read_bytes()
@@ -90,6 +98,24 @@ class Blobs:
     def delete(self, blob_id: str) -> None:
         with suppress(FileNotFoundError):
             self.path(blob_id).unlink()
+
+    def delete_unnamed(self, db: Database) -> None:
+        """Delete the files that no row names: those of deletions that a crash cut off after their commit.
+
+        To be called only before anything is uploaded.
+        """
+        named = {row["id"] for row in db.all("SELECT id FROM blob")}
+        for file in self.folder.glob("??/*"):
+            if file.name not in named:
+                file.unlink()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def stored_at(folder: Path, blob_id: str) -> Path:
