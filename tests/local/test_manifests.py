@@ -217,6 +217,18 @@ def test_a_base_that_is_gone_is_not_forgotten_silently(lab: Lab) -> None:
         lab.commit(more)
 
 
+def test_a_manifest_that_is_announced_anew_counts_when_it_is_uploaded(lab: Lab) -> None:
+    one = lab.create("1")
+    manifest = lab.add(one, {"a": "1"})
+    newer = b'{"version": 1, "contents": {}}'
+    manifests.update(lab.db, manifest, None, md5(newer))
+    with pytest.raises(Refused, match="manifest was not uploaded"):
+        lab.commit(one)
+    lab.upload(manifest["blob_id"], newer)
+    manifests.update(lab.db, manifest, None, md5(newer))
+    assert lab.commit(one)["file_count"] == 0
+
+
 def test_complete_versions_do_not_change(lab: Lab) -> None:
     done = lab.create("1")
     manifest = lab.add(done, {"a": "1"})

@@ -38,7 +38,9 @@ def update(db: Database, manifest: Row, base: Row | None, digest: str | None) ->
         db.update("manifest", manifest["id"], base_id=base["id"])
     if digest:
         db.update("manifest", manifest["id"], digest=digest)
-        db.run("UPDATE blob SET announced = ? WHERE id = ?", digest, manifest["blob_id"])
+        # What was uploaded before is not what is going to be committed.
+        other = "uploaded_at = CASE WHEN md5 = ?1 THEN uploaded_at END"
+        db.run(f"UPDATE blob SET announced = ?1, {other} WHERE id = ?2", digest, manifest["blob_id"])
     return db.get("manifest", manifest["id"])
 
 
