@@ -6,8 +6,10 @@ one line.
 
 from __future__ import annotations
 
+import ipaddress
 import netrc
 import os
+import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,8 @@ class Remote:
             raise RemoteError(f"{url} is no address of a server; it looks like https://api.wandb.ai")
         if parts.hostname in ("wandb.ai", "www.wandb.ai"):
             raise RemoteError(f"{url} serves pages only; the address to push to is https://api.wandb.ai")
+        if parts.scheme == "http" and not _is_here(parts.hostname):
+            print(f"warning: the API key goes to {_place(url)} without encryption", file=sys.stderr)
         self.url = url.rstrip("/")
         self.session = requests.Session()
         self.session.mount(
@@ -95,11 +99,11 @@ class Remote:
             except requests.Timeout:
                 problem = "it does not answer"
             except requests.exceptions.SSLError as error:
-                raise RemoteError(f"no secure connection to {_place(address)}: {error}") from None
+                raise RemoteError(f"no secure connection to {_place(address)}: {_reason(error)}") from None
             except requests.ConnectionError:
                 problem = "no connection"
             except requests.RequestException as error:
-                raise RemoteError(f"cannot use {_place(address)}: {error}") from None
+                raise RemoteError(f"cannot use {_place(address)}: {type(error).__name__}") from None
             if answer is not None:
                 self.waits = WAITS
                 if answer.ok:
@@ -149,6 +153,19 @@ def _nobody(request: Any) -> Any:
 def _place(address: str) -> str:
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_here(host: str) -> bool:
+    """Whether what is sent to a host stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reason(error: requests.RequestException) -> str:
+    """What is wrong with a connection, without the address: storage services sign theirs."""
+    return str(getattr(error.args[0], "reason", "") if error.args else "") or type(error).__name__
 
 
 def _asked_for(answer: requests.Response | None) -> float:
