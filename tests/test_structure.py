@@ -17,6 +17,7 @@ NO_WANDB = (
     "checkpoints",
     "train",
     "agents",
+    "backend",
 )
 
 

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
-import json
 import os
 import re
-import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from tqdm import tqdm
 
-from wandb_tl import agents
+from wandb_tl import agents, backend
 from wandb_tl.config import InputError, Parser, check_names, check_value
 
 if TYPE_CHECKING:
@@ -31,8 +26,6 @@ if TYPE_CHECKING:
 PRESETS = Path(__file__).parent / "sweeps"
 LOGS = Path("wandb")
 POLL_SECONDS = 3
-# Exit code of `wandb_tl.local serve` where another server serves the folder.
-SERVED_ALREADY = 3
 ENDED = ("finished", "failed", "crashed", "killed")
 
 
@@ -44,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         make_log_folder()
         with contextlib.ExitStack() as stack:
             if options.local:
-                os.environ.update(stack.enter_context(local_backend(options.root)))
+                os.environ.update(stack.enter_context(backend.serving(options.root, LOGS)))
             # The agents' `python` must be the one that runs this, whether or not its environment is active.
             os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
             return run(definition, options)
@@ -147,82 +140,6 @@ def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
     return definition
 
 
-@contextlib.contextmanager
-def local_backend(root: str | None) -> Iterator[dict[str, str]]:
-    """The embedded server, started for the block unless one serves that folder already.
-
-    Yields the environment variables that point wandb at it. A server that others use by then outlasts the
-    block until they are done: each holds ROOT/users, and the server ends while nobody does.
-    """
-    folder = ["--root", root] if root else []
-    # No server is needed to tell the folder, and the port is not known yet.
-    served = server_environment("--port", "0", *folder)["WANDB_TL_ROOT"]
-    with Path(served, "users").open("w") as users, (LOGS / "server.log").open("a+") as log:
-        fcntl.flock(users, fcntl.LOCK_SH)
-        port = "8080" if port_is_free(8080) else "0"
-        # A session of its own: Ctrl-C must reach the server last, after the runs have sent what they have.
-        server = subprocess.Popen(
-            [sys.executable, "-m", "wandb_tl.local", "serve", "--port", port, *folder],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            if not server.stdout.readline() and server.wait() != SERVED_ALREADY:
-                log.seek(0)
-                raise InputError(f"embedded server: {last_line(log.read())}")
-            # The server is there: a client set to offline has no reason to be.
-            yield server_environment(*folder) | {"WANDB_MODE": "online"}
-        finally:
-            try:
-                if server.poll() is None:
-                    wait_for_others(users)
-            finally:
-                server.terminate()
-                server.wait()
-
-
-def server_environment(*options: str) -> dict[str, str]:
-    """What `wandb_tl.local env` says: the variables that point wandb at a server. InputError if it cannot."""
-    command = [sys.executable, "-m", "wandb_tl.local", "env", "--json", *options]
-    shown = subprocess.run(command, capture_output=True, text=True)
-    if shown.returncode:
-        raise InputError(f"embedded server: {last_line(shown.stderr).removeprefix('error: ')}")
-    return json.loads(shown.stdout)
-
-
-def to_open(path: str, root: str | None) -> list[str]:
-    """The arguments that make `wandb_tl.local` open a sweep's page."""
-    return ["open", path, *(["--root", root] if root else [])]
-
-
-def page_link(path: str, root: str | None) -> str:
-    """The address of a sweep's page on the embedded server; it logs a browser in."""
-    command = [sys.executable, "-m", "wandb_tl.local", *to_open(path, root), "--print"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def wait_for_others(users: IO[str]) -> None:
-    """Wait until no other process uses the server of this one."""
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("Another sweep still uses this one's server: waiting for it to end.", file=sys.stderr)
-        fcntl.flock(users, fcntl.LOCK_EX)
-
-
-def port_is_free(port: int) -> bool:
-    """Whether a server could listen on this port of this machine."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     """Create the sweep unless it exists, run its agents to the end, print the table.
 
@@ -240,7 +157,7 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     running, logs = agents.start(path, options.agents, LOGS)
     print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
     if options.local:
-        print(f"Follow it at {page_link(path, options.root)}", flush=True)
+        print(f"Follow it at {backend.page_link(path, options.root)}", flush=True)
     try:
         states = watch(running, results, total, logs)
     except BaseException:
@@ -260,7 +177,7 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     if finished:
         export(results, options.reports, options.readme)
     if options.local:
-        again = as_typed("wandb_tl.local", *to_open(path, options.root))
+        again = backend.as_typed("wandb_tl.local", *backend.to_open(path, options.root))
         print(f"\nThe runs are kept; to look at them: {again}")
     if missing:
         runs = "1 run" if missing == 1 else f"{missing} runs"
@@ -274,15 +191,7 @@ def to_go_on(path: str, options: argparse.Namespace) -> str:
     for name in ("root", "agents", "reports", "readme"):
         if (value := getattr(options, name)) is not None:
             given += [f"--{name}", str(value)]
-    return as_typed("wandb_tl.run_sweep", path, *given)
-
-
-def as_typed(module: str, *arguments: str) -> str:
-    """A command line for a module that works from here, whether or not the environment is active."""
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return shlex.join([str(python), "-m", module, *arguments])
+    return backend.as_typed("wandb_tl.run_sweep", path, *given)
 
 
 def create_sweep(definition: dict[str, Any]) -> str:
@@ -295,7 +204,7 @@ def create_sweep(definition: dict[str, Any]) -> str:
     text = made.stdout + made.stderr
     found = re.search(r"wandb agent (\S+/\S+/\S+)", text)
     if made.returncode or not found:
-        raise InputError(f"wandb sweep: {last_line(text)}")
+        raise InputError(f"wandb sweep: {backend.last_line(text)}")
     for violation in re.findall(r".*violation.*", text, re.IGNORECASE):
         print(violation, file=sys.stderr)
     return found[1]
@@ -341,11 +250,6 @@ def error_lines(logs: list[Path]) -> set[str]:
     # Only whole lines: a run may be writing one right now.
     lines = {line for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")}
     return {line.rstrip() for line in lines if line.startswith("error: ")}
-
-
-def last_line(text: str) -> str:
-    """The last line that says something."""
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_pages_ask_for_the_key_and_the_link_lets_in(server: Server) -> None:
     link = link_of(server, f"{server.url}/authorize?ref=models")
     assert server.key not in link
     status, url, text = visitor.visit(link)
-    assert status == 200 and url == f"{server.url}/authorize" and server.key in text
+    assert status == 200 and url == f"{server.url}/authorize" and server.key not in text
     assert visitor.visit("/")[0] == 200
     [cookie] = visitor.jar
     assert cookie.name == f"wandb_tl_{server.port}" and server.key not in cookie.value
@@ -65,8 +65,29 @@ def test_the_key_can_be_typed(server: Server) -> None:
     # A page elsewhere cannot log its reader in here.
     status, _, _ = visitor.visit("/-/login", {"key": server.key, "next": "/"}, Origin="http://evil.example")
     assert status == 401 and not list(visitor.jar)
-    status, url, _ = visitor.visit("/-/login", {"key": server.key, "next": "/local"}, Origin=server.url)
-    assert status == 200 and url == f"{server.url}/local"
+    status, _, _ = visitor.visit("/-/login", {"key": server.key, "next": "/", "more": "x" * 5000})
+    assert status == 401 and not list(visitor.jar)
+    status, url, _ = visitor.visit("/-/login", {"key": server.key, "next": "/authorize"}, Origin=server.url)
+    assert status == 200 and url == f"{server.url}/authorize"
+
+
+def test_pages_change_when_records_do_and_only_own_forms_are_heard(server: Server) -> None:
+    visitor = Visitor(server)
+    visitor.visit(link_of(server))
+    document = """mutation ($config: String!) {
+        upsertSweep(input: {projectName: "p", config: $config}) { sweep { name } } }"""
+    made = server.query(document, config="{method: grid, parameters: {a: {values: [1]}}}")
+    page = f"/local/p/sweeps/{made['upsertSweep']['sweep']['name']}"
+    with visitor.opener.open(server.url + page) as answer:
+        tag = answer.headers["ETag"]
+    assert visitor.visit(page, **{"If-None-Match": tag})[0] in (200, 304)
+    status, _, _ = visitor.visit(page, {"state": "PAUSED"}, Origin="http://evil.example")
+    assert status == 401 and ">pending<" in visitor.visit(page)[2]
+    assert visitor.visit(page, {"state": "PAUSED"}, Origin=server.url)[0] == 200
+    status, _, text = visitor.visit(page, **{"If-None-Match": tag})
+    assert status == 200 and ">paused<" in text
+    status, _, text = visitor.visit(page, {"state": "ASLEEP"}, Origin=server.url)
+    assert status == 404 and "cannot be ASLEEP" in text
 
 
 def test_forged_stale_and_foreign_tokens_are_refused(server: Server) -> None:

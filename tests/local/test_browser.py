@@ -128,9 +128,18 @@ def tab(server: Server, browser: playwright.Browser) -> Iterator[Tab]:
 @pytest.fixture(scope="module")
 def logged(server: Server) -> dict[str, str]:
     """A finished run of SCRIPT: its id, and the links that the client printed."""
-    process = server.spawn(SCRIPT, WANDB_SILENT="false")
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+    folder = server.folder / "client"
+    (folder / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=folder,
+        env=server.env | {"WANDB_SILENT": "false"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    out, err = done.stdout, done.stderr
     told = json.loads(out.strip().splitlines()[-1])
     links = re.findall(rf"{server.url}[\w/-]*", re.sub(r"\x1b\[[0-9;]*m", "", err))
     return told | {"links": sorted(set(links))}
@@ -158,26 +167,30 @@ def test_run_page(tab: Tab, logged: dict) -> None:
     assert page.locator(".notes").inner_text() == "said <b>so</b>"
     assert tab.charts("curves") == [1, 1]
     assert tab.charts("plot") == [1] and tab.charts("bars") == [64]
-    picture = page.locator("[data-strip=picture]")
+    picture = page.locator("#strip-picture")
     assert picture.locator("figcaption:visible").all_inner_texts() == ["epoch 3"]
     picture.locator("input").fill("0")
-    assert picture.locator("figcaption:visible").all_inner_texts() == ["epoch 1"]
+    wait_for(lambda: picture.locator("figcaption:visible").all_inner_texts() == ["epoch 1"])
     assert picture.locator("img:visible").evaluate("image => image.complete && image.naturalWidth") == 32
-    cells = page.locator("[data-strip=predictions] tbody tr").nth(1)
+    cells = page.locator("#strip-predictions tbody tr").nth(1)
     assert cells.inner_text().split() == ["epoch", "2", "<b>bag</b>", "0.5"]
     assert cells.locator("img").evaluate("image => image.naturalWidth") == 32
-    matrix = page.locator("[data-strip=matrix_table] tbody tr").all_inner_texts()
+    matrix = page.locator("#strip-matrix_table tbody tr").all_inner_texts()
     assert [row.split() for row in matrix] == [["shirt", "1"], ["bag", "1", "2"]]
-    frame = page.frame_locator("[data-strip=page] iframe")
+    frame = page.frame_locator("#strip-page iframe")
     assert frame.locator("#inside").inner_text() == "hello"
     assert "scripted" in frame.locator("body").inner_text()
     assert "epoch 3 of 3" in page.locator(".log").inner_text()
     assert "nested.depth" in page.locator("#values").inner_text()
     assert f"WANDB_RUN_ID={logged['id']} WANDB_RESUME=allow" in page.locator("#repeat").inner_text()
     page.locator("#files summary").click()
+    row = page.get_by_role("row", name="output.log")
     with page.expect_download() as download:
-        page.get_by_role("link", name="output.log").click()
+        row.get_by_role("link", name="download").click()
     assert "epoch 1 of 3" in download.value.path().read_text()
+    with page.context.expect_page() as opened:
+        row.get_by_role("link", name="output.log").click()
+    assert "epoch 1 of 3" in opened.value.locator("body").inner_text()
 
 
 def test_a_run_is_followed_while_it_trains(tab: Tab, server: Server) -> None:
@@ -284,11 +297,79 @@ def test_project_page_sorts_filters_and_compares(tab: Tab, server: Server) -> No
     wait_for(lambda: "the 2 ticked runs" in page.locator("#curves h2").inner_text())
     labels = page.locator("#curves figcaption").all_inner_texts()
     assert labels == ["loss", "only1", "only2"] and tab.charts("curves") == [2, 1, 1]
-    page.get_by_role("searchbox").fill("lr<0.05")
+    assert page.evaluate("document.activeElement.value") in page.url
+    page.get_by_role("searchbox").fill("lr < 0.05")
     wait_for(lambda: names.all_inner_texts() == ["run2"])
+    assert "the 2 ticked runs" in page.locator("#curves h2").inner_text() and "sort=" in page.url
     assert page.evaluate("window.stayed")
     page.go_back()
     wait_for(lambda: names.count() == 3)
+    assert page.get_by_role("searchbox").input_value() == ""
+    page.get_by_role("searchbox").fill("nobody")
+    wait_for(lambda: names.count() == 0)
+    assert "No run is like that" in page.locator("#table").inner_text()
+
+
+HOSTILE = """
+import json, wandb
+attack = "<img src=x onerror='document.title=1'><iframe srcdoc='<script src=/blobs/x></script>'></iframe>"
+with wandb.init(project="hostile", name=attack, notes=attack, tags=[attack[:60]], group=attack) as run:
+    run.config.update({attack: attack, "odd": float("nan"), "large": 10**400})
+    run.log({"loss": 1, attack: 2, 'we"ird': wandb.Histogram([1, 2]), "_runtime": float("nan")})
+    points = wandb.Table(data=[[attack, attack], ["b", 1], ["c", float("inf")]],
+                         columns=["x", "y"], allow_mixed_types=True)
+    run.log({"plot": wandb.plot.line(points, "x", "y", title=attack)})
+    run.log({"bar": wandb.plot.bar(points, "x", "y")})
+    run.log({"values": wandb.plot.histogram(wandb.Table(data=[[1e308], [-1e308]], columns=["v"]), "v")})
+    counts = wandb.Table(data=[["a", "b", "many"]], columns=["Actual", "Predicted", "nPredictions"])
+    run.log({"counts": counts, "cells": wandb.Table(data=[[attack]], columns=[attack])})
+    run.summary.update({"_runtime": float("nan"), "large": 10**400, "inf": float("inf")})
+    with open("evil.js", "w") as file:
+        file.write("document.title = 'owned'")
+    run.save("evil.js")
+print(json.dumps(run.id))
+"""
+
+
+def test_what_a_run_logged_is_shown_and_never_obeyed(tab: Tab, server: Server) -> None:
+    run = server.run(HOSTILE)
+    for address in ("/local/hostile", f"/local/hostile/runs/{run}", "/local/hostile?sort=-summary.large"):
+        page = tab.open(address)
+        assert page.locator("img[src=x]").count() == 0 and "<img" in page.locator("main").inner_text()
+        tab.charts("curves")
+        tab.charts("plot")
+        tab.charts("bars")
+        for chart in page.locator("[data-chart]:visible").all():
+            box = chart.bounding_box()
+            for share in (0.2, 0.5, 0.9):
+                chart.hover(position={"x": box["width"] * share, "y": box["height"] * 0.5})
+        assert page.locator("img[src=x], iframe[srcdoc]").count() == 0 and page.title() not in ("1", "owned")
+    page = tab.open(f"/local/hostile/runs/{run}")
+    assert page.locator("#strips h3", has_text='we"ird').count() == 1
+    page.locator("#files summary").click()
+    script = page.get_by_role("link", name="evil.js").get_attribute("href")
+    answer = page.request.get(server.url + script)
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_sweeps_metric_may_be_kept_as_its_least_value(tab: Tab, server: Server) -> None:
+    sweep = server.run("""
+        import json, wandb
+        config = {"method": "grid", "metric": {"name": "loss", "goal": "minimize"},
+                  "parameters": {"lr": {"values": [1, 2]}}}
+        sweep = wandb.sweep(config, project="least")
+        def train():
+            with wandb.init() as run:
+                run.define_metric("loss", summary="min")
+                for step in range(2):
+                    run.log({"loss": run.config.lr + step})
+        wandb.agent(sweep, function=train, project="least")
+        print(json.dumps(sweep))
+    """)
+    page = tab.open(f"/local/least/{sweep}")
+    assert "by loss.min (minimize)" in page.locator(".best").inner_text()
+    assert tab.charts("parallel") == [2] and tab.charts("curves") == [2] and tab.charts("strip") == [2]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

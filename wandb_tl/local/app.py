@@ -31,16 +31,17 @@ CORS = {
 
 
 # What users logged as HTML or SVG must not act in this server's name when a browser opens it.
+READABLE = (".log", ".yaml", ".yml", ".md", ".py")
 INERT = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
 
 
-def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
-    """The application over one root's records and blobs.
+def make_app(store: Store, reading: Store, blobs: Blobs, key: str) -> Starlette:
+    """The application over one root's records, on a connection to write and one to read, and its blobs.
 
     Every route asks for the key, but for blobs (whose addresses are signed), telemetry and the pages' own
     scripts.
     """
-    graph = Graph(store, blobs)
+    graph = Graph(store, reading, blobs)
 
     def inside(action: Callable[[Database], Any]) -> Any:
         with store.transaction() as db:
@@ -109,6 +110,9 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
 
     def send(row: Row) -> Response:
         kind = mimetypes.guess_type(row["name"])[0] or "application/octet-stream"
+        if "script" in kind or row["name"].endswith(READABLE):
+            # To be read. A script here could be run by a page of this server.
+            kind = "text/plain; charset=utf-8"
         return FileResponse(blobs.path(row["id"]), media_type=kind, headers=CORS | INERT)
 
     return Starlette(
@@ -120,7 +124,7 @@ def make_app(store: Store, blobs: Blobs, key: str) -> Starlette:
             Route("/blobs/{blob_id}", blob, methods=["GET", "PUT", "OPTIONS"]),
             # The client drops telemetry for good when it is told that there is none.
             Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
-            *Site(store, blobs, key).routes(),
+            *Site(store, reading, blobs, key).routes(),
         ],
         exception_handlers={Refused: refuse, ClientDisconnect: hung_up},
     )

@@ -16,10 +16,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from wandb_tl.local import observations
+from wandb_tl.local import history_keys, observations
 from wandb_tl.local.store import Database, Refused, Row, json_object, project_named, run_named
 
-HISTORY = "wandb-history.jsonl"
+HISTORY = history_keys.HISTORY
 EVENTS = "wandb-events.jsonl"
 SUMMARY = "wandb-summary.json"
 OUTPUT = "output.log"
@@ -101,6 +101,8 @@ def write_lines(db: Database, run: Row, stream: str, offset: int, lines: list[st
     db.many(
         "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
     )
+    if stream == HISTORY:
+        history_keys.note(db, run["id"])
 
 
 def _write_shared(

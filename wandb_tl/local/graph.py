@@ -106,10 +106,10 @@ def load_schema() -> GraphQLSchema:
 
 
 class Graph:
-    """Executes documents against one store."""
+    """Executes documents: queries on a connection that only reads, so that they hold up no writer."""
 
-    def __init__(self, store: Store, blobs: Blobs) -> None:
-        self.store = store
+    def __init__(self, store: Store, reading: Store, blobs: Blobs) -> None:
+        self.store, self.reading = store, reading
         self.blobs = blobs
         self.schema = load_schema()
         # Parsing and validating cost more than most executions, and clients send few different documents.
@@ -142,7 +142,7 @@ class Graph:
         dead_blobs: list[str] = []
         result = None
         try:
-            with self.store.transaction() as db:
+            with (self.store if changes else self.reading).transaction() as db:
                 result = execute_sync(
                     self.schema,
                     document,

@@ -1,27 +1,14 @@
-"""Reading streams: tails, pages by step, samples, and which keys a run has logged."""
+"""Reading streams: tails, pages by step and samples."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
-from typing import Any
 
 from wandb_tl.local.file_stream import HISTORY, OUTPUT, line_count
+from wandb_tl.local.history_keys import strict
 from wandb_tl.local.store import Database, Row, find
 
 SAMPLES = 500
-
-
-def strict(value: Any) -> Any:
-    """The value with non-finite numbers as strings: wandb-core cannot read an answer with a bare NaN."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: strict(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strict(item) for item in value]
-    return value
 
 
 def tail(db: Database, run_id: int, stream: str) -> str:
@@ -96,63 +83,6 @@ def ends(db: Database, run_id: int, keys: list[str] | None) -> list[Row]:
     texts = [db.value(f"{bounds} {way} LIMIT 1", run_id, HISTORY) for way in ("", "DESC")]
     rows = [json.loads(text) for text in dict.fromkeys(texts) if text is not None]
     return [strict({key: row[key] for key in keys or row if key in row}) for row in rows]
-
-
-def keys_of(db: Database, run: Row) -> Row | None:
-    """{"lastStep", "keys": {key: {"typeCounts", "previousValue"}}}, None for a run without history.
-
-    Nested dictionaries appear under dotted keys. What was read once is kept with the run, so that a growing
-    history is never read twice.
-    """
-    found = json.loads(run["history_keys"]) if run["history_keys"] else {"lastStep": -1, "keys": {}}
-    start = run["history_keys_lines"]
-    rows = db.all(
-        "SELECT step, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ? ORDER BY line",
-        run["id"],
-        HISTORY,
-        start,
-    )
-    for row in rows:
-        found["lastStep"] = max(found["lastStep"], row["step"] if row["step"] is not None else -1)
-        for key, value in _flat(_parsed(row["text"])):
-            known = found["keys"].setdefault(key, {"typeCounts": [], "previousValue": None})
-            kind = _kind(value)
-            for counter in known["typeCounts"]:
-                if counter["type"] == kind:
-                    counter["count"] += 1
-                    break
-            else:
-                known["typeCounts"].append({"type": kind, "count": 1})
-            known["previousValue"] = strict(value)
-    if rows:
-        count = line_count(db, run["id"], HISTORY)
-        db.update("run", run["id"], history_keys=json.dumps(found), history_keys_lines=count)
-    return found if found["keys"] else None
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _flat(row: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in row.items() if isinstance(row, dict) else ():
-        if isinstance(value, dict) and "_type" not in value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return value["_type"]
-    if isinstance(value, bool):
-        return "boolean"
-    if value is None:
-        return "nil"
-    return {str: "string", list: "list"}.get(type(value), "number")
 
 
 def log_lines(db: Database, run_id: int, first: int | None, after: str | None, last: int | None) -> Row:

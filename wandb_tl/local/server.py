@@ -9,6 +9,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,10 +38,11 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
         url = roots.address(host, listener.getsockname()[1])
         try:
             store = Store(root / "wandb.sqlite")
+            reading = Store(root / "wandb.sqlite", read_only=True)
         except Refused as error:
             raise RootError(str(error)) from None
         blobs = Blobs(root / "blobs", key)
-        app = make_app(store, blobs, key)
+        app = make_app(store, reading, blobs, key)
         announcement = roots.announce(root, url)
         # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
         config = uvicorn.Config(
@@ -60,16 +62,17 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
                 "whoever can reach this address and has the key can read and change everything; no encryption"
             )
             print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
-        ready(url)
         over = threading.Event()
         watch = threading.Thread(target=keep_watch, args=(store, blobs, over), daemon=True)
         watch.start()
         try:
+            ready(url)
             uvicorn.Server(config).run(sockets=[listener])
         finally:
             announcement.unlink(missing_ok=True)
             over.set()
             watch.join()
+            reading.close()
             store.close()
 
 
@@ -104,12 +107,15 @@ def open_page(root: Path, host: str, port: int, page: str, only_print: bool = Fa
         print(session.link(url, path), flush=True)
         screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if screen and not only_print:
-            # The browser's command line can be seen by everybody on the machine: that link is soon stale.
-            webbrowser.open(session.link(url, path, seconds=60))
+            # Everybody on the machine can see the browser's command line: that link is soon stale. Beside the
+            # server, because some browsers keep their caller waiting.
+            browse = partial(webbrowser.open, session.link(url, path, seconds=60))
+            threading.Thread(target=browse, daemon=True).start()
 
     if only_print:
         show(roots.wait_for_server(root))
     elif url := roots.server_url(root):
         show(url)
     else:
+        print("No server serves this folder: serving it until Ctrl-C.", file=sys.stderr)
         serve(root, host, port, show)

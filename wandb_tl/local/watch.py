@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 
@@ -25,7 +24,8 @@ def keep_watch(store: Store, blobs: Blobs, over: threading.Event) -> None:
 
     It also shows the store that the server itself was awake all the while.
     """
-    clean_at = time.monotonic()
+    # Not at once: while the server was down, nobody could send what is missing.
+    clean_at = time.monotonic() + CLEAN_SECONDS
     while not over.wait(WATCH_SECONDS):
         try:
             with store.transaction() as db:
@@ -33,8 +33,8 @@ def keep_watch(store: Store, blobs: Blobs, over: threading.Event) -> None:
             if time.monotonic() >= clean_at:
                 clean_at = time.monotonic() + CLEAN_SECONDS
                 clean(store, blobs)
-        except sqlite3.Error:
-            # A full disk, say: it may have room the next time.
+        except Exception:
+            # A full disk, say: it may have room the next time. Without a watch no run is ever missed.
             log.exception("silent runs and abandoned uploads cannot be looked after now")
 
 

@@ -67,6 +67,16 @@ def version(asked: Asked) -> Answer:
             "versions": versions,
             "made_by": db.all(f"{people} = ?", found["created_by"]),
             "used_by": db.all(users, found["id"]),
+            "links": db.all(
+                "SELECT collection.name, version_index, artifact_type.name AS type, project.entity,"
+                " project.name AS project FROM membership"
+                " JOIN collection ON collection.id = membership.collection_id"
+                " JOIN artifact_type ON artifact_type.id = collection.type_id"
+                " JOIN project ON project.id = collection.project_id"
+                " WHERE membership.artifact_id = ? AND membership.id != ? ORDER BY membership.id",
+                found["id"],
+                membership["id"],
+            ),
             "live": False,
         },
     )

@@ -6,9 +6,9 @@ import fnmatch
 import json
 from typing import Any
 
-from wandb_tl.local import history
-from wandb_tl.local.file_stream import EVENTS, HISTORY
-from wandb_tl.local.pages.values import Run, is_number, parsed
+from wandb_tl.local import history, history_keys
+from wandb_tl.local.file_stream import EVENTS, HISTORY, line_count
+from wandb_tl.local.pages.values import Run, is_number, read_line, told
 from wandb_tl.local.store import Database, Row, find
 
 POINTS = 400
@@ -19,7 +19,7 @@ FAMILY = 6
 
 def metric_keys(db: Database, run: Row) -> list[str]:
     """The keys of a run's history that hold numbers, without the client's own."""
-    keys = (history.keys_of(db, run) or {"keys": {}})["keys"]
+    keys = (history_keys.keys_of(db, run) or {"keys": {}})["keys"]
     return [
         key
         for key, known in keys.items()
@@ -45,8 +45,8 @@ def family(key: str) -> str:
 
 
 def declared_metrics(run: Row) -> list[Row]:
-    """What run.define_metric was told, as core sends it in config._wandb.value.m."""
-    return (parsed(run["config"]).get("_wandb") or {}).get("value", {}).get("m") or []
+    """What run.define_metric was told, as core sends it."""
+    return [entry if isinstance(entry, dict) else {} for entry in told(run).get("m") or []]
 
 
 def axis(run: Row, key: str) -> str:
@@ -74,7 +74,7 @@ def is_axis(run: Row, key: str) -> bool:
 def of_runs(db: Database, runs: list[Run], key: str) -> dict[str, Any]:
     """The curves of up to RUNS runs: {"key", "axis", "series": [{"id", "name", "color", "points"}]}.
 
-    A point is [x, y], y null where the run logged no finite number.
+    A point is [x, y], y null where the run logged no finite number. The first RUNS runs are drawn.
     """
     axes = [axis(run.row, key) for run in runs]
     # Over one axis only where all have it; steps are what every run has.
@@ -91,32 +91,49 @@ def of_run(
     db: Database, run: Row, key: str, over: str, stream: str = HISTORY
 ) -> list[tuple[float, float | None]]:
     """About POINTS points of one run at most, evenly spread, the last one among them."""
-    # Lines are chosen before they are parsed: a long history has thousands of other keys' lines. A client
-    # may write a letter as it is or as an escape, and a dotted key as it is or as nested objects.
-    part = key.rpartition(".")[2]
-    spellings = [json.dumps(part, ensure_ascii=ascii_only) for ascii_only in (True, False)]
-    if part != key:
-        spellings = [spelling[1:-1] for spelling in spellings]
-    rows = db.all(
-        "SELECT text FROM (SELECT text, row_number() OVER (ORDER BY line) AS n, count(*) OVER () AS total"
-        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND (instr(text, ?3) OR instr(text, ?4)))"
-        " WHERE n % ((total + ?5 - 1) / ?5) = 0 OR n = total",
-        run["id"],
-        stream,
-        *spellings,
-        POINTS,
-    )
     points = []
-    for row in (parsed(row["text"]) for row in rows):
+    for row in map(read_line, _lines(db, run, key, stream)):
         x, y = find(row, over), find(row, key)
         if is_number(x) and y is not None:
             points.append((x, y if is_number(y) else None))
     return points
 
 
+def _lines(db: Database, run: Row, key: str, stream: str) -> list[str]:
+    """Lines that have the key, chosen before they are parsed: a long history has thousands."""
+    place = (run["id"], stream)
+    count = line_count(db, run["id"], stream)
+    if count > 4 * POINTS:
+        # A key that stands in most lines is found in a few of them; only a rare one needs a look at all.
+        spread = [round(i * (count - 1) / (POINTS - 1)) for i in range(POINTS)] + list(
+            range(count - 5, count)
+        )
+        among = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND line IN (SELECT value FROM"
+        rows = db.all(f"{among} json_each(?)) ORDER BY line", *place, json.dumps(spread))
+        found = [row["text"] for row in rows if find(read_line(row["text"]), key) is not None]
+        if len(found) >= POINTS / 2:
+            return found
+    rows = db.all(
+        "SELECT text FROM (SELECT text, row_number() OVER (ORDER BY line) AS n, count(*) OVER () AS total"
+        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND (instr(text, ?3) OR instr(text, ?4)))"
+        " WHERE n % ((total + ?5 - 1) / ?5) = 0 OR n = total",
+        *place,
+        *spellings(key),
+        POINTS,
+    )
+    return [row["text"] for row in rows]
+
+
+def spellings(key: str) -> tuple[str, str]:
+    """How a key may stand in a line: letters as they are or as escapes; of a dotted one, its last part."""
+    part = key.rpartition(".")[2]
+    escaped, plain = (json.dumps(part, ensure_ascii=ascii_only) for ascii_only in (True, False))
+    return (escaped, plain) if part == key else (escaped[1:-1], plain[1:-1])
+
+
 def system_keys(db: Database, run: Row) -> list[str]:
     """What the client measured of the machine."""
-    last = parsed(history.last_line(db, run["id"], EVENTS))
+    last = read_line(history.last_line(db, run["id"], EVENTS) or "{}")
     return sorted(key for key, value in last.items() if key.startswith("system.") and is_number(value))
 
 

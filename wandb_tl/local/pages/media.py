@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from wandb_tl.local import artifacts, history
+from wandb_tl.local import artifacts, history_keys
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.file_stream import HISTORY
 from wandb_tl.local.pages.curves import axis
-from wandb_tl.local.pages.values import Run, parsed
+from wandb_tl.local.pages.values import Run, is_number, parsed, read_line
 from wandb_tl.local.store import Database, Refused, Row, find
 
 # Steps of one key that the slider reaches, and rows of a Table that are shown; the files have all.
 STEPS = 60
 ROWS = 100
+# Lines of history that are looked through for media, from the end.
+LINES = 500
 
 # The client's types of media that are one file, and how a page shows it.
 FILES = {
@@ -54,10 +56,14 @@ class Item:
 
 @dataclass
 class Moment:
-    """What one key showed at one step; `at` is the step on the key's own axis."""
+    """What one key showed at one step; `at` is the step on the key's own axis, `line` its place in history.
+
+    Only a strip's last moment has its items from the start: the others are fetched when they are looked at.
+    """
 
     at: Any
-    items: list[Item]
+    line: int
+    items: list[Item] = field(default_factory=list)
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Strip:
 
     key: str
     axis: str
-    moments: list[Moment] = field(default_factory=list)
+    moments: list[Moment]
 
 
 class Media:
@@ -84,30 +90,41 @@ class Media:
         }
 
     def strips(self) -> list[Strip]:
-        """All media of the run by key, as its history tells; keys of confusion matrices and images first."""
-        known = (history.keys_of(self.db, self.run.row) or {"keys": {}})["keys"]
+        """All media of the run by key, as its history tells, each with its last STEPS moments."""
+        known = (history_keys.keys_of(self.db, self.run.row) or {"keys": {}})["keys"]
         keys = [key for key, value in known.items() if any(is_media(c["type"]) for c in value["typeCounts"])]
-        strips = [self._strip(key) for key in keys]
-        return [strip for strip in strips if strip.moments]
-
-    def _strip(self, key: str) -> Strip:
-        over = axis(self.run.row, key)
+        found: dict[str, list[tuple[Moment, Row]]] = {key: [] for key in keys}
         rows = self.db.all(
-            "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND instr(text, '\"_type\"')"
-            " AND instr(text, ?) ORDER BY line DESC LIMIT ?",
+            "SELECT line, text FROM stream_line WHERE run_id = ? AND stream = ? AND instr(text, '\"_type\"')"
+            " ORDER BY line DESC LIMIT ?",
             self.run.row["id"],
             HISTORY,
-            key.rpartition(".")[2] if key.isascii() else "",
-            STEPS * 4,
+            LINES,
         )
-        strip = Strip(key, over)
-        for line in reversed([parsed(row["text"]) for row in rows]):
-            value = find(line, key)
-            if isinstance(value, dict) and is_media(str(value.get("_type"))) and (items := self.items(value)):
-                at = find(line, over)
-                strip.moments.append(Moment(line.get("_step") if at is None else at, items))
-        strip.moments = strip.moments[-STEPS:]
-        return strip
+        for row in rows:
+            logged = read_line(row["text"])
+            for key in keys:
+                value = find(logged, key)
+                if len(found[key]) < STEPS and isinstance(value, dict) and is_media(str(value.get("_type"))):
+                    at = find(logged, axis(self.run.row, key))
+                    moment = Moment(logged.get("_step") if at is None else at, row["line"])
+                    found[key].append((moment, value))
+        strips = []
+        for key, moments in found.items():
+            # The newest may still be on its way: the last one that is here is shown.
+            for number, (moment, value) in enumerate(moments):
+                moment.items = self.items(value)
+                if moment.items:
+                    shown = [moment for moment, _ in reversed(moments[number:])]
+                    strips.append(Strip(key, axis(self.run.row, key), shown))
+                    break
+        return strips
+
+    def at(self, key: str, line: int) -> list[Item]:
+        """What a key showed in one line of the history."""
+        query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND line = ?"
+        value = find(read_line(self.db.value(query, self.run.row["id"], HISTORY, line) or "{}"), key)
+        return self.items(value) if isinstance(value, dict) else []
 
     def items(self, value: Row) -> list[Item]:
         """What a media value of history or summary shows; nothing where its files were not uploaded."""
@@ -152,9 +169,9 @@ class Media:
         try:
             content = json.loads(self.blobs.read(blob_id))
             columns, data = [str(column) for column in content["columns"]], content["data"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError):
             return Item("file", url=self.blobs.url("", "GET", blob_id), caption="unreadable table")
-        if tuple(columns) == CONFUSION:
+        if tuple(columns) == CONFUSION and all(is_number(row[2]) for row in data):
             return Item("confusion", confusion=confusion(data))
         rows = [[self._cell(cell, files) for cell in row] for row in data[:ROWS]]
         return Item("table", table={"columns": columns, "rows": rows, "count": len(data)})
@@ -194,13 +211,13 @@ class Media:
 
 
 def is_media(kind: str) -> bool:
-    """Whether a history key's type, as history.keys_of tells it, is one that is shown here."""
+    """Whether a history key's type, as history_keys.keys_of tells it, is one that is shown here."""
     return kind in FILES or kind in LISTS or kind == "histogram"
 
 
 def confusion(data: list[list[Any]]) -> Row:
     """{"classes", "rows": counts by actual class, "largest"} of [actual, predicted, count] triples."""
-    classes = list(dict.fromkeys(str(row[0]) for row in data))
+    classes = list(dict.fromkeys(str(name) for place in (0, 1) for name in (row[place] for row in data)))
     counts = {(str(actual), str(predicted)): count for actual, predicted, count in data}
     rows = [[counts.get((actual, predicted), 0) for predicted in classes] for actual in classes]
     return {"classes": classes, "rows": rows, "largest": max((max(row) for row in rows), default=0) or 1}
@@ -213,4 +230,5 @@ def _bars(value: Row) -> list[tuple[float, float, float]]:
         edges = [packed["min"] + i * packed["size"] for i in range(count + 1)]
     else:
         edges = value.get("bins") or []
-    return list(zip(edges, edges[1:], value.get("values") or [], strict=False))
+    bars = zip(edges, edges[1:], value.get("values") or [], strict=False)
+    return [bar for bar in bars if all(map(is_number, bar))]

@@ -43,7 +43,7 @@ def project(asked: Asked) -> Answer:
         runs,
         asked.query.get("sort", ""),
         asked.query.get("filter", ""),
-        int(page) if (page := asked.query.get("page", "1")).isdecimal() else 1,
+        asked.page(),
         metrics[0] if metrics else None,
         asked.query.get("columns") == "all",
     )

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from wandb_tl.local.pages.media import Media
-from wandb_tl.local.pages.values import COLORS, Run, is_number, parsed
+from wandb_tl.local.pages.values import COLORS, Run, is_number, parsed, told
 from wandb_tl.local.store import Refused, Row
 
 # The client's panels -> how it is drawn, and the fields that are x, y and the name of the line.
@@ -23,7 +23,7 @@ BINS = 30
 
 def declared(run: Run) -> dict[str, Row]:
     """{key: panel} of run.config's _wandb.visualize."""
-    panels = (parsed(run.row["config"]).get("_wandb") or {}).get("value", {}).get("visualize") or {}
+    panels = told(run.row).get("visualize") or {}
     return {key: panel.get("panel_config") or {} for key, panel in panels.items()}
 
 
@@ -60,6 +60,8 @@ def _series(kind: str, rows: list[list[Any]]) -> list[Row]:
         return [{"name": "count", "color": COLORS[0], "points": _histogram([row[0] for row in rows])}]
     lines: dict[str, list[list[Any]]] = {}
     for x, y, name in rows:
+        if not is_number(y):
+            continue
         lines.setdefault("" if name is None else str(name), []).append([x, y])
     return [
         {"name": name, "color": COLORS[i % len(COLORS)], "points": points}
@@ -70,9 +72,10 @@ def _series(kind: str, rows: list[list[Any]]) -> list[Row]:
 def _histogram(values: list[Any]) -> list[list[float]]:
     """[middle of the bin, count] of BINS bins."""
     numbers = [value for value in values if is_number(value)]
-    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
-    width = (high - low) / BINS or 1.0
+    low, high = float(min(numbers, default=0.0)), float(max(numbers, default=1.0))
+    # Halved first: the difference of two floats may be more than one holds.
+    half = (high / 2 - low / 2) / BINS or 0.5
     counts = [0] * BINS
     for value in numbers:
-        counts[min(int((value - low) / width), BINS - 1)] += 1
-    return [[low + (i + 0.5) * width, count] for i, count in enumerate(counts)]
+        counts[min(int((value / 2 - low / 2) / half), BINS - 1)] += 1
+    return [[low + (2 * i + 1) * half, count] for i, count in enumerate(counts)]

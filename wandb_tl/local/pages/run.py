@@ -9,7 +9,7 @@ from typing import Any
 from wandb_tl.local import history
 from wandb_tl.local.pages import curves, plots
 from wandb_tl.local.pages.media import Media
-from wandb_tl.local.pages.values import Run, parsed
+from wandb_tl.local.pages.values import Run, told
 from wandb_tl.local.pages.view import Answer, Asked, Frame, Page
 from wandb_tl.local.store import Refused, Row
 
@@ -27,7 +27,7 @@ def find(asked: Asked) -> Run:
 
 
 def run(asked: Asked) -> Answer:
-    """A run's page; with ?curves=, ?system= or ?plot= the data of a chart, with ?html= a file for a frame."""
+    """A run's page; with ?curves=, ?system= or ?plot= the data of a chart, with ?media= or ?html= a part."""
     found, project = find(asked), asked.project()
     db = asked.db
     if key := asked.query.get("curves"):
@@ -37,6 +37,10 @@ def run(asked: Asked) -> Answer:
     media = Media(db, asked.blobs, found)
     if key := asked.query.get("plot"):
         return plots.read(media, key)
+    if key := asked.query.get("media"):
+        line = asked.query.get("line", "")
+        shown = media.at(key, int(line)) if line.isdecimal() and len(line) < 10 else []
+        return Page("moment.html", {"shown": shown})
     if name := asked.query.get("html"):
         return Frame(media.html(name))
     common, families = curves.by_family(db, [found])
@@ -53,7 +57,7 @@ def run(asked: Asked) -> Answer:
             "system": curves.system_keys(db, found.row),
             "plots": drawn,
             "strips": [strip for strip in media.strips() if strip.key not in tables],
-            "log": [line(edge["node"]) for edge in log],
+            "log": [console_line(edge["node"]) for edge in log],
             "log_start": log[0]["node"]["number"] if log else 0,
             "files": files(asked, found),
             "artifacts": [(role, artifacts(asked, found, role)) for role in ("output", "input")],
@@ -74,10 +78,10 @@ def act(asked: Asked, form: dict[str, str]) -> None:
         asked.db.update("run", found.row["id"], stop_requested=1)
 
 
-def line(node: Row) -> Row:
+def console_line(node: Row) -> Row:
     """A console line without what only a terminal understands; of a progress bar, its last state."""
     text = ESCAPES.sub("", node["line"]).rstrip("\r\n").rpartition("\r")[2]
-    return {"text": text, "error": node["level"] == "error", "number": node["number"]}
+    return {"text": text, "error": node["level"] == "error"}
 
 
 def files(asked: Asked, run: Run) -> list[Row]:
@@ -107,16 +111,17 @@ def artifacts(asked: Asked, run: Run, role: str) -> list[Row]:
 
 def origin(run: Run) -> dict[str, Any]:
     """What the client told of the process that began the run: host, os, python, program, args, git, ..."""
-    writers = (parsed(run.row["config"]).get("_wandb") or {}).get("value", {}).get("e") or {}
+    writers = told(run.row).get("e") or {}
     return min(writers.values(), key=lambda writer: writer.get("startedAt") or "", default={})
 
 
 def command(run: Run) -> str | None:
     """The command line that began the run, as it was typed in its folder."""
     known = origin(run)
-    if not known.get("program"):
+    program = known.get("program")
+    # "<python with no main file>": what was typed into an interpreter cannot be typed again.
+    if not program or program.startswith("<"):
         return None
     # A module is recorded as "-m NAME"; a script by its path.
-    program = known["program"]
     parts = program.split() if program.startswith("-m ") else [known.get("codePathLocal") or program]
     return shlex.join([known.get("executable") or "python", *parts, *known.get("args", [])])

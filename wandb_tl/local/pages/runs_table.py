@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.local.pages.curves import FAMILY, family
-from wandb_tl.local.pages.values import Run
+from wandb_tl.local.pages.values import Run, is_number
 
 ROWS = 100
 # As many summary columns as can be looked over; the page has a link to all of them.
@@ -19,6 +19,7 @@ SUMMARY_COLUMNS = 12
 
 OWN_COLUMNS = ("name", "state", "created", "duration")
 TERM = re.compile(r"(.+?)(!=|>=|<=|=|>|<)(.*)")
+BLANKS = re.compile(r"\s*(!=|>=|<=|=|>|<)\s*")
 
 
 @dataclass
@@ -34,6 +35,12 @@ class Table:
     page: int
     pages: int
     problem: str | None
+
+    @property
+    def numeric(self) -> set[str]:
+        """The columns that hold nothing but numbers."""
+        values = {key: [run.value(key) for run in self.shown] for key in self.columns[len(OWN_COLUMNS) :]}
+        return {key for key, column in values.items() if all(v is None or is_number(v) for v in column)}
 
 
 def make(
@@ -85,12 +92,14 @@ def ordered_by(runs: list[Run], sort: str) -> list[Run]:
     have, lacking = [], []
     for run in runs:
         value = run.value(key)
-        (lacking if value in (None, "") or _is_nan(value) else have).append(run)
+        # What cannot be ordered among numbers: nothing, NaN, and integers that no float holds.
+        lacks = value in (None, "") or (isinstance(value, (int, float)) and not _orderable(value))
+        (lacking if lacks else have).append(run)
     return [*sorted(have, key=lambda run: _rank(run.value(key)), reverse=down), *lacking]
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _orderable(value: float) -> bool:
+    return is_number(value) or isinstance(value, bool) or (isinstance(value, float) and math.isinf(value))
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
@@ -106,7 +115,7 @@ def matching(runs: list[Run], text: str) -> tuple[list[Run], str | None]:
     Also gives what is wrong with the filter, in a line, or None.
     """
     try:
-        terms = shlex.split(text)
+        terms = shlex.split(BLANKS.sub(r"\1", text))
     except ValueError:
         return runs, "a quote in the filter is not closed"
     for term in terms:
@@ -151,7 +160,7 @@ def _holds(value: Any, operator: str, wanted: str) -> bool:
     if value is None:
         return operator == "!="
     try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, float) or is_number(value):
             return COMPARE[operator](value, float(wanted))
     except ValueError:
         pass

@@ -27,6 +27,11 @@ from wandb_tl.local.store import Refused, Store
 
 HERE = Path(__file__).parents[1]
 
+# How long an agent that fell silent may still be shown at work.
+SILENCE_SHOWS_SECONDS = 15
+# No form of these pages is larger.
+FORM_BYTES = 4096
+
 # Nothing from elsewhere, and no script but this server's own files. Charts set styles on their elements.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
@@ -49,10 +54,10 @@ HEADERS = {
 
 
 class Site:
-    """The pages over one store."""
+    """The pages over one store, which they read on a connection of its own."""
 
-    def __init__(self, store: Store, blobs: Blobs, key: str) -> None:
-        self.store, self.blobs, self.key = store, blobs, key
+    def __init__(self, store: Store, reading: Store, blobs: Blobs, key: str) -> None:
+        self.store, self.reading, self.blobs, self.key = store, reading, blobs, key
         self.session = Session(key)
         self.born = time.time_ns()
         self.templates = Environment(
@@ -108,10 +113,8 @@ class Site:
         if not self.knows(request):
             return self.ask_for_key(goal)
         if request.url.path == "/authorize":
-            # Where `wandb login` sends its user for the key.
-            return self.render(Page("key.html", {"key": self.key}))
-        # Whatever a page shows is in the store: where that is unchanged, so is the page.
-        tag = f'"{self.born}-{self.store.connection.total_changes}"'
+            return self.render(Page("key.html", {}))
+        tag = await run_in_threadpool(self.tag)
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=HEADERS | {"ETag": tag})
         try:
@@ -126,8 +129,14 @@ class Site:
             return JSONResponse(strict(answer), headers=HEADERS | {"ETag": tag})
         return await run_in_threadpool(self.render, answer, 200, {"ETag": tag})
 
+    def tag(self) -> str:
+        """What changes when a page may have: a commit, or for what silence means, the time."""
+        with self.reading.lock:
+            version = next(iter(self.reading.connection.execute("PRAGMA data_version").fetchone().values()))
+        return f'"{self.born}-{version}-{int(time.time() / SILENCE_SHOWS_SECONDS)}"'
+
     def look(self, request: Request) -> Answer:
-        with self.store.transaction() as db:
+        with self.reading.transaction() as db:
             asked = self.asked(request, db)
             answer = view_of(asked.names)(asked)
         if isinstance(answer, Page):
@@ -135,8 +144,7 @@ class Site:
         return answer
 
     def asked(self, request: Request, db: Any) -> Asked:
-        base_url = str(request.base_url).rstrip("/")
-        return Asked(db, self.blobs, names_in(request), request.query_params, base_url)
+        return Asked(db, self.blobs, names_in(request), request.query_params)
 
     async def post(self, request: Request) -> Response:
         """A button on a sweep's or a run's page."""
@@ -194,5 +202,10 @@ def view_of(names: list[str]) -> Any:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    body = (await request.body()).decode(errors="replace")
-    return {name: given[0] for name, given in parse_qs(body).items()}
+    """A small form; an empty one where what came is larger than any of these pages sends."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES:
+            return {}
+    return {name: given[0] for name, given in parse_qs(body.decode(errors="replace")).items()}

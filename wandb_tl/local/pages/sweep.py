@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
-from wandb_tl.local import sweep_config
+from wandb_tl.local import search, sweep_config
 from wandb_tl.local.pages import curves, runs_table
 from wandb_tl.local.pages.media import Media
 from wandb_tl.local.pages.values import Run, flat_config, is_number, read_runs
@@ -33,57 +35,86 @@ def find(asked: Asked) -> Row:
     return found
 
 
+@dataclass
+class Standing:
+    """A sweep's runs by a metric: `metric` as they log it, `measure` as their summaries hold it."""
+
+    runs: list[Run]
+    metric: str | None
+    measure: str | None
+    maximize: bool
+
+    @property
+    def ranked(self) -> list[Run]:
+        """The runs that have a finite value of the metric, the best one first."""
+        measured = [run for run in self.runs if is_number(run.summary.get(self.measure))]
+        return sorted(measured, key=lambda run: run.summary[self.measure], reverse=self.maximize)
+
+
+def standing(runs: list[Run], config: Row, metric: str | None) -> Standing:
+    """By the metric that the reader chose, else the sweep's own, else the first that there is."""
+    own, goal = metric_of(config)
+    name = metric or own or next(iter(metrics_of(runs)), None)
+    measures = set(metrics_of(runs))
+    # run.define_metric(name, summary="min") puts {name: {"min": value}} into the summary.
+    better = ("max", "min") if goal == "maximize" else ("min", "max")
+    kept = [f"{name}.{how}" for how in (*better, "best", "last", "mean")]
+    measure = next((key for key in (name, *kept) if key in measures), name)
+    return Standing(runs, name, measure, goal == "maximize")
+
+
+def metrics_of(runs: list[Run]) -> list[str]:
+    """The summary keys that hold numbers."""
+    return list(dict.fromkeys(key for run in runs for key, value in run.summary.items() if is_number(value)))
+
+
 def sweep(asked: Asked) -> Answer:
     """A sweep's page; with ?chart= the data of one of its charts."""
     found, project = find(asked), asked.project()
     config = sweep_config.parse(found["config"])
     runs = read_runs(asked.db, project, "run.sweep_id = ?", found["id"])
-    own_metric, goal = metric_of(config)
-    metrics = list(
-        dict.fromkeys(key for run in runs for key, value in run.summary.items() if is_number(value))
-    )
-    metric = asked.query.get("metric") or own_metric or next(iter(metrics), None)
-    if asked.query.get("chart") == "curves":
-        return curves.of_runs(asked.db, runs, metric or "")
-    parameters = parameters_of(runs)
-    measured = [run for run in runs if metric and is_number(run.summary.get(metric))]
-    if asked.query.get("chart") == "parallel":
-        return parallel(measured, parameters, metric or "")
-    if asked.query.get("chart") == "strip":
-        return strip(measured, asked.query.get("parameter", ""), metric or "")
-    ranked = sorted(measured, key=lambda run: run.summary[metric], reverse=goal == "maximize")
+    stand = standing(runs, config, asked.query.get("metric"))
+    ranked = stand.ranked
+    drawn = [*ranked, *(run for run in runs if not is_number(run.summary.get(stand.measure)))]
+    parameters = parameters_of(runs, config)
+    match asked.query.get("chart"):
+        case "curves":
+            return curves.of_runs(asked.db, drawn, stand.metric or "")
+        case "parallel":
+            return parallel(ranked, parameters, stand.measure or "")
+        case "strip":
+            return strip(ranked, asked.query.get("parameter", ""), stand.measure or "")
+    best_first = ("-" if stand.maximize else "+") + f"summary.{stand.measure}"
     table = runs_table.make(
         runs,
-        asked.query.get("sort")
-        or (("-" if goal == "maximize" else "+") + f"summary.{metric}" if metric else ""),
+        asked.query.get("sort") or (best_first if stand.measure else ""),
         asked.query.get("filter", ""),
-        int(page) if (page := asked.query.get("page", "1")).isdecimal() else 1,
-        metric,
+        asked.page(),
+        stand.measure,
         asked.query.get("columns") == "all",
     )
-    expected = expected_runs(config)
-    states = {
-        state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)
-    }
+    metrics = metrics_of(runs)
+    over = found["state"] in ("FINISHED", "CANCELED") and not any(run.live for run in runs)
     return Page(
         "sweep.html",
         {
             "project": project,
             "sweep": found,
-            "config": config,
-            "metric": metric,
-            "goal": goal,
-            "metrics": metrics if metric in metrics or metric is None else [metric, *metrics],
+            "metric": stand.metric,
+            "measure": stand.measure,
+            "goal": "maximize" if stand.maximize else "minimize",
+            "metrics": metrics if stand.metric in metrics or not stand.metric else [stand.metric, *metrics],
             "parameters": parameters,
             "table": table,
             "total": len(runs),
-            "states": states,
-            "expected": expected,
+            "drawn": min(len(runs), curves.RUNS),
+            "states": Counter(run.state for run in runs if run.state != "finished"),
+            "expected": expected_runs(config),
             "ended": sum(not run.live for run in runs),
             "best": ranked[0] if ranked else None,
             "matrices": matrices(asked, ranked),
-            "agents": agents(asked.db, found),
-            "live": found["state"] in ("PENDING", "RUNNING", "PAUSED") or any(run.live for run in runs),
+            "agents": 0 if over else agents(asked.db, found),
+            "live": not over,
         },
     )
 
@@ -99,10 +130,17 @@ def agents(db: Database, sweep: Row) -> int:
     return db.value("SELECT count(*) FROM agent WHERE sweep_id = ? AND heartbeat_at > ?", sweep["id"], since)
 
 
-def parameters_of(runs: list[Run]) -> list[str]:
-    """The parameters in which the runs that the sweep handed out differ."""
+def parameters_of(runs: list[Run], config: Row) -> list[str]:
+    """The parameters that the sweep varies, or in which the runs that it handed out differ."""
     given = {key for run in runs if run.row["sweep_args"] for key in flat_config(run.row["sweep_args"])}
-    return [key for key in runs_table.differing(runs) if key in given]
+    varied = {
+        ".".join(path)
+        for path, spec in search.leaves(config.get("parameters") or {})
+        if isinstance(spec, dict) and "value" not in spec and len(spec.get("values") or [0, 0]) > 1
+    }
+    differing = runs_table.differing(runs)
+    known = dict.fromkeys(key for run in runs for key in run.config)
+    return [key for key in known if key in varied or (key in given and key in differing)]
 
 
 def matrices(asked: Asked, ranked: list[Run]) -> list[tuple[str, Run, Any]]:

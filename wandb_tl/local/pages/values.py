@@ -26,6 +26,9 @@ COLORS = (
     "#7f8c8d",
 )
 
+# Degrees between the hues of runs beyond those: this angle never comes back to the same.
+GOLDEN_ANGLE = 137.508
+
 MISSING = "–"  # noqa: RUF001
 
 
@@ -82,6 +85,7 @@ def read_runs(db: Database, project: Row, condition: str = "1", *values: Any) ->
 
 def read_run(row: Row) -> Run:
     summary = parsed(row["summary"])
+    runtime = summary.get("_runtime")
     began = row["started_at"] or row["created_at"]
     return Run(
         id=row["name"],
@@ -89,16 +93,23 @@ def read_run(row: Row) -> Run:
         state=row["state"],
         created=row["created_at"],
         # The client's own clock where it has told it: a run that goes on counts only what it worked.
-        seconds=_number(summary.get("_runtime")) or max((row["heartbeat_at"] or began) - began, 0),
+        seconds=runtime if is_number(runtime) else max((row["heartbeat_at"] or began) - began, 0),
         config=flat_config(row["config"]),
         summary={key: value for key, value in flat(summary).items() if not key.startswith("_")},
         tags=json.loads(row["tags"]),
         group=row["group_name"],
         job_type=row["job_type"],
         sweep=row["sweep_name"],
-        color=COLORS[(row["number"] - 1) % len(COLORS)],
+        color=color(row["number"] - 1),
         row=row,
     )
+
+
+def color(number: int) -> str:
+    """The colour of a project's run, counted from 0."""
+    if number < len(COLORS):
+        return COLORS[number]
+    return f"hsl({number * GOLDEN_ANGLE % 360:.0f} {55 + 15 * (number % 2)}% {48 + 6 * (number % 3)}%)"
 
 
 def flat_config(text: str) -> dict[str, Any]:
@@ -125,27 +136,37 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@lru_cache(maxsize=4096)
-def _parsed(text: str) -> Any:
-    return json.loads(text)
-
-
+@lru_cache(maxsize=2048)
 def parsed(text: str | None) -> dict[str, Any]:
-    """A JSON object that a client sent; empty where it sent none or nonsense. Not to be changed."""
+    """A run's config or summary as a client sent it; empty where that is nonsense. Not to be changed."""
+    return read_line(text or "{}")
+
+
+def read_line(text: str) -> dict[str, Any]:
+    """A line of history as a client sent it; empty where it is no JSON object."""
     try:
-        value = _parsed(text or "{}")
+        value = json.loads(text)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+def told(run: Row) -> dict[str, Any]:
+    """What the client tells of itself and of its metrics, in the config's _wandb."""
+    own = parsed(run["config"]).get("_wandb")
+    value = own.get("value") if isinstance(own, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def is_number(value: Any) -> bool:
     """Whether a value can be drawn: a finite number."""
-    return _number(value) is not None and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # An integer beyond what a float holds.
+        return False
 
 
 def show(value: Any) -> str:

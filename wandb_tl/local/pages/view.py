@@ -21,7 +21,6 @@ class Asked:
     blobs: Blobs
     names: list[str]
     query: QueryParams
-    base_url: str
 
     def project(self) -> Row:
         """The project that the address names. Raises Refused (404) where there is none."""
@@ -29,6 +28,11 @@ class Asked:
         if found is None:
             raise Refused(f"There is no project {self.names[0]}/{self.names[1]} here.", 404)
         return found
+
+    def page(self) -> int:
+        """The number of the page of a table, from 1."""
+        given = self.query.get("page", "1")
+        return int(given) if given.isdecimal() and len(given) < 10 else 1
 
     def runs(self, project: Row, names: list[str]) -> list[Run]:
         """Those of the project's runs that have these ids."""

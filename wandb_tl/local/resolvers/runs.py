@@ -10,7 +10,7 @@ from typing import Any
 
 from graphql import GraphQLResolveInfo
 
-from wandb_tl.local import artifacts, blobs, branches, file_stream, filters, history
+from wandb_tl.local import artifacts, blobs, branches, file_stream, filters, history, history_keys
 from wandb_tl.local.file_stream import EVENTS, HISTORY, LIVE, OUTPUT
 from wandb_tl.local.resolvers import projects, viewer
 from wandb_tl.local.store import (
@@ -330,7 +330,7 @@ RESOLVERS = {
         "logLineCount": _lines(OUTPUT),
         "historyTail": lambda row, info: history.tail(info.context.db, row["id"], HISTORY),
         "eventsTail": lambda row, info: history.tail(info.context.db, row["id"], EVENTS),
-        "historyKeys": lambda row, info: history.keys_of(info.context.db, row),
+        "historyKeys": lambda row, info: history_keys.keys_of(info.context.db, row),
         "history": history_lines,
         "events": lambda row, info, samples=None: history.sampled(
             info.context.db, row["id"], EVENTS, samples

@@ -4,8 +4,13 @@
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const charts = new Map(); // element -> {chart, text: the JSON that is drawn, data}
 
+const inView = new Set();
+
 const visible = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) load(entry.target);
+  for (const { target, isIntersecting } of entries) {
+    inView[isIntersecting ? "add" : "delete"](target);
+    if (isIntersecting) load(target);
+  }
 }, { rootMargin: "300px" });
 
 const resized = new ResizeObserver((entries) => {
@@ -21,14 +26,16 @@ export function adopt(root) {
 export function abandon(root) {
   for (const element of root.querySelectorAll("[data-chart]")) {
     visible.unobserve(element);
+    inView.delete(element);
+    resized.unobserve(element.querySelector(".canvas"));
     charts.get(element)?.chart.dispose();
     charts.delete(element);
   }
 }
 
-/** Fetch the data of all drawn charts again, and draw those anew whose data have changed. */
+/** Fetch the data of the charts in view again, and draw those anew whose data have changed. */
 export async function refresh() {
-  await Promise.all([...charts.keys()].map(load));
+  await Promise.all([...inView].map(load));
 }
 
 async function load(element) {
@@ -106,6 +113,7 @@ const mark = (color, text) =>
 
 function curves(data) {
   const many = data.series.length > 1;
+  const whole = data.series.every((series) => series.points.every((point) => Number.isInteger(point[0])));
   return {
     grid,
     tooltip: tooltip({
@@ -113,11 +121,11 @@ function curves(data) {
       order: "valueDesc",
       formatter: (points) =>
         [escaped(`${data.axis} ${show(points[0].axisValue)}`)]
-          .concat(points.slice(0, 12).map((p) => `${mark(p.color, many ? p.seriesName : "")} <b>${show(p.value[1])}</b>`))
+          .concat(points.slice(0, 12).map((p) => `${mark(p.color, many ? p.seriesName : "")} <b>${escaped(show(p.value[1]))}</b>`))
           .concat(points.length > 12 ? [`and ${points.length - 12} more`] : [])
           .join("<br>"),
     }),
-    xAxis: axis(data.axis, { type: "value", min: "dataMin", max: "dataMax" }),
+    xAxis: axis(data.axis, { type: "value", min: "dataMin", max: "dataMax", minInterval: whole ? 1 : 0 }),
     yAxis: axis("", { type: "value" }),
     series: data.series.map((series) => ({
       type: "line",
@@ -130,7 +138,6 @@ function curves(data) {
       lineStyle: { width: 1.8 },
       triggerLineEvent: true,
       emphasis: { focus: "series", lineStyle: { width: 3 } },
-      large: true,
     })),
   };
 }
@@ -140,7 +147,7 @@ function parallel(data) {
   const values = data.lines.map((line) => line.values[metric]);
   const [least, most] = [Math.min(...values), Math.max(...values)];
   return {
-    tooltip: tooltip({ formatter: (line) => `${escaped(line.data.name)}<br>${escaped(data.axes[metric].name)} <b>${show(line.data.value[metric])}</b>` }),
+    tooltip: tooltip({ formatter: (line) => `${escaped(line.data.name)}<br>${escaped(data.axes[metric].name)} <b>${escaped(show(line.data.value[metric]))}</b>` }),
     // There is nothing to tell apart by colour before the second value.
     visualMap: least < most ? {
       dimension: metric,
@@ -185,7 +192,7 @@ function strip(data) {
   return {
     grid,
     tooltip: tooltip({
-      formatter: (point) => `${mark(point.color, point.data.name)}<br>${escaped(show(point.value[0]))} <b>${show(point.value[1])}</b>`,
+      formatter: (point) => `${mark(point.color, point.data.name)}<br>${escaped(show(point.value[0]))} <b>${escaped(show(point.value[1]))}</b>`,
     }),
     xAxis: axis("", { type: data.axis.type, data: data.axis.categories }),
     yAxis: axis(data.metric, { type: "value", nameGap: 44 }),

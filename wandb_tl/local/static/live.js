@@ -6,77 +6,107 @@ const main = document.querySelector("main");
 const away = document.getElementById("away");
 const shown = new Map(); // id of a part -> the HTML that the server sent for it
 let last = null; // the page's text as the server sent it last
+let asked = 0; // requests for the page so far: an answer that was overtaken is dropped
 
 for (const part of document.querySelectorAll("[data-live]")) shown.set(part.id, part.innerHTML);
 
-/** Fetch a page and put what differs from the one in view in its place. */
+/** Fetch a page and put what differs from the one in view in its place. Says so where the server is away. */
 async function show(url) {
-  const answer = await fetch(url, { headers: { Accept: "text/html" } });
-  if (answer.status === 401) location.reload();
-  if (!answer.ok) throw new Error(`status ${answer.status}`);
-  const text = await answer.text();
-  if (text === last) return;
-  last = text;
-  const page = new DOMParser().parseFromString(text, "text/html");
-  for (const part of page.querySelectorAll("[data-live]")) replace(part);
-  document.title = page.title;
-  main.dataset.liveEvery = page.querySelector("main").dataset.liveEvery;
+  const number = ++asked;
+  try {
+    const answer = await fetch(url, { headers: { Accept: "text/html" } });
+    const text = await answer.text();
+    if (number !== asked) return;
+    // Logged out, or what the page is about was deleted: the server has a page that says so.
+    if (answer.status >= 400 && answer.status < 500) location.reload();
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    away.hidden = true;
+    if (text === last) return;
+    last = text;
+    const page = new DOMParser().parseFromString(text, "text/html");
+    for (const part of page.querySelectorAll("[data-live]")) replace(part);
+    document.title = page.title;
+    main.dataset.liveEvery = page.querySelector("main").dataset.liveEvery;
+  } catch {
+    away.hidden = false;
+  }
 }
 
 function replace(fresh) {
   const old = document.getElementById(fresh.id);
-  if (!old || shown.get(fresh.id) === fresh.innerHTML) return;
+  if (!old) {
+    // New on the page, as the first media of a key.
+    shown.set(fresh.id, fresh.innerHTML);
+    document.getElementById(fresh.parentElement.id)?.append(fresh);
+    adopt(fresh);
+    return;
+  }
+  if (shown.get(fresh.id) === fresh.innerHTML) return;
   shown.set(fresh.id, fresh.innerHTML);
   const open = new Map([...old.querySelectorAll("[data-keep]")].map((part) => [part.dataset.keep, part.open]));
-  const places = new Map([...old.querySelectorAll("[data-strip]")].map(position));
-  const side = old.scrollLeft;
+  const [slider, log] = [old.querySelector(".slider input"), old.querySelector("[data-follow]")];
+  // Where the reader has put them; nowhere while they stand at the newest.
+  const place = slider && slider.value !== slider.max ? Number(slider.value) : null;
+  const read = log && log.scrollTop + log.clientHeight < log.scrollHeight - 4 ? log.scrollTop : null;
+  const focused = old.contains(document.activeElement) ? label(document.activeElement) : null;
+  const { scrollLeft, scrollTop } = old;
   abandon(old);
   old.replaceChildren(...fresh.childNodes);
   for (const part of old.querySelectorAll("[data-keep]")) part.open = open.get(part.dataset.keep) ?? part.open;
-  for (const strip of old.querySelectorAll("[data-strip]")) {
-    const place = places.get(strip.dataset.strip);
-    if (place !== undefined) slide(strip, place);
-  }
-  old.scrollLeft = side;
+  if (place !== null) slide(old, place);
+  Object.assign(old, { scrollLeft, scrollTop });
+  follow(old, read);
   adopt(old);
-  follow(old);
+  if (focused) [...old.querySelectorAll("a, button, input, select, summary")].find((part) => label(part) === focused)?.focus({ preventScroll: true });
 }
 
-/** Where a reader has put a strip's slider; nowhere while it stands at the newest. */
-function position(strip) {
-  const slider = strip.querySelector("input[type=range]");
-  return [strip.dataset.strip, slider && slider.value !== slider.max ? Number(slider.value) : undefined];
+/** What makes a control the same one after its part was replaced. */
+function label(control) {
+  return [control.tagName, control.name, control.getAttribute("value"), control.href ?? control.textContent].join(" ");
 }
 
-function slide(strip, place) {
-  const slider = strip.querySelector("input[type=range]");
+/** Show another moment of a strip of media; what it holds is fetched when it is looked at first. */
+async function slide(strip, place) {
   const moments = strip.querySelectorAll(".moment");
-  if (!slider || !moments[place]) return;
-  slider.value = place;
-  moments.forEach((moment, number) => (moment.hidden = number !== place));
-  strip.querySelector("output").textContent = moments[place].dataset.at;
+  const moment = moments[place];
+  if (!moment) return;
+  strip.querySelector(".slider input").value = place;
+  strip.querySelector("output").textContent = moment.dataset.at;
+  moments.forEach((other) => (other.hidden = other !== moment));
+  if (!moment.dataset.part) return;
+  const answer = await fetch(moment.dataset.part).catch(() => null);
+  if (!answer?.ok) return;
+  delete moment.dataset.part;
+  moment.innerHTML = await answer.text();
+  adopt(moment);
 }
 
-/** A console that was read to its end stays at its end. */
-function follow(root) {
-  for (const log of root.querySelectorAll("[data-follow]")) log.scrollTop = log.scrollHeight;
+/** A console stands at its end, or where its reader has scrolled to. */
+function follow(root, read = null) {
+  for (const log of root.querySelectorAll("[data-follow]")) log.scrollTop = read ?? log.scrollHeight;
 }
 
-async function go(url) {
-  history.pushState(null, "", url);
-  await show(location.href);
+/** Go to another view of this page, such as another order of its table. */
+function go(query) {
+  history.pushState(null, "", query.size ? `?${query}` : location.pathname);
+  show(location.href);
 }
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-swap]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  go(link.href);
+  go(new URL(link.href).searchParams);
 });
 
+/** The page's query with the form's fields in it. */
 function submit(form) {
-  const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
-  go(`?${query}`);
+  const query = new URLSearchParams(location.search);
+  query.delete("page");
+  for (const field of form.elements) {
+    if (field.name && field.type !== "hidden") field.value ? query.set(field.name, field.value) : query.delete(field.name);
+  }
+  go(query);
 }
 
 document.addEventListener("submit", (event) => {
@@ -94,7 +124,7 @@ document.addEventListener("input", (event) => {
   } else if (target.matches("[data-swap-form] select")) {
     submit(target.form);
   } else if (target.matches(".slider input")) {
-    slide(target.closest("[data-strip]"), Number(target.value));
+    slide(target.closest(".strip"), Number(target.value));
   }
 });
 
@@ -105,27 +135,25 @@ document.addEventListener("change", (event) => {
   chosen[event.target.checked ? "add" : "delete"](event.target.value);
   query.delete("run");
   for (const id of chosen) query.append("run", id);
-  go(`?${query}`);
+  go(query);
 });
 
-addEventListener("popstate", () => show(location.href));
+addEventListener("popstate", () => {
+  const query = new URLSearchParams(location.search);
+  for (const field of document.querySelectorAll("[data-swap-form] input[type=search]")) field.value = query.get(field.name) ?? "";
+  show(location.href);
+});
 
 // Where a link leads to a closed part of the page, open it.
 function reveal() {
-  const goal = document.getElementById(location.hash.slice(1));
-  goal?.querySelector("details")?.setAttribute("open", "");
+  document.getElementById(location.hash.slice(1))?.querySelector("details")?.setAttribute("open", "");
 }
 addEventListener("hashchange", reveal);
 
 async function watch() {
   if (!document.hidden) {
-    try {
-      await show(location.href);
-      await refresh();
-      away.hidden = true;
-    } catch {
-      away.hidden = false;
-    }
+    await show(location.href);
+    if (away.hidden) await refresh().catch(() => {});
   }
   setTimeout(watch, 1000 * Number(main.dataset.liveEvery ?? 10));
 }
