@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wandb_tl.local import file_stream, history
+from wandb_tl.local import file_stream, history, history_keys
 from wandb_tl.local.file_stream import EVENTS, HISTORY, OUTPUT, SUMMARY
 from wandb_tl.local.store import Database, Refused, Store, ensure_project, run_named
 
@@ -154,7 +154,7 @@ def test_a_shared_run_is_looked_at_line_by_line(db: Database) -> None:
 def test_lines_that_are_no_json_are_kept(db: Database) -> None:
     post(db, files=chunk(HISTORY, 0, "{broken", "[1]", *rows(3)))
     assert file_stream.line_count(db, 1, HISTORY) == 3
-    assert history.keys_of(db, run(db))["lastStep"] == 3
+    assert history_keys.keys_of(db, run(db))["lastStep"] == 3
     assert len(history.sampled(db, 1, HISTORY, None)) == 3
 
 
@@ -164,26 +164,26 @@ def test_non_finite_numbers_stay_in_text_and_become_words_in_values(db: Database
     assert history.between(db, 1, 0, 1) == [line]
     [row] = history.sampled_keys(db, 1, {"keys": ["bad", "big", "nested.low"]})
     assert row == {"bad": "NaN", "big": "Infinity", "nested.low": "-Infinity"}
-    keys = history.keys_of(db, run(db))["keys"]
+    keys = history_keys.keys_of(db, run(db))["keys"]
     json.dumps(keys, allow_nan=False)
     assert keys["nested.low"]["previousValue"] == "-Infinity"
 
 
 def test_keys_are_counted_as_the_history_grows_and_recounted_after_a_rewrite(db: Database) -> None:
-    assert history.keys_of(db, run(db)) is None
+    assert history_keys.keys_of(db, run(db)) is None
     media = {"_type": "image-file", "path": "x.png"}
     post(db, files=chunk(HISTORY, 0, *rows(0, 1, loss=0.5, nested={"a/b": 1}, image=media, on=True)))
-    found = history.keys_of(db, run(db))
+    found = history_keys.keys_of(db, run(db))
     assert found["lastStep"] == 1
     assert found["keys"]["loss"] == {"typeCounts": [{"type": "number", "count": 2}], "previousValue": 0.5}
     assert found["keys"]["image"]["typeCounts"] == [{"type": "image-file", "count": 2}]
     assert found["keys"]["on"]["typeCounts"] == [{"type": "boolean", "count": 2}]
     assert "nested.a/b" in found["keys"] and "nested" not in found["keys"]
     post(db, files=chunk(HISTORY, 2, *rows(7, loss="text")))
-    counts = history.keys_of(db, run(db))["keys"]["loss"]["typeCounts"]
+    counts = history_keys.keys_of(db, run(db))["keys"]["loss"]["typeCounts"]
     assert counts == [{"type": "number", "count": 2}, {"type": "string", "count": 1}]
     post(db, files=chunk(HISTORY, 0, *rows(0, 1, 7, other=1)))
-    assert set(history.keys_of(db, run(db))["keys"]) == {"_step", "other"}
+    assert set(history_keys.keys_of(db, run(db))["keys"]) == {"_step", "other"}
 
 
 def test_samples_are_spread_evenly_and_windows_come_whole(db: Database) -> None:

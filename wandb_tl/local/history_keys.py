@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from wandb_tl.local.store import Database, Row
+from wandb_tl.local.store import Database, Row, json_object
 
 HISTORY = "wandb-history.jsonl"
 
@@ -54,7 +54,7 @@ def _read_on(db: Database, run: Row) -> tuple[Row, int]:
     for row in rows:
         count = row["line"] + 1
         found["lastStep"] = max(found["lastStep"], row["step"] if row["step"] is not None else -1)
-        for key, value in _flat(_parsed(row["text"])):
+        for key, value in _flat(json_object(row["text"]) or {}):
             known = found["keys"].setdefault(key, {"typeCounts": [], "previousValue": None})
             kind = _kind(value)
             for counter in known["typeCounts"]:
@@ -67,15 +67,8 @@ def _read_on(db: Database, run: Row) -> tuple[Row, int]:
     return found, count
 
 
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _flat(row: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in row.items() if isinstance(row, dict) else ():
+def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in row.items():
         if isinstance(value, dict) and "_type" not in value:
             yield from _flat(value, f"{prefix}{key}.")
         else:

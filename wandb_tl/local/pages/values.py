@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from wandb_tl.local.file_stream import LIVE
-from wandb_tl.local.store import Database, Row
+from wandb_tl.local.store import Database, Row, json_object
 
 # Told apart by people who see red and green alike, on light and on dark.
 COLORS = (
@@ -144,11 +144,7 @@ def parsed(text: str | None) -> dict[str, Any]:
 
 def read_line(text: str) -> dict[str, Any]:
     """A line of history as a client sent it; empty where it is no JSON object."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    return json_object(text) or {}
 
 
 def told(run: Row) -> dict[str, Any]:
