@@ -26,38 +26,14 @@ def create(db: Database, project: Row, run: Row | None, wanted: Row) -> Row:
     Sending the same clientID again gives the same version, and the same distributedID the one that is still
     open. Raises Refused where the collection has another type, or for a storage region.
     """
-    name = wanted.get("artifactCollectionName") or next(
-        iter(wanted.get("artifactCollectionNames") or []), None
-    )
-    if not name:
-        raise Refused("an artifact needs the name of its collection")
-    if (wanted.get("storageRegion") or "default") != "default":
-        raise Refused(f"there is no storage region {wanted['storageRegion']} here; leave storage_region out")
-    sequence = collections.ensure(db, project, collections.SEQUENCE, wanted["artifactTypeName"], name)
-    _remember(db, wanted.get("sequenceClientID"), collection_id=sequence["id"])
+    sequence = _sequence(db, project, wanted)
     names = [alias["alias"] for alias in wanted.get("aliases") or []]
     found = by_client_id(db, wanted.get("clientID"))
     if found is None or found["sequence_id"] != sequence["id"]:
         # An offline run, or a sweep, can be brought here twice, into another project each time.
         found = _existing(db, sequence, wanted)
     if found is None:
-        artifact_id = db.insert(
-            "artifact",
-            sequence_id=sequence["id"],
-            state="PENDING",
-            digest=wanted["digest"],
-            digest_algorithm=wanted.get("digestAlgorithm") or "MANIFEST_MD5",
-            description=wanted.get("description"),
-            metadata=wanted.get("metadata"),
-            history_step=wanted.get("historyStep"),
-            ttl_seconds=_ttl(wanted.get("ttlDurationSeconds")),
-            distributed_id=wanted.get("distributedID"),
-            pending_aliases=json.dumps(names),
-            created_by=run["id"] if run else None,
-            created_at=db.now,
-            updated_at=db.now,
-        )
-        found = db.get("artifact", artifact_id)
+        found = _make(db, sequence, run, wanted, names)
     elif found["state"] == "COMMITTED":
         collections.add_aliases(db, found, db.get("collection", found["sequence_id"]), names)
     else:
@@ -68,6 +44,39 @@ def create(db: Database, project: Row, run: Row | None, wanted: Row) -> Row:
     if run:
         relate(db, run, found, "output")
     return found
+
+
+def _sequence(db: Database, project: Row, wanted: Row) -> Row:
+    """The collection that a version is going to belong to."""
+    names = [wanted.get("artifactCollectionName"), *(wanted.get("artifactCollectionNames") or [])]
+    name = next(filter(None, names), None)
+    if not name:
+        raise Refused("an artifact needs the name of its collection")
+    if (wanted.get("storageRegion") or "default") != "default":
+        raise Refused(f"there is no storage region {wanted['storageRegion']} here; leave storage_region out")
+    sequence = collections.ensure(db, project, collections.SEQUENCE, wanted["artifactTypeName"], name)
+    _remember(db, wanted.get("sequenceClientID"), collection_id=sequence["id"])
+    return sequence
+
+
+def _make(db: Database, sequence: Row, run: Row | None, wanted: Row, aliases: list[str]) -> Row:
+    artifact_id = db.insert(
+        "artifact",
+        sequence_id=sequence["id"],
+        state="PENDING",
+        digest=wanted["digest"],
+        digest_algorithm=wanted.get("digestAlgorithm") or "MANIFEST_MD5",
+        description=wanted.get("description"),
+        metadata=wanted.get("metadata"),
+        history_step=wanted.get("historyStep"),
+        ttl_seconds=_ttl(wanted.get("ttlDurationSeconds")),
+        distributed_id=wanted.get("distributedID"),
+        pending_aliases=json.dumps(aliases),
+        created_by=run["id"] if run else None,
+        created_at=db.now,
+        updated_at=db.now,
+    )
+    return db.get("artifact", artifact_id)
 
 
 def _existing(db: Database, sequence: Row, wanted: Row) -> Row | None:

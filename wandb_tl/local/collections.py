@@ -31,8 +31,7 @@ def ensure(db: Database, project: Row, kind: str, type_name: str, name: str) -> 
 
     Raises Refused where the name is taken by one of another kind or type.
     """
-    if not name or ":" in name or "/" in name:
-        raise Refused(f"{name!r} is no name for a collection: it must not be empty or hold : or /")
+    _check_name(name)
     found = named(db, project, name)
     if found is None:
         type_id = ensure_type(db, project, type_name)["id"]
@@ -49,6 +48,11 @@ def ensure(db: Database, project: Row, kind: str, type_name: str, name: str) -> 
     if other != type_name:
         raise Refused(f"artifact {name} is of type {other}; it cannot also be of type {type_name}")
     return found
+
+
+def _check_name(name: str) -> None:
+    if not name or ":" in name or "/" in name:
+        raise Refused(f"{name!r} is no name for a collection: it must not be empty or hold : or /")
 
 
 def named(db: Database, project: Row, name: str) -> Row | None:
@@ -170,8 +174,7 @@ def change(db: Database, collection: Row, name: str | None, description: str | N
     )
     if holder is not None and holder["id"] != collection["id"]:
         raise Refused(f"the project already has a collection {name}")
-    if not name or ":" in name or "/" in name:
-        raise Refused(f"{name!r} is no name for a collection: it must not be empty or hold : or /")
+    _check_name(name)
     described = collection["description"] if description is None else description
     db.update("collection", collection["id"], name=name, description=described, updated_at=db.now)
 

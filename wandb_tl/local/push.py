@@ -15,8 +15,9 @@ import fcntl
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -73,7 +74,7 @@ CREATE_FILES = """mutation CreateRunFiles($entity: String!, $project: String!, $
 def push(options: Namespace) -> int:
     """The command. Prints the sweep's address there; returns the exit code, 1 after a one-line error."""
     try:
-        print(SweepPush(options.root, options.sweep, options.to, options.into).push())
+        print(prepare(options.root, options.sweep, options.to, options.into).push())
     except (RemoteError, Refused, roots.RootError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -83,45 +84,55 @@ def push(options: Namespace) -> int:
     return 0
 
 
-class SweepPush:
-    """One sweep on its way from a root to a server."""
+def prepare(root: Path, path: str, to: str, into: str | None) -> SweepPush:
+    """The push of the sweep at `path`, with both ends looked at.
 
-    def __init__(self, root: Path, path: str, to: str, into: str | None) -> None:
-        """Raises RemoteError, Refused or RootError, in one line, where nothing can be pushed."""
-        self.root = root
-        if not (root / "wandb.sqlite").exists():
-            raise roots.RootError(f"there are no records in {root}")
-        self.store = Store(root / "wandb.sqlite", read_only=True)
-        entity, project, name = _three(path)
-        self.home = f"{entity}/{project}"
-        with self.store.transaction() as db:
-            home = project_named(db, entity, project)
-            query = "SELECT * FROM sweep WHERE project_id = ? AND name = ?"
-            self.sweep = home and db.one(query, home["id"], name)
-            if self.sweep is None:
-                raise Refused(f"there is no sweep {path} in {root}")
-            self.runs = db.all(
-                "SELECT * FROM run WHERE sweep_id = ? AND (started_at IS NOT NULL OR state IN (?, ?, ?))"
-                " ORDER BY id",
-                self.sweep["id"],
-                *LIVE,
-            )
-        live = sum(run["state"] in LIVE for run in self.runs)
-        if live:
-            raise Refused(
-                f"{live} of the sweep's runs have not ended: stop the sweep, or wait, and push then"
-            )
-        self.remote = Remote(to)
-        who = self.remote.graphql(WHO)
-        if not who.get("viewer"):
-            raise RemoteError(f"{self.remote.url} does not know this API key: run `wandb login --relogin`")
-        self.features = {item["name"] for item in who["serverInfo"]["features"] if item["isEnabled"]}
-        own_entity, _, own_project = (into or f"{who['viewer']['entity']}/{project}").rpartition("/")
-        if not own_entity or not own_project or "/" in own_entity:
-            raise Refused(f"--as takes ENTITY/PROJECT, not {into}")
-        self.entity, self.project = own_entity, own_project
-        if self.remote.url == roots.server_url(root) and self.home == f"{self.entity}/{self.project}":
-            raise Refused("that is where the sweep is already; choose another project with --as")
+    Raises RemoteError, Refused or RootError, in one line, where nothing can be pushed.
+    """
+    if not (root / "wandb.sqlite").exists():
+        raise roots.RootError(f"there are no records in {root}")
+    store = Store(root / "wandb.sqlite", read_only=True)
+    entity, project, name = _three(path)
+    with store.transaction() as db:
+        home = project_named(db, entity, project)
+        query = "SELECT * FROM sweep WHERE project_id = ? AND name = ?"
+        sweep = home and db.one(query, home["id"], name)
+        if sweep is None:
+            raise Refused(f"there is no sweep {path} in {root}")
+        runs = db.all(
+            "SELECT * FROM run WHERE sweep_id = ? AND (started_at IS NOT NULL OR state IN (?, ?, ?))"
+            " ORDER BY id",
+            sweep["id"],
+            *LIVE,
+        )
+    live = sum(run["state"] in LIVE for run in runs)
+    if live:
+        raise Refused(f"{live} of the sweep's runs have not ended: stop the sweep, or wait, and push then")
+    remote = Remote(to)
+    who = remote.graphql(WHO)
+    if not who.get("viewer"):
+        raise RemoteError(f"{remote.url} does not know this API key: run `wandb login --relogin`")
+    features = {item["name"] for item in who["serverInfo"]["features"] if item["isEnabled"]}
+    own_entity, _, own_project = (into or f"{who['viewer']['entity']}/{project}").rpartition("/")
+    if not own_entity or not own_project or "/" in own_entity:
+        raise Refused(f"--as takes ENTITY/PROJECT, not {into}")
+    if remote.url == roots.server_url(root) and (entity, project) == (own_entity, own_project):
+        raise Refused("that is where the sweep is already; choose another project with --as")
+    return SweepPush(root, store, sweep, runs, remote, features, own_entity, own_project)
+
+
+@dataclass
+class SweepPush:
+    """One sweep on its way from a root to `entity`/`project` of a server that has these `features`."""
+
+    root: Path
+    store: Store
+    sweep: Row
+    runs: list[Row]
+    remote: Remote
+    features: set[str]
+    entity: str
+    project: str
 
     @property
     def place(self) -> Row:
@@ -221,30 +232,17 @@ class SweepPush:
     def _pieces(self, run: Row, stream: str, start: int) -> Iterator[tuple[int, list[str]]]:
         """The stream's lines from `start` on as (offset, lines that follow one another)."""
         plain = stream == OUTPUT and "STRUCTURED_CONSOLE_LOGS" not in self.features
+        query = (
+            "SELECT line, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ?"
+            " ORDER BY line LIMIT ?"
+        )
         while True:
             with self.store.transaction() as db:
-                rows = db.all(
-                    "SELECT line, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ?"
-                    " ORDER BY line LIMIT ?",
-                    run["id"],
-                    stream,
-                    start,
-                    PIECE_LINES,
-                )
-            lines: list[str] = []
-            size = 0
-            for row in rows:
-                text = _plain(row["text"]) if plain else row["text"]
-                size += len(text.encode())
-                if lines and (row["line"] != start + len(lines) or size > PIECE_BYTES):
-                    yield start, lines
-                    lines, size = [], len(text.encode())
-                start = row["line"] - len(lines)
-                lines.append(text)
-            if not lines:
+                rows = db.all(query, run["id"], stream, start, PIECE_LINES)
+            if not rows:
                 return
-            yield start, lines
-            start += len(lines)
+            yield from _cut((row["line"], _plain(row["text"]) if plain else row["text"]) for row in rows)
+            start = rows[-1]["line"] + 1
 
     def _push_files(self, run: Row, known: bool) -> None:
         """Upload the run's files, but not those that are `known` to be there."""
@@ -293,6 +291,22 @@ def _three(path: str) -> list[str]:
     if len(parts) < 3 or not all(parts):
         raise Refused(f"a sweep to push is written as ENTITY/PROJECT/SWEEP, not {path}")
     return ["/".join(parts[:-2]), *parts[-2:]]
+
+
+def _cut(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    """Numbered lines as (number of the first, lines that follow one another), of PIECE_BYTES at most."""
+    first, piece, size = 0, [], 0
+    for number, text in lines:
+        length = len(text.encode())
+        if piece and (number != first + len(piece) or size + length > PIECE_BYTES):
+            yield first, piece
+            piece, size = [], 0
+        if not piece:
+            first = number
+        piece.append(text)
+        size += length
+    if piece:
+        yield first, piece
 
 
 def _plain(text: str) -> str:
