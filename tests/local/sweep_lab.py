@@ -1,48 +1,59 @@
-"""A sweep with hand-driven agents and runs, on a store of its own."""
+"""A sweep with hand-driven agents and runs, on a store of its own; and how real agents are started."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 from wandb_tl.local import file_stream, scheduler, silence, sweeps
-from wandb_tl.local.store import Store, ensure_project, run_named
+from wandb_tl.local.store import Database, Row, Store, ensure_project, run_named
+
+# `wandb agent PATH` with its heartbeat of 5 s made shorter, for which there is no setting.
+AGENT = """
+import sys
+from wandb import wandb_agent
+from wandb.cli.cli import cli
+
+wandb_agent.Agent.POLL_INTERVAL = 0.5
+cli.main(["agent", sys.argv[1]])
+"""
 
 
-def make_lab(tmp_path: Path) -> SimpleNamespace:
+class SweepLab:
     """A store, a project, and shorthands for what agents and runs say. Time goes on only by `wait`."""
-    store, clock = Store(tmp_path / "wandb.sqlite"), [1000.0]
-    store.listening_since = 0.0
 
-    def inside(action):
-        with store.transaction() as db:
-            db.now = clock[0]
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder / "wandb.sqlite")
+        self.store.listening_since = 0.0
+        self.now = 1000.0
+        self.project = self.inside(lambda db: ensure_project(db, None, "p"))
+
+    def inside(self, action: Callable[[Database], Any]) -> Any:
+        with self.store.transaction() as db:
+            db.now = self.now
             return action(db)
 
-    project = inside(lambda db: ensure_project(db, None, "p"))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.inside(silence.give_up_silent)
 
-    def sweep(config: str):
-        return inside(lambda db: sweeps.create(db, project, config)[0])
+    def sweep(self, config: str) -> Row:
+        return self.inside(lambda db: sweeps.create(db, self.project, config)[0])
 
-    def agent(sweep):
-        times = {"created_at": clock[0], "heartbeat_at": clock[0]}
+    def agent(self, sweep: Row) -> Row:
+        times = {"created_at": self.now, "heartbeat_at": self.now}
         row = {"sweep_id": sweep["id"], "name": sweeps.short_id(), **times}
-        return inside(lambda db: db.get("agent", db.insert("agent", **row)))
+        return self.inside(lambda db: db.get("agent", db.insert("agent", **row)))
 
-    def beat(agent, *alive: str):
-        return inside(lambda db: scheduler.heartbeat(db, agent, set(alive)))
+    def beat(self, agent: Row, *alive: str) -> list[Row]:
+        return self.inside(lambda db: scheduler.heartbeat(db, agent, set(alive)))
 
-    def post(name: str, **body):
-        return inside(lambda db: file_stream.receive(db, "local", "p", name, body))
+    def post(self, name: str, **body: Any) -> Row:
+        return self.inside(lambda db: file_stream.receive(db, "local", "p", name, body))
 
-    def state(name: str) -> str:
-        return inside(lambda db: run_named(db, project, name))["state"]
+    def state(self, name: str) -> str:
+        return self.inside(lambda db: run_named(db, self.project, name))["state"]
 
-    def sweep_state(sweep) -> str:
-        return inside(lambda db: db.get("sweep", sweep["id"]))["state"]
-
-    def wait(seconds: float):
-        clock[0] += seconds
-        inside(silence.give_up_silent)
-
-    return SimpleNamespace(**locals())
+    def sweep_state(self, sweep: Row) -> str:
+        return self.inside(lambda db: db.get("sweep", sweep["id"]))["state"]

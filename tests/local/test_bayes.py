@@ -211,16 +211,15 @@ def test_regret_after_30_runs_is_no_worse_than_the_engines(name: str) -> None:
 def test_a_hundred_runs_propose_in_well_under_a_second_and_always_the_same() -> None:
     rng = random.Random(1)
     points = [search.draw(CONFIG, rng) for _ in range(110)]
+    losses = [abs(math.log10(point["lr"]["value"]) + 2) for point in points[:100]]
     trials = [
-        bayes.Trial("finished", point, loss, loss, loss)
-        for point in points[:100]
-        if (loss := abs(math.log10(point["lr"]["value"]) + 2)) is not None
+        bayes.Trial("finished", point, loss, loss, loss) for point, loss in zip(points, losses, strict=False)
     ]
     trials += [bayes.Trial("pending", point) for point in points[100:]]
-    began = time.perf_counter()
+    began = time.process_time()
     proposed = bayes.propose(CONFIG, trials, 1)
-    # A hundredth of a second by itself, and others may be using the machine.
-    assert time.perf_counter() - began < 2
+    # Less than a tenth of a second by itself, and others may be using the machine.
+    assert time.process_time() - began < 2
     assert proposed == bayes.propose(CONFIG, trials, 1) != bayes.propose(CONFIG, trials, 2)
     assert proposed["outer"]["value"]["fixed"] == 7 and isinstance(proposed["batch"]["value"], int)
     assert abs(math.log10(proposed["lr"]["value"]) + 2) < 1

@@ -9,11 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from live_server import Server, wait_for
-from sweep_lab import make_lab
+from sweep_lab import AGENT, SweepLab
 
 from wandb_tl.local import scheduler, silence, sweeps
 from wandb_tl.local.store import Refused
@@ -22,16 +21,16 @@ GRID = "method: grid\nprogram: x.py\nparameters:\n  a: {values: [1, 2]}\n  b: {v
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> SimpleNamespace:
-    return make_lab(tmp_path)
+def lab(tmp_path: Path) -> SweepLab:
+    return SweepLab(tmp_path)
 
 
-def done(lab: SimpleNamespace, command: dict, exitcode: int = 0, **body) -> None:
+def done(lab: SweepLab, command: dict, exitcode: int = 0, **body) -> None:
     lab.post(command["run_id"])
     lab.post(command["run_id"], complete=True, exitcode=exitcode, **body)
 
 
-def test_grid_is_handed_out_once_and_ends(lab: SimpleNamespace) -> None:
+def test_grid_is_handed_out_once_and_ends(lab: SweepLab) -> None:
     sweep = lab.sweep(GRID)
     assert lab.sweep_state(sweep) == "PENDING"
     one, two = lab.agent(sweep), lab.agent(sweep)
@@ -47,7 +46,7 @@ def test_grid_is_handed_out_once_and_ends(lab: SimpleNamespace) -> None:
     assert lab.sweep_state(sweep) == "FINISHED"
 
 
-def test_failed_run_is_done_and_deleted_run_gives_its_point_back(lab: SimpleNamespace) -> None:
+def test_failed_run_is_done_and_deleted_run_gives_its_point_back(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     agent = lab.agent(sweep)
     [command] = lab.beat(agent)
@@ -60,7 +59,7 @@ def test_failed_run_is_done_and_deleted_run_gives_its_point_back(lab: SimpleName
     assert again["args"] == command["args"] and again["run_id"] != command["run_id"]
 
 
-def test_preempted_run_is_resumed_by_whoever_comes_without_limit(lab: SimpleNamespace) -> None:
+def test_preempted_run_is_resumed_by_whoever_comes_without_limit(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     one, two = lab.agent(sweep), lab.agent(sweep)
     [first] = lab.beat(one)
@@ -75,7 +74,7 @@ def test_preempted_run_is_resumed_by_whoever_comes_without_limit(lab: SimpleName
     assert lab.beat(two) == [{"type": "exit"}]
 
 
-def test_crashed_run_is_repeated_twice(lab: SimpleNamespace) -> None:
+def test_crashed_run_is_repeated_twice(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     agent = lab.agent(sweep)
     [command] = lab.beat(agent)
@@ -90,7 +89,7 @@ def test_crashed_run_is_repeated_twice(lab: SimpleNamespace) -> None:
     assert lab.state(command["run_id"]) == "crashed"
 
 
-def test_run_that_never_starts_is_tried_once_more(lab: SimpleNamespace) -> None:
+def test_run_that_never_starts_is_tried_once_more(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     agent = lab.agent(sweep)
     [command] = lab.beat(agent)
@@ -99,7 +98,7 @@ def test_run_that_never_starts_is_tried_once_more(lab: SimpleNamespace) -> None:
     assert lab.state(command["run_id"]) == "crashed"
 
 
-def test_what_never_starts_waits_until_all_points_were_tried(lab: SimpleNamespace) -> None:
+def test_what_never_starts_waits_until_all_points_were_tried(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [bad, good]}}\n")
     agent = lab.agent(sweep)
     [bad] = lab.beat(agent)
@@ -109,13 +108,13 @@ def test_what_never_starts_waits_until_all_points_were_tried(lab: SimpleNamespac
     assert lab.beat(agent) == [bad | {"type": "resume"}]
 
 
-def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: SimpleNamespace) -> None:
+def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1, 2]}}\n")
     lost, listed = lab.agent(sweep), lab.agent(sweep)
     [gone], [kept] = lab.beat(lost), lab.beat(listed)
     lab.post(gone["run_id"])
     lab.post(kept["run_id"])
-    lab.store.listening_since = lab.clock[0]
+    lab.store.listening_since = lab.now
     lab.wait(silence.SILENCE_SECONDS - 1)
     assert lab.state(gone["run_id"]) == "running"
     lab.beat(listed, kept["run_id"])
@@ -126,7 +125,7 @@ def test_silence_makes_runs_crash_but_not_before_the_server_could_hear(lab: Simp
     assert lab.state(gone["run_id"]) == "running"
 
 
-def test_agent_that_comes_back_too_late_is_told_to_stop(lab: SimpleNamespace) -> None:
+def test_agent_that_comes_back_too_late_is_told_to_stop(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     late, other = lab.agent(sweep), lab.agent(sweep)
     [command] = lab.beat(late)
@@ -149,7 +148,7 @@ def test_agent_that_comes_back_too_late_is_told_to_stop(lab: SimpleNamespace) ->
     assert lab.beat(other) == [{"type": "exit"}]
 
 
-def test_script_whose_run_was_deleted_is_stopped(lab: SimpleNamespace) -> None:
+def test_script_whose_run_was_deleted_is_stopped(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     agent, other = lab.agent(sweep), lab.agent(sweep)
     [command] = lab.beat(agent)
@@ -159,7 +158,7 @@ def test_script_whose_run_was_deleted_is_stopped(lab: SimpleNamespace) -> None:
     assert lab.beat(agent) == []
 
 
-def test_crashes_are_never_fewer_than_none(lab: SimpleNamespace) -> None:
+def test_crashes_are_never_fewer_than_none(lab: SweepLab) -> None:
     """A sweep that is resumed forgets the crashes of its runs, also of one that then proves to be alive."""
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     agent = lab.agent(sweep)
@@ -171,14 +170,14 @@ def test_crashes_are_never_fewer_than_none(lab: SimpleNamespace) -> None:
     assert lab.inside(lambda db: db.value("SELECT crashes FROM run")) == 0
 
 
-def test_hand_out_to_an_agent_that_died_at_once_comes_back(lab: SimpleNamespace) -> None:
+def test_hand_out_to_an_agent_that_died_at_once_comes_back(lab: SweepLab) -> None:
     sweep = lab.sweep("method: grid\nparameters: {a: {values: [1]}}\n")
     [command] = lab.beat(lab.agent(sweep))
     lab.wait(silence.SILENCE_SECONDS + 1)
     assert lab.beat(lab.agent(sweep)) == [command | {"type": "resume"}]
 
 
-def test_pause_stop_and_cancel(lab: SimpleNamespace) -> None:
+def test_pause_stop_and_cancel(lab: SweepLab) -> None:
     sweep = lab.sweep(GRID)
     agent = lab.agent(sweep)
 
@@ -202,7 +201,7 @@ def test_pause_stop_and_cancel(lab: SimpleNamespace) -> None:
         to("SLEEPING")
 
 
-def test_run_cap_and_random_draws(lab: SimpleNamespace) -> None:
+def test_run_cap_and_random_draws(lab: SweepLab) -> None:
     sweep = lab.sweep("""
         method: random
         run_cap: 3
@@ -249,7 +248,7 @@ with wandb.init(resume="allow") as run:
 
 def agent_of(server: Server, sweep: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [Path(sys.executable).parent / "wandb", "agent", sweep],
+        [sys.executable, "-c", AGENT, sweep],
         cwd=server.folder / "client",
         env=server.env | {"WANDB_AGENT_DISABLE_FLAPPING": "true"},
         stdout=subprocess.PIPE,

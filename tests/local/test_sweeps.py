@@ -7,11 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from live_server import Server
-from sweep_lab import make_lab
+from sweep_lab import AGENT, SweepLab
 
 from wandb_tl.local import branches, file_stream, observations, scheduler, silence, sweep_config, sweeps
 from wandb_tl.local.store import Refused, run_named
@@ -20,8 +19,8 @@ WANDB = Path(sys.executable).parent / "wandb"
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> SimpleNamespace:
-    return make_lab(tmp_path)
+def lab(tmp_path: Path) -> SweepLab:
+    return SweepLab(tmp_path)
 
 
 def grid(*values: int, **more: str) -> str:
@@ -29,9 +28,7 @@ def grid(*values: int, **more: str) -> str:
     return "\n".join(["method: grid", *lines, f"parameters:\n  a: {{values: {list(values)}}}"])
 
 
-def run_outside(
-    lab: SimpleNamespace, name: str, value: float, state: str = "finished", **columns: object
-) -> None:
+def run_outside(lab: SweepLab, name: str, value: float, state: str = "finished", **columns: object) -> None:
     row = {
         "project_id": lab.project["id"],
         "name": name,
@@ -44,12 +41,12 @@ def run_outside(
     lab.inside(lambda db: db.insert("run", **row))
 
 
-def join(lab: SimpleNamespace, sweep: dict, *names: str) -> None:
+def join(lab: SweepLab, sweep: dict, *names: str) -> None:
     chosen = json.dumps({"$or": [{"name": name} for name in names]})
     lab.inside(lambda db: sweeps.join(db, sweep, chosen))
 
 
-def points(lab: SimpleNamespace, agent: dict) -> list[int]:
+def points(lab: SweepLab, agent: dict) -> list[int]:
     """Let an agent work until the sweep is over; returns the values that it was given."""
     found = []
     while (command := lab.beat(agent)) and command[0]["type"] != "exit":
@@ -58,7 +55,7 @@ def points(lab: SimpleNamespace, agent: dict) -> list[int]:
     return found
 
 
-def test_prior_runs_take_points_of_a_grid_and_are_not_repeated(lab: SimpleNamespace) -> None:
+def test_prior_runs_take_points_of_a_grid_and_are_not_repeated(lab: SweepLab) -> None:
     run_outside(lab, "float", 2.0)
     run_outside(lab, "crashed", 3, "crashed", started_at=1)
     run_outside(lab, "elsewhere", 7)
@@ -69,7 +66,7 @@ def test_prior_runs_take_points_of_a_grid_and_are_not_repeated(lab: SimpleNamesp
     assert sweeps.expected_runs(sweep_config.parse(sweep["config"])) == 4
 
 
-def test_prior_runs_are_observations_and_no_hand_outs(lab: SimpleNamespace) -> None:
+def test_prior_runs_are_observations_and_no_hand_outs(lab: SweepLab) -> None:
     for name, value in (("x", 0.2), ("y", 0.9)):
         run_outside(lab, name, value)
         lines = [json.dumps({"loss": value + 1}), json.dumps({"loss": value})]
@@ -85,7 +82,7 @@ def test_prior_runs_are_observations_and_no_hand_outs(lab: SimpleNamespace) -> N
     assert len(points(lab, lab.agent(sweep))) == 1
 
 
-def test_prior_run_must_exist_and_not_be_at_work_elsewhere(lab: SimpleNamespace) -> None:
+def test_prior_run_must_exist_and_not_be_at_work_elsewhere(lab: SweepLab) -> None:
     one, two = lab.sweep(grid(1, 2)), lab.sweep(grid(1, 2))
     [command] = lab.beat(lab.agent(one))
     lab.post(command["run_id"])
@@ -101,7 +98,7 @@ def test_prior_run_must_exist_and_not_be_at_work_elsewhere(lab: SimpleNamespace)
     assert points(lab, lab.agent(two)) == [2]
 
 
-def test_sweep_is_not_joined_by_its_own_runs(lab: SimpleNamespace) -> None:
+def test_sweep_is_not_joined_by_its_own_runs(lab: SweepLab) -> None:
     sweep = lab.sweep(grid(1, 2))
     agent = lab.agent(sweep)
     [command] = lab.beat(agent)
@@ -114,7 +111,7 @@ def test_sweep_is_not_joined_by_its_own_runs(lab: SimpleNamespace) -> None:
     assert prior == [{"name": "before"}]
 
 
-def test_histories_are_read_again_only_for_another_metric(lab: SimpleNamespace) -> None:
+def test_histories_are_read_again_only_for_another_metric(lab: SweepLab) -> None:
     config = "method: bayes\nmetric: {{name: {}}}\nrun_cap: {}\nparameters: {{a: {{min: 0.0, max: 1.0}}}}"
     sweep = lab.sweep(config.format("loss", 5))
     [command] = lab.beat(lab.agent(sweep))
@@ -134,14 +131,14 @@ def test_histories_are_read_again_only_for_another_metric(lab: SimpleNamespace) 
     assert values_after(config.format("loss", 6)) == [1]
 
 
-def test_prior_runs_that_crashed_are_never_handed_out(lab: SimpleNamespace) -> None:
+def test_prior_runs_that_crashed_are_never_handed_out(lab: SweepLab) -> None:
     run_outside(lab, "unstarted", 1, "crashed", crashes=1)
     sweep = lab.sweep(grid(1))
     join(lab, sweep, "unstarted")
     assert points(lab, lab.agent(sweep)) == []
 
 
-def test_bayes_learns_from_what_its_runs_log(lab: SimpleNamespace) -> None:
+def test_bayes_learns_from_what_its_runs_log(lab: SweepLab) -> None:
     config = (
         "method: bayes\nrun_cap: 14\nmetric: {name: val.loss}\n"
         "parameters: {a: {min: 0.0, max: 1.0}, b: {values: [x, y]}}"
@@ -158,7 +155,7 @@ def test_bayes_learns_from_what_its_runs_log(lab: SimpleNamespace) -> None:
     assert sum(tried[7:]) < sum(tried[:7])
 
 
-def test_new_values_alone_are_handed_out_after_an_update(lab: SimpleNamespace) -> None:
+def test_new_values_alone_are_handed_out_after_an_update(lab: SweepLab) -> None:
     sweep = lab.sweep(grid(1, 2))
     agent = lab.agent(sweep)
     assert points(lab, agent) == [1, 2]
@@ -175,7 +172,7 @@ def test_new_values_alone_are_handed_out_after_an_update(lab: SimpleNamespace) -
     assert points(lab, agent) == [3, 5]
 
 
-def test_resumed_sweep_repeats_what_was_deleted_and_what_crashed(lab: SimpleNamespace) -> None:
+def test_resumed_sweep_repeats_what_was_deleted_and_what_crashed(lab: SweepLab) -> None:
     sweep = lab.sweep(grid(1, 2))
     agent = lab.agent(sweep)
     [first] = lab.beat(agent)
@@ -190,7 +187,7 @@ def test_resumed_sweep_repeats_what_was_deleted_and_what_crashed(lab: SimpleName
     assert points(lab, agent) == [2]
 
 
-def test_silent_run_is_crashed_within_a_minute_but_given_time_to_come_back(lab: SimpleNamespace) -> None:
+def test_silent_run_is_crashed_within_a_minute_but_given_time_to_come_back(lab: SweepLab) -> None:
     sweep = lab.sweep(grid(1))
     lost, waiting = lab.agent(sweep), lab.agent(sweep)
     [command] = lab.beat(lost)
@@ -218,7 +215,7 @@ def test_silent_run_is_crashed_within_a_minute_but_given_time_to_come_back(lab: 
     assert lab.beat(waiting) == [command | {"type": "resume"}]
 
 
-def test_preempted_run_that_falls_silent_is_given_time_to_come_back_too(lab: SimpleNamespace) -> None:
+def test_preempted_run_that_falls_silent_is_given_time_to_come_back_too(lab: SweepLab) -> None:
     sweep = lab.sweep(grid(1))
     lost, waiting = lab.agent(sweep), lab.agent(sweep)
     [command] = lab.beat(lost)
@@ -236,7 +233,7 @@ def test_preempted_run_that_falls_silent_is_given_time_to_come_back_too(lab: Sim
     assert lab.beat(waiting) == [command | {"type": "resume"}]
 
 
-def test_queue_of_an_outside_scheduler(lab: SimpleNamespace) -> None:
+def test_queue_of_an_outside_scheduler(lab: SweepLab) -> None:
     sweep = lab.sweep(grid(1, 2, scheduler="{engine: wandb}"))
     agent = lab.agent(sweep)
     assert lab.beat(agent) == []
@@ -252,12 +249,12 @@ def test_queue_of_an_outside_scheduler(lab: SimpleNamespace) -> None:
     assert lab.beat(agent) == [{"type": "exit"}]
     assert [lab.state(name) for name in queued] == ["finished", "killed", "killed"]
     # The run that the scheduler writes its log to never says that it is over.
-    run_outside(lab, f"{sweep['name']}-scheduler", 0, "running", heartbeat_at=lab.clock[0])
+    run_outside(lab, f"{sweep['name']}-scheduler", 0, "running", heartbeat_at=lab.now)
     lab.wait(silence.SILENCE_SECONDS + 1)
     assert lab.state(f"{sweep['name']}-scheduler") == "finished"
 
 
-def test_run_that_begins_anew_has_no_old_values(lab: SimpleNamespace) -> None:
+def test_values_follow_their_lines_and_go_with_their_run(lab: SweepLab) -> None:
     run_outside(lab, "r", 1, "running")
     sweep = lab.sweep("method: bayes\nmetric: {name: loss}\nparameters: {a: {min: 0.0, max: 1.0}}")
     join(lab, sweep, "r")
@@ -269,7 +266,7 @@ def test_run_that_begins_anew_has_no_old_values(lab: SimpleNamespace) -> None:
     assert lab.inside(lambda db: db.all("SELECT * FROM metric_value")) == []
 
 
-def test_line_that_cannot_be_read_has_no_value(lab: SimpleNamespace) -> None:
+def test_line_that_cannot_be_read_has_no_value(lab: SweepLab) -> None:
     sweep = lab.sweep("method: bayes\nmetric: {name: loss}\nparameters: {a: {min: 0.0, max: 1.0}}")
     [command] = lab.beat(lab.agent(sweep))
     lines = ['{"loss": ' + "[" * 100_000, "loss", '["loss"]', f'{{"loss": {10**400}}}', '{"loss": 1}']
@@ -278,7 +275,7 @@ def test_line_that_cannot_be_read_has_no_value(lab: SimpleNamespace) -> None:
     assert rows == [{"line": 4, "number": 1, "value": 1.0}]
 
 
-def test_values_of_several_writers_and_of_a_rewound_run(lab: SimpleNamespace) -> None:
+def test_values_of_several_writers_and_of_a_rewound_run(lab: SweepLab) -> None:
     run_outside(lab, "r", 1, "running")
     sweep = lab.sweep("method: bayes\nmetric: {name: loss}\nparameters: {a: {min: 0.0, max: 1.0}}")
     join(lab, sweep, "r")
@@ -336,8 +333,8 @@ class Begun:
         made = subprocess.run([WANDB, "sweep", "--project", project, f"{project}.yaml"], **self.options)
         return made.stdout.rpartition("wandb agent ")[2].split()[0]
 
-    def start(self, name: str, *command: str) -> None:
-        self.processes[name] = subprocess.Popen([WANDB, *command], **self.options)
+    def start(self, name: str, *command: str | Path) -> None:
+        self.processes[name] = subprocess.Popen(command, **self.options)
 
     def wait(self, name: str) -> str:
         output, _ = self.processes[name].communicate(timeout=240)
@@ -349,15 +346,16 @@ class Begun:
 def begun(server: Server) -> Iterator[Begun]:
     work = Begun(server)
     (server.folder / "client" / "x.py").write_text(SCRIPT)
+    agent = (sys.executable, "-c", AGENT)
     metric = {"program": "x.py", "metric": "{name: loss}"}
     bad = work.make_sweep(
         "h",
         grid(0, 1, early_terminate="{type: hyperband, min_iter: 2}", **metric) + "\n  pause: {value: 0.5}",
     )
-    work.start("agent under hyperband", "agent", bad)
+    work.start("agent under hyperband", *agent, bad)
     outside = work.make_sweep("q", grid(1, 2, scheduler="{engine: wandb}", **metric))
-    work.start("its agent", "agent", outside)
-    work.start("scheduler", "sweep-scheduler", "--poll-interval", "0.5", outside)
+    work.start("its agent", *agent, outside)
+    work.start("scheduler", WANDB, "sweep-scheduler", "--poll-interval", "0.5", outside)
     yield work
     for process in work.processes.values():
         if process.poll() is None:
