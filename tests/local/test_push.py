@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from live_server import REPOSITORY, Server, wait_for
 
+from wandb_tl.local import push as pushes
+
 PROJECT = "ünï proj.v1"
 
 SWEEP = """
@@ -175,6 +177,7 @@ def test_interrupted_push_goes_on(
     wait_for(lambda: (target.query(count, p=PROJECT)["project"] or {}).get("runCount", 0) >= 2)
     pushing.send_signal(signal.SIGKILL)
     pushing.communicate()
+    assert pushing.returncode == -signal.SIGKILL
     assert push(server, target, sweep).returncode == 0
     with sqlite3.connect(target.root / "wandb.sqlite") as records:
         [(there,)] = records.execute(
@@ -183,12 +186,25 @@ def test_interrupted_push_goes_on(
     assert target.run(READ, "local", PROJECT, there) == original
 
 
+def test_pieces_hold_lines_that_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushes, "PIECE_BYTES", 6)
+    lines = [(0, "aa"), (1, "bb"), (2, "cc"), (3, "dd"), (7, "ee"), (8, "longer than a piece"), (9, "ü" * 3)]
+    assert list(pushes.cut(lines)) == [
+        (0, ["aa", "bb", "cc"]), (3, ["dd"]), (7, ["ee"]), (8, ["longer than a piece"]), (9, ["üüü"]),
+    ]  # fmt: skip
+    assert list(pushes.cut([])) == []
+
+
 def test_server_that_is_away_is_waited_for(server: Server, target: Server, sweep: str) -> None:
     pushing = start(server, target.url, sweep, "--as", "third/p", WANDB_PUSH_API_KEY=target.key)
     count = '{ project(entityName: "third", name: "p") { runCount } }'
     wait_for(lambda: (target.query(count)["project"] or {}).get("runCount", 0) >= 1)
+    # It stands still until the server is away, so that it cannot be through before that.
+    pushing.send_signal(signal.SIGSTOP)
     target.stop(signal.SIGKILL)
+    pushing.send_signal(signal.SIGCONT)
     time.sleep(1)
+    assert pushing.poll() is None, pushing.stderr.read()
     target.start()
     _, err = pushing.communicate(timeout=120)
     assert pushing.returncode == 0, err

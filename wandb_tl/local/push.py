@@ -241,7 +241,7 @@ class SweepPush:
                 rows = db.all(query, run["id"], stream, start, PIECE_LINES)
             if not rows:
                 return
-            yield from _cut((row["line"], _plain(row["text"]) if plain else row["text"]) for row in rows)
+            yield from cut((row["line"], _plain(row["text"]) if plain else row["text"]) for row in rows)
             start = rows[-1]["line"] + 1
 
     def _push_files(self, run: Row, known: bool) -> None:
@@ -293,7 +293,7 @@ def _three(path: str) -> list[str]:
     return ["/".join(parts[:-2]), *parts[-2:]]
 
 
-def _cut(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+def cut(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
     """Numbered lines as (number of the first, lines that follow one another), of PIECE_BYTES at most."""
     first, piece, size = 0, [], 0
     for number, text in lines:
