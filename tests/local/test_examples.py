@@ -128,7 +128,7 @@ sweep_configuration = {
     "parameters": {"x": {"max": 0.1, "min": 0.01}, "y": {"values": [1, 3, 7]}},
 }
 sweep_id = wandb.sweep(sweep=sweep_configuration, project="my-first-sweep")
-wandb.agent(sweep_id, function=main, count=4)
+wandb.agent(sweep_id, function=main, count=2)
 """
 
 NESTED = """
@@ -255,7 +255,7 @@ def test_artifacts_quickstart(answer: Any) -> None:
 
 
 def test_sweeps_quickstart(answer: Any) -> None:
-    assert answer["sweep"] == [4, True]
+    assert answer["sweep"] == [2, True]
 
 
 def test_nested_sweep_with_a_command_of_its_own(answer: Any) -> None:

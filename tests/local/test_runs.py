@@ -235,6 +235,17 @@ def test_configs_and_summaries_are_objects(server: Server) -> None:
             assert message.endswith("must be the text of a JSON object"), message
 
 
+def test_configs_and_histories_of_odd_shapes_do_no_harm(server: Server) -> None:
+    made = server.query(UPSERT, name="odd", host="h", config='{"_wandb": 5}')["upsertBucket"]["bucket"]["id"]
+    lines = ['{"_step": 0, "x": 1}', "[1]", "{broken", '{"_step": 1, "x": 2}']
+    files = {"wandb-history.jsonl": {"offset": 0, "content": lines}}
+    assert server.request("/files/local/by%20hand/odd/file_stream", {"files": files}) == (200, {})
+    rewind = """mutation { rewindRun(input: {runName: "odd", entityName: "local", projectName: "by hand",
+        metricName: "_step", metricValue: 1}) { rewoundRun { id summaryMetrics wandbConfig } } }"""
+    run = server.query(rewind)["rewindRun"]["rewoundRun"]
+    assert run == {"id": made, "summaryMetrics": '{"_step": 1, "x": 2}', "wandbConfig": "{}"}
+
+
 def test_names_of_entities_and_projects(server: Server) -> None:
     assert server.run(NAMES) == [["..", "p", True], ["e", ".", True]]
     document = """query ($e: String, $p: String) { project(name: $p, entityName: $e) {

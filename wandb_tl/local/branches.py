@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from wandb_tl.local.file_stream import EVENTS, HISTORY, OUTPUT
-from wandb_tl.local.store import Database, Refused, Row, run_named
+from wandb_tl.local.store import Database, Refused, Row, find, json_object, run_named
 
 
 def rewind(db: Database, run: Row, metric: str, value: float) -> Row:
@@ -32,8 +31,8 @@ def fork(db: Database, run: Row, project: Row, config: str | None) -> None:
 
     Raises Refused where there is no such run.
     """
-    point = _branch_point(config)
-    if not point:
+    point = find(json_object(config or "{}"), "_wandb.value.branch_point")
+    if not isinstance(point, dict):
         return
     parent = run_named(db, project, str(point.get("run_id")))
     if parent is None:
@@ -49,15 +48,10 @@ def fork(db: Database, run: Row, project: Row, config: str | None) -> None:
     db.update("run", run["id"], summary=_summary(db, run))
 
 
-def _branch_point(config: str | None) -> Any:
-    own = (json.loads(config or "{}").get("_wandb") or {}).get("value") or {}
-    return own.get("branch_point")
-
-
 def _summary(db: Database, run: Row) -> str:
     """The last value of every key in a run's history."""
     summary: Row = {}
     lines = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
     for row in db.all(lines, run["id"], HISTORY):
-        summary |= json.loads(row["text"])
+        summary |= json_object(row["text"]) or {}
     return json.dumps(summary)

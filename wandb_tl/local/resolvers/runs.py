@@ -20,6 +20,7 @@ from wandb_tl.local.store import (
     decode_id,
     encode_id,
     ensure_project,
+    find,
     json_object,
     project_named,
     run_named,
@@ -27,32 +28,8 @@ from wandb_tl.local.store import (
 
 log = logging.getLogger("wandb_tl.local")
 
-ADJECTIVES = (
-    "amber",
-    "brisk",
-    "calm",
-    "daring",
-    "eager",
-    "fresh",
-    "gentle",
-    "honest",
-    "jolly",
-    "keen",
-    "lively",
-)
-NOUNS = (
-    "aspen",
-    "brook",
-    "cedar",
-    "delta",
-    "fjord",
-    "grove",
-    "harbor",
-    "juniper",
-    "lagoon",
-    "meadow",
-    "orchard",
-)
+ADJECTIVES = ("amber", "brisk", "calm", "daring", "eager", "fresh", "gentle", "honest", "jolly", "keen")
+NOUNS = ("aspen", "brook", "cedar", "delta", "fjord", "grove", "harbor", "juniper", "lagoon", "orchard")
 
 # The fields of UpsertBucketInput that are a column each; null leaves the column as it is.
 COLUMNS = {
@@ -190,10 +167,16 @@ def _wiped(db: Database, run: Row) -> Row:
 
 def _merged(config: str, other: str) -> str:
     """The configs of two processes that write a run together; what `_wandb` says of each stays."""
-    merged, added = json.loads(config), json.loads(other)
-    own = [((each.get("_wandb") or {}).get("value") or {}) for each in (merged, added)]
+    merged, added = json_object(config) or {}, json_object(other) or {}
+    own = [_own(each) for each in (merged, added)]
     writers = (own[0].get("e") or {}) | (own[1].get("e") or {})
     return json.dumps(merged | added | {"_wandb": {"value": own[0] | own[1] | {"e": writers}}})
+
+
+def _own(config: Row) -> Row:
+    """What the client itself keeps in a run's config."""
+    own = find(config, "_wandb.value")
+    return own if isinstance(own, dict) else {}
 
 
 def invented_name(number: int) -> str:
@@ -260,7 +243,7 @@ def delete_run(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
 
 
 def wandb_config(row: Row, _info: GraphQLResolveInfo, keys: list[str] | None = None) -> str:
-    own = (json.loads(row["config"]).get("_wandb") or {}).get("value") or {}
+    own = _own(json_object(row["config"]) or {})
     return json.dumps({key: own[key] for key in own if keys is None or key in keys})
 
 
