@@ -152,7 +152,7 @@ async def read_json(request: Request) -> dict[str, Any]:
             body = zlib.decompress(body, wbits=zlib.MAX_WBITS | 16)
         # Large bodies are parsed beside the event loop.
         parsed = await run_in_threadpool(json.loads, body or b"{}")
-    except (ValueError, zlib.error):
+    except (ValueError, RecursionError, zlib.error):
         raise Refused("the request's body is no JSON", 400) from None
     if not isinstance(parsed, dict):
         raise Refused("the request's body is no JSON object", 400)

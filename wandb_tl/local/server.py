@@ -42,6 +42,8 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
         except Refused as error:
             raise RootError(str(error)) from None
         blobs = Blobs(root / "blobs", key)
+        with store.transaction() as db:
+            blobs.delete_unnamed(db)
         app = make_app(store, reading, blobs, key)
         announcement = roots.announce(root, url)
         # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
