@@ -390,12 +390,15 @@ def test_phone_width_in_light_and_dark(tab: Tab, logged: dict, scheme: str) -> N
 
 
 def test_names_of_all_kinds_have_pages(tab: Tab, server: Server) -> None:
-    server.run("""
-        import wandb
+    address = server.run("""
+        import json, wandb
         with wandb.init(project="p.q-ü", entity="my-team", id="r_1", name="a/b?c#d%") as run:
             run.log({"x/y": 1, "ü.z": 2})
-        print(1)
+        with wandb.init(project="p", entity="my/team") as run:
+            print(json.dumps(run.url))
     """)
+    assert "/my/team/p/runs/" in address
+    assert tab.open(address).locator(".crumbs a").all_inner_texts() == ["wandb_tl", "my/team", "p"]
     page = tab.open("/")
     page.get_by_role("link", name="my-team / p.q-ü").click()
     page.get_by_role("link", name="a/b?c#d%").click()

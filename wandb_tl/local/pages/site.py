@@ -23,7 +23,7 @@ from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.history import strict
 from wandb_tl.local.pages import artifact, overview, run, sweep, values
 from wandb_tl.local.pages.view import Answer, Asked, Frame, Page, path
-from wandb_tl.local.store import Refused, Store
+from wandb_tl.local.store import Database, Refused, Store, project_named
 
 HERE = Path(__file__).parents[1]
 
@@ -143,8 +143,8 @@ class Site:
             answer.context["query"] = asked.query
         return answer
 
-    def asked(self, request: Request, db: Any) -> Asked:
-        return Asked(db, self.blobs, names_in(request), request.query_params)
+    def asked(self, request: Request, db: Database) -> Asked:
+        return Asked(db, self.blobs, with_whole_entity(db, names_in(request)), request.query_params)
 
     async def post(self, request: Request) -> Response:
         """A button on a sweep's or a run's page."""
@@ -175,6 +175,14 @@ class Site:
 def names_in(request: Request) -> list[str]:
     """The parts of an address; from the raw path, because a name may hold an encoded slash."""
     return [unquote(part) for part in request.scope["raw_path"].decode().split("/") if part]
+
+
+def with_whole_entity(db: Database, names: list[str]) -> list[str]:
+    """The names with the entity as one: the client prints the slashes in it as they are."""
+    for end in range(1, len(names)):
+        if project_named(db, "/".join(names[:end]), names[end]):
+            return ["/".join(names[:end]), *names[end:]]
+    return names
 
 
 def changed(query: QueryParams, **changes: Any) -> str:
