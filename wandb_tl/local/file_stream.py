@@ -52,6 +52,8 @@ def receive(
         if stream == HISTORY:
             logged += placed
     db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
+    if logged:
+        history_keys.note(db, run["id"])
     if logged and run["sweep_id"] is not None:
         for offset, lines in logged:
             observations.note(db, run, offset, lines)
@@ -101,8 +103,6 @@ def write_lines(db: Database, run: Row, stream: str, offset: int, lines: list[st
     db.many(
         "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
     )
-    if stream == HISTORY:
-        history_keys.note(db, run["id"])
 
 
 def _write_shared(
@@ -118,18 +118,19 @@ def _write_shared(
         lines = [json.dumps(known | (json_object(line) or {})) for line in lines[-1:]]
         write_lines(db, run, stream, 0, lines)
         return placed
-    place = (run["id"], stream, writer)
+    place, end = (run["id"], stream, writer), line_count(db, run["id"], stream)
     for number, text in enumerate(lines, start=offset):
         query = "SELECT line FROM shared_line WHERE run_id = ? AND stream = ? AND writer = ? AND number = ?"
         line = db.value(query, *place, number)
         if line is None:
-            line = line_count(db, run["id"], stream)
+            line, end = end, end + 1
             db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, line)
-        write_lines(db, run, stream, line, [text])
         if placed and line == placed[-1][0] + len(placed[-1][1]):
             placed[-1][1].append(text)
         else:
             placed.append((line, [text]))
+    for line, texts in placed:
+        write_lines(db, run, stream, line, texts)
     return placed
 
 

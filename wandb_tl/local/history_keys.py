@@ -54,16 +54,21 @@ def _read_on(db: Database, run: Row) -> tuple[Row, int]:
     for row in rows:
         count = row["line"] + 1
         found["lastStep"] = max(found["lastStep"], row["step"] if row["step"] is not None else -1)
-        for key, value in _flat(json_object(row["text"]) or {}):
+        line = json_object(row["text"]) or {}
+        try:
+            logged = [(key, _kind(value), strict(value)) for key, value in _flat(line)]
+        except RecursionError:
+            # Nested so deeply that nobody can show it.
+            continue
+        for key, kind, value in logged:
             known = found["keys"].setdefault(key, {"typeCounts": [], "previousValue": None})
-            kind = _kind(value)
             for counter in known["typeCounts"]:
                 if counter["type"] == kind:
                     counter["count"] += 1
                     break
             else:
                 known["typeCounts"].append({"type": kind, "count": 1})
-            known["previousValue"] = strict(value)
+            known["previousValue"] = value
     return found, count
 
 

@@ -46,7 +46,7 @@ def family(key: str) -> str:
 
 def declared_metrics(run: Row) -> list[Row]:
     """What run.define_metric was told, as core sends it."""
-    return [entry if isinstance(entry, dict) else {} for entry in told(run).get("m") or []]
+    return [entry if isinstance(entry, dict) else {} for entry in told(run, "m", list)]
 
 
 def axis(run: Row, key: str) -> str:
@@ -57,9 +57,10 @@ def axis(run: Row, key: str) -> str:
     declared = declared_metrics(run)
     # What is declared of a key by its name goes before what is declared of all keys like it.
     named = [entry for entry in declared if entry.get("1") == key]
-    alike = [entry for entry in declared if "2" in entry and fnmatch.fnmatchcase(key, entry["2"])]
+    globs = [entry for entry in declared if isinstance(entry.get("2"), str)]
+    alike = [entry for entry in globs if fnmatch.fnmatchcase(key, entry["2"])]
     number = next((entry.get("5") for entry in [*named, *alike]), None)
-    if isinstance(number, int) and number <= len(declared):
+    if isinstance(number, int) and 0 < number <= len(declared):
         return declared[number - 1].get("1") or "_step"
     return "_step"
 
@@ -67,7 +68,7 @@ def axis(run: Row, key: str) -> str:
 def is_axis(run: Row, key: str) -> bool:
     """Whether other metrics are drawn over this one: it is no curve of its own."""
     declared = declared_metrics(run)
-    steps = {entry.get("5") for entry in declared}
+    steps = [entry.get("5") for entry in declared]
     return any(entry.get("1") == key and number in steps for number, entry in enumerate(declared, start=1))
 
 
@@ -115,10 +116,11 @@ def _lines(db: Database, run: Row, key: str, stream: str) -> list[str]:
             return found
     rows = db.all(
         "SELECT text FROM (SELECT text, row_number() OVER (ORDER BY line) AS n, count(*) OVER () AS total"
-        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND (instr(text, ?3) OR instr(text, ?4)))"
-        " WHERE n % ((total + ?5 - 1) / ?5) = 0 OR n = total",
+        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND (instr(text, ?3) OR instr(text, ?4))"
+        " AND pluck(text, ?5) IS NOT NULL) WHERE n % ((total + ?6 - 1) / ?6) = 0 OR n = total",
         *place,
         *spellings(key),
+        key,
         POINTS,
     )
     return [row["text"] for row in rows]

@@ -128,6 +128,13 @@ class Media:
 
     def items(self, value: Row) -> list[Item]:
         """What a media value of history or summary shows; nothing where its files were not uploaded."""
+        try:
+            return self._items(value)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            # Of another shape than the client gives it.
+            return []
+
+    def _items(self, value: Row) -> list[Item]:
         kind = value.get("_type")
         if kind == "histogram":
             return [Item("bars", bars=_bars(value))]

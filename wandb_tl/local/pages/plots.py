@@ -23,8 +23,9 @@ BINS = 30
 
 def declared(run: Run) -> dict[str, Row]:
     """{key: panel} of run.config's _wandb.visualize."""
-    panels = told(run.row).get("visualize") or {}
-    return {key: panel.get("panel_config") or {} for key, panel in panels.items()}
+    panels = told(run.row, "visualize", dict)
+    configs = {key: panel.get("panel_config") for key, panel in panels.items() if isinstance(panel, dict)}
+    return {key: config for key, config in configs.items() if isinstance(config, dict)}
 
 
 def _panel(config: Row) -> tuple[str, str, str | None, str | None] | None:

@@ -111,8 +111,8 @@ def artifacts(asked: Asked, run: Run, role: str) -> list[Row]:
 
 def origin(run: Run) -> dict[str, Any]:
     """What the client told of the process that began the run: host, os, python, program, args, git, ..."""
-    writers = told(run.row).get("e") or {}
-    return min(writers.values(), key=lambda writer: writer.get("startedAt") or "", default={})
+    writers = [writer for writer in told(run.row, "e", dict).values() if isinstance(writer, dict)]
+    return min(writers, key=lambda writer: str(writer.get("startedAt") or ""), default={})
 
 
 def command(run: Run) -> str | None:
@@ -120,8 +120,8 @@ def command(run: Run) -> str | None:
     known = origin(run)
     program = known.get("program")
     # "<python with no main file>": what was typed into an interpreter cannot be typed again.
-    if not program or program.startswith("<"):
+    if not isinstance(program, str) or not program or program.startswith("<"):
         return None
     # A module is recorded as "-m NAME"; a script by its path.
     parts = program.split() if program.startswith("-m ") else [known.get("codePathLocal") or program]
-    return shlex.join([known.get("executable") or "python", *parts, *known.get("args", [])])
+    return shlex.join(map(str, [known.get("executable") or "python", *parts, *(known.get("args") or [])]))

@@ -179,7 +179,7 @@ def names_in(request: Request) -> list[str]:
 
 def with_whole_entity(db: Database, names: list[str]) -> list[str]:
     """The names with the entity as one: the client prints the slashes in it as they are."""
-    for end in range(1, len(names)):
+    for end in range(len(names) - 1, 0, -1):
         if project_named(db, "/".join(names[:end]), names[end]):
             return ["/".join(names[:end]), *names[end:]]
     return names

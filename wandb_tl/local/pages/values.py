@@ -147,11 +147,12 @@ def read_line(text: str) -> dict[str, Any]:
     return json_object(text) or {}
 
 
-def told(run: Row) -> dict[str, Any]:
-    """What the client tells of itself and of its metrics, in the config's _wandb."""
+def told(run: Row, name: str, kind: type) -> Any:
+    """A part of what the client tells of itself in the config's _wandb; an empty list or dict without it."""
     own = parsed(run["config"]).get("_wandb")
     value = own.get("value") if isinstance(own, dict) else None
-    return value if isinstance(value, dict) else {}
+    part = value.get(name) if isinstance(value, dict) else None
+    return part if isinstance(part, kind) else kind()
 
 
 def is_number(value: Any) -> bool:

@@ -60,15 +60,22 @@ function create(element) {
   chart.on("click", (event) => {
     // A curve is a series with the run's id, a line or a point holds it in its data.
     const id = event.data?.id ?? event.seriesId;
-    const base = location.pathname.match(/^\/[^/]+\/[^/]+/)?.[0];
-    if (id && base && !location.pathname.includes("/runs/")) location.href = `${base}/runs/${encodeURIComponent(id)}`;
+    const runs = document.querySelector("main").dataset.runs;
+    if (id && runs && !location.pathname.includes("/runs/")) location.href = `${runs}/${encodeURIComponent(id)}`;
   });
+  // Drawing anew forgets what was chosen on the axes of parallel coordinates.
+  const chosen = new Map();
+  chart.on("axisareaselected", (event) => chosen.set(event.parallelAxisId, event.intervals));
+  element.choose = () => {
+    for (const [parallelAxisId, intervals] of chosen) chart.dispatchAction({ type: "axisAreaSelect", parallelAxisId, intervals });
+  };
   return chart;
 }
 
 function render(element, { chart, data }) {
   const option = OPTIONS[element.dataset.chart](data);
   chart.setOption({ animation: false, textStyle: { fontFamily: style("--font") }, ...option }, { notMerge: true });
+  element.choose();
   element.dataset.drawn = element.dataset.chart === "bars" ? data.length : size(data);
 }
 
@@ -166,6 +173,7 @@ function parallel(data) {
     parallel: { left: 60, right: 110, top: 40, bottom: 24, parallelAxisDefault: { nameLocation: "end" } },
     parallelAxis: data.axes.map((given, dim) => ({
       dim,
+      id: given.name,
       name: given.name,
       type: given.type,
       data: given.categories,

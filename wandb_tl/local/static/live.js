@@ -24,12 +24,21 @@ async function show(url) {
     if (text === last) return;
     last = text;
     const page = new DOMParser().parseFromString(text, "text/html");
+    for (const strip of document.querySelectorAll("#strips > [data-live]")) {
+      if (!page.getElementById(strip.id)) remove(strip);
+    }
     for (const part of page.querySelectorAll("[data-live]")) replace(part);
     document.title = page.title;
     main.dataset.liveEvery = page.querySelector("main").dataset.liveEvery;
   } catch {
     away.hidden = false;
   }
+}
+
+function remove(part) {
+  abandon(part);
+  shown.delete(part.id);
+  part.remove();
 }
 
 function replace(fresh) {
@@ -46,14 +55,14 @@ function replace(fresh) {
   const open = new Map([...old.querySelectorAll("[data-keep]")].map((part) => [part.dataset.keep, part.open]));
   const [slider, log] = [old.querySelector(".slider input"), old.querySelector("[data-follow]")];
   // Where the reader has put them; nowhere while they stand at the newest.
-  const place = slider && slider.value !== slider.max ? Number(slider.value) : null;
+  const line = slider && slider.value !== slider.max ? old.querySelectorAll(".moment")[slider.value].dataset.line : null;
   const read = log && log.scrollTop + log.clientHeight < log.scrollHeight - 4 ? log.scrollTop : null;
   const focused = old.contains(document.activeElement) ? label(document.activeElement) : null;
   const { scrollLeft, scrollTop } = old;
   abandon(old);
   old.replaceChildren(...fresh.childNodes);
   for (const part of old.querySelectorAll("[data-keep]")) part.open = open.get(part.dataset.keep) ?? part.open;
-  if (place !== null) slide(old, place);
+  if (line !== null) slide(old, [...old.querySelectorAll(".moment")].findIndex((moment) => moment.dataset.line === line));
   Object.assign(old, { scrollLeft, scrollTop });
   follow(old, read);
   adopt(old);
@@ -62,7 +71,7 @@ function replace(fresh) {
 
 /** What makes a control the same one after its part was replaced. */
 function label(control) {
-  return [control.tagName, control.name, control.getAttribute("value"), control.href ?? control.textContent].join(" ");
+  return [control.tagName, control.name, control.getAttribute("value"), control.title || control.textContent].join(" ");
 }
 
 /** Show another moment of a strip of media; what it holds is fetched when it is looked at first. */
