@@ -249,9 +249,9 @@ def test_sweep_page(tab: Tab, server: Server) -> None:
     page = tab.open(link)
     assert page.locator("#state .state").inner_text() == "pending"
     page.get_by_role("button", name="Pause").click()
-    assert page.locator("#state .state").inner_text() == "paused"
+    wait_for(lambda: page.locator("#state .state").inner_text() == "paused")
     page.get_by_role("button", name="Resume").click()
-    assert page.locator("#state .state").inner_text() == "running"
+    wait_for(lambda: page.locator("#state .state").inner_text() == "running")
     page.evaluate("window.stayed = true")
     agent = [sys.executable, "-m", "wandb", "agent", f"local/lab/{link.rpartition('/')[2]}"]
     agents = [subprocess.Popen(agent, cwd=folder, env=server.env) for _ in range(2)]

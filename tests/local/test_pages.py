@@ -172,6 +172,12 @@ def test_families_of_metrics() -> None:
 def test_scales_of_parameters() -> None:
     assert sweep.scale([0.001, 0.1, 1]) == ({"type": "log"}, [0.001, 0.1, 1])
     assert sweep.scale([1, 2, 3])[0] == {"type": "value"}
+    assert sweep.scale([1, 2, 3], logarithmic=True)[0] == {"type": "log"}
+    assert sweep.scale([0, 2, 3], logarithmic=True)[0] == {"type": "value"}
+    config = {
+        "parameters": {"lr": {"distribution": "log_uniform_values", "min": 1, "max": 2}, "n": {"value": 1}}
+    }
+    assert sweep.log_parameters(config) == {"lr"}
     categories = {"type": "category", "categories": ["False", "True"]}
     assert sweep.scale([True, False]) == (categories, ["True", "False"])
     assert sweep.scale([1, "all", None])[1] == ["1", "all", "None"]

@@ -81,9 +81,9 @@ def sweep(asked: Asked) -> Answer:
         case "curves":
             return curves.of_runs(asked.db, drawn, stand.metric or "")
         case "parallel":
-            return parallel(ranked, parameters, stand.measure or "")
+            return parallel(ranked, parameters, stand.measure or "", config)
         case "strip":
-            return strip(ranked, asked.query.get("parameter", ""), stand.measure or "")
+            return strip(ranked, asked.query.get("parameter", ""), stand.measure or "", config)
     best_first = ("-" if stand.maximize else "+") + f"summary.{stand.measure}"
     table = runs_table.make(
         runs,
@@ -152,13 +152,14 @@ def matrices(asked: Asked, ranked: list[Run]) -> list[tuple[str, Run, Any]]:
     return found if all(item for _, _, item in found) else []
 
 
-def parallel(runs: list[Run], parameters: list[str], metric: str) -> dict[str, Any]:
+def parallel(runs: list[Run], parameters: list[str], metric: str, config: Row) -> dict[str, Any]:
     """Axes and lines of a parallel-coordinates chart; the metric is the last axis."""
     columns = [[run.config.get(key) for run in runs] for key in parameters]
     columns.append([run.summary[metric] for run in runs])
+    logarithmic = log_parameters(config)
     axes, drawn = [], []
     for name, column in zip([*parameters, metric], columns, strict=True):
-        axis, values = scale(column)
+        axis, values = scale(column, name in logarithmic)
         axes.append({"name": name, **axis})
         drawn.append(values)
     lines = [
@@ -168,9 +169,9 @@ def parallel(runs: list[Run], parameters: list[str], metric: str) -> dict[str, A
     return {"axes": axes, "lines": lines}
 
 
-def strip(runs: list[Run], parameter: str, metric: str) -> dict[str, Any]:
+def strip(runs: list[Run], parameter: str, metric: str, config: Row) -> dict[str, Any]:
     """One point a run: the metric over the values of one parameter."""
-    axis, values = scale([run.config.get(parameter) for run in runs])
+    axis, values = scale([run.config.get(parameter) for run in runs], parameter in log_parameters(config))
     points = [
         {"id": run.id, "name": run.name, "color": run.color, "value": [value, run.summary[metric]]}
         for run, value in zip(runs, values, strict=True)
@@ -178,11 +179,20 @@ def strip(runs: list[Run], parameter: str, metric: str) -> dict[str, Any]:
     return {"axis": {"name": parameter, **axis}, "metric": metric, "points": points}
 
 
-def scale(column: list[Any]) -> tuple[dict[str, Any], list[Any]]:
-    """An axis for some values, and the values on it: numbers, or the texts of categories."""
+def log_parameters(config: Row) -> set[str]:
+    """The parameters that the sweep draws from a logarithmic distribution."""
+    leaves = search.leaves(config.get("parameters") or {})
+    return {".".join(path) for path, spec in leaves if "log" in str((spec or {}).get("distribution"))}
+
+
+def scale(column: list[Any], logarithmic: bool = False) -> tuple[dict[str, Any], list[Any]]:
+    """An axis for some values, and the values on it: numbers, or the texts of categories.
+
+    Logarithmic where it is asked for, or where the values span a wide range; never for values below 0.
+    """
     known = [value for value in column if value is not None]
     if known and all(is_number(value) for value in known):
-        wide = min(known) > 0 and max(known) / min(known) > LOGARITHMIC
+        wide = min(known) > 0 and (logarithmic or max(known) / min(known) > LOGARITHMIC)
         return {"type": "log" if wide else "value"}, column
     texts = [str(value) for value in column]
     return {"type": "category", "categories": sorted(dict.fromkeys(texts))}, texts

@@ -118,10 +118,16 @@ function submit(form) {
   go(query);
 }
 
-document.addEventListener("submit", (event) => {
-  if (!event.target.matches("[data-swap-form]")) return;
+document.addEventListener("submit", async (event) => {
   event.preventDefault();
-  submit(event.target);
+  if (event.target.matches("[data-swap-form]")) {
+    submit(event.target);
+    return;
+  }
+  // A button such as Pause. Where the server is away, the page stays and says so.
+  const body = new URLSearchParams(new FormData(event.target, event.submitter));
+  await fetch(location.pathname, { method: "POST", body }).catch(() => null);
+  show(location.href);
 });
 
 let typing = 0;
