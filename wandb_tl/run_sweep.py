@@ -154,10 +154,12 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     path = create_sweep(definition) if definition else options.sweep
     results = Results(path)
     total = results.expected_runs()
+    # Before there are agents: whatever fails from then on has to stop them.
+    page = backend.page_link(path, options.root) if options.local else None
     running, logs = agents.start(path, options.agents, LOGS)
     print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
-    if options.local:
-        print(f"Follow it at {backend.page_link(path, options.root)}", flush=True)
+    if page:
+        print(f"Follow it at {page}", flush=True)
     try:
         states = watch(running, results, total, logs)
     except BaseException:

@@ -7,11 +7,9 @@ A value is a finite number under the metric's name in a line of history. `number
 from __future__ import annotations
 
 import json
-import math
-from typing import Any
 
 from wandb_tl.local import hyperband, sweep_config
-from wandb_tl.local.store import Database, Row, find, json_object
+from wandb_tl.local.store import Database, Row, find, finite, json_object
 
 
 def noted_name(config: Row) -> str | None:
@@ -91,18 +89,7 @@ def _value(text: str, name: str) -> float | None:
     # Most lines of a run that logs much do not hold the metric.
     if name.rpartition(".")[2] not in text and "\\" not in text:
         return None
-    return number(find(json_object(text), name))
-
-
-def number(value: Any) -> float | None:
-    """The value as a finite number, None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
+    return finite(find(json_object(text), name))
 
 
 def _stop_bad_runs(db: Database, sweep: Row, rule: hyperband.Hyperband, band: int, sign: int) -> None:
@@ -148,5 +135,5 @@ def trials(db: Database, sweep: Row) -> list[Row]:
     )
     for row in rows:
         row["arguments"] = json.loads(row["arguments"])
-        row["summary"] = number(row["summary"])
+        row["summary"] = finite(row["summary"])
     return rows

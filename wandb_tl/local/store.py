@@ -287,6 +287,17 @@ def find(value: Any, path: str) -> Any:
     return None
 
 
+def finite(value: Any) -> float | None:
+    """The value as a finite number, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
 def encode_id(kind: str, row_id: int) -> str:
     """The opaque id of a row as clients see it: base64 of "Kind:7"."""
     return base64.b64encode(f"{kind}:{row_id}".encode()).decode()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from wandb_tl.local.file_stream import LIVE
-from wandb_tl.local.store import Database, Row, json_object
+from wandb_tl.local.store import Database, Row, finite, json_object
 
 # Told apart by people who see red and green alike, on light and on dark.
 COLORS = (
@@ -157,13 +156,7 @@ def told(run: Row, name: str, kind: type) -> Any:
 
 def is_number(value: Any) -> bool:
     """Whether a value can be drawn: a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        # An integer beyond what a float holds.
-        return False
+    return finite(value) is not None
 
 
 def show(value: Any) -> str:
