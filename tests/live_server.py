@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -124,3 +126,29 @@ def wait_for(condition: Any) -> Any:
             return value
         time.sleep(0.1)
     raise AssertionError("it did not happen in time")
+
+
+def sqlite(server: Server, query: str) -> object:
+    """The first value that a query of the server's records gives, read while it serves."""
+    with contextlib.closing(sqlite3.connect(f"file:{server.root}/wandb.sqlite?mode=ro", uri=True)) as records:
+        row = records.execute(query).fetchone()
+    return row and row[0]
+
+
+def start(server: Server, *command: str, **variables: str) -> subprocess.Popen:
+    """Start `python -m COMMAND…` as a client of the server."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=server.folder / "client",
+        env=server.env | {"WANDB_SILENT": "false"} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def call(server: Server, *command: str, **variables: str) -> tuple[int, str]:
+    """Exit code and output of `python -m COMMAND…` as a client of the server."""
+    process = start(server, *command, **variables)
+    out, _ = process.communicate(timeout=400)
+    return process.returncode, out

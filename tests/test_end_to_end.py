@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from live_server import Server, wait_for
+from live_server import Server, call, sqlite, start, wait_for
 
 ROOT = Path(__file__).parents[1]
 READ = """
@@ -41,30 +38,6 @@ def server(tmp_path_factory, run_variables) -> Iterator[Server]:
     running.start()
     yield running
     running.stop()
-
-
-def sqlite(server: Server, query: str) -> object:
-    """The first value that a query of the server's records gives, read while it serves."""
-    with contextlib.closing(sqlite3.connect(f"file:{server.root}/wandb.sqlite?mode=ro", uri=True)) as records:
-        row = records.execute(query).fetchone()
-    return row and row[0]
-
-
-def start(server: Server, *command: str, **variables: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=server.folder / "client",
-        env=server.env | {"WANDB_SILENT": "false"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def call(server: Server, *command: str, **variables: str) -> tuple[int, str]:
-    process = start(server, *command, **variables)
-    out, _ = process.communicate(timeout=400)
-    return process.returncode, out
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +46,67 @@ def train_process(
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
-def test_cached_and_uncached_training_give_the_same_numbers(few_images, monkeypatch, tmp_path):
+@pytest.fixture
+def new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """An empty cache, and what lets the runs to come know of earlier ones by what is on disk alone."""
     monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
-    cached = train_here(few_images)
+
+    def forget() -> None:
+        monkeypatch.setattr(activations, "_used", OrderedDict())
+
+    forget()
+    return forget
+
+
+NUMBERS = ("avg_train_loss", "avg_train_accuracy", "test_accuracy")
+
+
+@pytest.mark.parametrize("finetuning", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"model_name": "vit_tiny_patch16_224", "pretrained": False}], ids=["lite0", "vit"]
+)
+def test_cached_and_uncached_training_give_the_same_numbers(
+    few_images, monkeypatch, new_process, finetuning, options
+):
+    cached = train_here(few_images, finetuning=finetuning, **options)
     monkeypatch.setattr(activations.Inputs, "cache", lambda *_: False)
-    computed = train_here(few_images)
+    computed = train_here(few_images, finetuning=finetuning, **options)
     assert cached["cached"] and not computed["cached"]
-    for name in ("avg_train_loss", "avg_train_accuracy", "test_accuracy"):
+    for name in NUMBERS:
         assert cached[name] == pytest.approx(computed[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"finetuning": False, "precision": "bf16"},
+        # Its BatchNorm statistics come from the store too.
+        {"model_name": "resnet18", "pretrained": False},
+    ],
+)
+def test_a_second_run_has_the_numbers_of_the_first_from_what_it_kept(
+    few_images, new_process, capsys, tmp_path, options
+):
+    first = train_here(few_images, epochs=1, **options)
+    kept = {path: path.stat().st_ino for path in tmp_path.glob("activations/*/data")}
+    assert len(kept) == (2 if options.get("pretrained", True) else 3)
+    assert capsys.readouterr().out.count(" computed in ") == 2
+    new_process()
+    second = train_here(few_images, epochs=1, **options)
+    assert capsys.readouterr().out.count(", from before\n") == 2
+    assert {path: path.stat().st_ino for path in tmp_path.glob("activations/*/data")} == kept
+    assert [second[name] for name in NUMBERS] == [first[name] for name in NUMBERS]
+
+
+def test_what_other_recipes_left_changes_no_number(few_images, new_process, monkeypatch, tmp_path):
+    alone = train_here(few_images, finetuning=False, epochs=1)
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path / "other"))
+    new_process()
+    train_here(few_images, finetuning=True, epochs=1)
+    new_process()
+    after_it = train_here(few_images, finetuning=False, epochs=1)
+    assert [after_it[name] for name in NUMBERS] == [alone[name] for name in NUMBERS]
 
 
 def test_training_learns_and_its_seed_decides(few_images, monkeypatch, tmp_path):

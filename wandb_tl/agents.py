@@ -1,4 +1,4 @@
-"""`wandb agent` processes on this machine, one a GPU, each with its share of the cores."""
+"""Agents of a sweep as processes on this machine, one a GPU, each with its share of the cores."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ import psutil
 STOP_SECONDS = 60
 
 
-def start(path: str, count: int | None, folder: Path) -> tuple[list[subprocess.Popen], list[Path]]:
+def start(
+    path: str, count: int | None, in_process: bool, folder: Path
+) -> tuple[list[subprocess.Popen], list[Path]]:
     """Start agents of the sweep ENTITY/PROJECT/SWEEP, by default one a GPU, or two on a CPU.
 
-    Each has its GPU or its share of the cores, and a session of its own. Returns them and their log files in
-    the folder.
+    Each has its GPU or its share of the cores, and a session of its own; with in_process, all of its runs are
+    in one process. Returns them and their log files in the folder.
     """
     gpus = visible_gpus()
-    # One run computes while the other starts up or waits for its agent, which asks only every five seconds.
+    # Two runs with half of the cores each compute more than one with all of them, whose layers are small.
     count = count or len(gpus) or 2
     agents, logs = [], []
     for number in range(count):
-        # An agent would give up after three bad recipes, and leave the good ones undone. It still does after
-        # five bad ones and at most one good one.
+        # For programs that are not this package's, which W&B's agent runs: it would give up after three bad
+        # recipes, and leave the good ones undone.
         environment = {"WANDB_AGENT_DISABLE_FLAPPING": "true", **os.environ}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
@@ -39,7 +41,7 @@ def start(path: str, count: int | None, folder: Path) -> tuple[list[subprocess.P
         log = folder / f"agent-{path.split('/')[-1]}-{number}.log"
         with log.open("a") as file:
             agent = subprocess.Popen(
-                [sys.executable, "-m", "wandb", "agent", "--forward-signals", path],
+                [sys.executable, "-m", "wandb_tl.agent", *(["--in-process"] if in_process else []), path],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

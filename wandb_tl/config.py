@@ -70,7 +70,11 @@ class RunConfig:
         "GPU, else fp32",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
-    compile: bool = option(False, "torch.compile the trained part; pays on long runs")
+    compile: str = option(
+        "auto",
+        "torch.compile the trained part; auto: on a GPU, where the run has steps enough to repay it",
+        choices=("auto", "always", "never"),
+    )
     seed: int = option(0, "random seed of weights, order of images and augmentation", least=0, below=2**31)
     dataset: str = option(
         "fashion_mnist",

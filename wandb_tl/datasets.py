@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -64,7 +65,7 @@ class Dataset:
 def load(config: RunConfig) -> Dataset:
     """Load the images that the config names. InputError if they are absent, damaged or too few."""
     if config.dataset == "folder":
-        train, test, class_names = _load_folder(config)
+        train, test, class_names = _load_folder(config.data_dir, config.image_size)
     else:
         train, test, class_names = _load_fashion_mnist(Path(config.data_dir or cache_dir()))
     # One fixed shuffle, whatever the run's seed: all runs of a sweep see the same images.
@@ -125,6 +126,8 @@ def augment(images: Tensor, how: str) -> Tensor:
     return padded[every, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
+# A process that has many runs reads the images once.
+@functools.lru_cache(maxsize=1)
 def _load_fashion_mnist(root: Path) -> tuple[Split, Split, list[str]]:
     raw = root / "FashionMNIST" / "raw"
     if not all((raw / name).exists() for name in FASHION_MNIST_SHA256):
@@ -214,12 +217,10 @@ def _from_debian_package(folder: Path) -> None:
     _from_debian_folder(folder, folder / DEBIAN_FOLDER.relative_to("/"))
 
 
-def _load_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    root = Path(config.data_dir)
-    if not config.data_dir or not (root / "train").is_dir():
-        raise InputError(
-            f"data_dir: got {config.data_dir!r}, takes a folder with train/CLASS/* and test/CLASS/*"
-        )
+def _load_folder(data_dir: str, size: int) -> tuple[Split, Split, list[str]]:
+    root = Path(data_dir)
+    if not data_dir or not (root / "train").is_dir():
+        raise InputError(f"data_dir: got {data_dir!r}, takes a folder with train/CLASS/* and test/CLASS/*")
     if not (root / "test").is_dir():
         raise InputError(f"data_dir: there is no folder {root / 'test'}")
     try:
@@ -230,9 +231,22 @@ def _load_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
         raise InputError(f"data_dir: class {odd[0]!r} is not in both {root / 'train'} and {root / 'test'}")
     if len(train.classes) < 2:
         raise InputError(f"data_dir: {root / 'train'} has one class, which leaves nothing to tell apart")
-    size = config.image_size
 
-    def decode(path: str) -> Tensor:
+    def read(samples: list[tuple[str, int]], title: str) -> Split:
+        files = tuple(Path(path) for path, _ in samples)
+        # A file that is written anew is read anew. One that is not there is told when it is to be read.
+        changed = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
+        return Split(_decode(files, changed, size, title), torch.tensor([label for _, label in samples]))
+
+    return read(train.samples, "train images"), read(test.samples, "test images"), train.classes
+
+
+# Two: a training and a test split.
+@functools.lru_cache(maxsize=2)
+def _decode(files: tuple[Path, ...], changed: tuple[int, ...], size: int, title: str) -> Tensor:
+    """The images (N, 3, size, size) of files that were last changed at these times."""
+
+    def decode(path: Path) -> Tensor:
         try:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -240,12 +254,9 @@ def _load_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
             raise InputError(f"{path}: not a readable image") from error
         return pil_to_tensor(center_crop(resize(upright, size), size))
 
-    def read(samples: list[tuple[str, int]], title: str) -> Split:
-        images = torch.empty(len(samples), 3, size, size, dtype=torch.uint8)
-        with ThreadPoolExecutor() as pool:
-            decoded = pool.map(decode, [path for path, _ in samples])
-            for number, image in enumerate(tqdm(decoded, title, len(samples), disable=None)):
-                images[number] = image
-        return Split(images, torch.tensor([label for _, label in samples]))
-
-    return read(train.samples, "train images"), read(test.samples, "test images"), train.classes
+    images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+    with ThreadPoolExecutor() as pool:
+        decoded = pool.map(decode, files)
+        for number, image in enumerate(tqdm(decoded, title, len(files), disable=None)):
+            images[number] = image
+    return images

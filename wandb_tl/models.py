@@ -55,6 +55,12 @@ def preprocess(model: nn.Module, image_size: int, device: torch.device) -> Prepr
     return Preprocess(image_size, data["mean"], data["std"], device)
 
 
+def classifiers(model: nn.Module) -> tuple[nn.Module, ...]:
+    """The model's classifier; a distilled transformer has two."""
+    found = model.get_classifier()
+    return tuple(found) if isinstance(found, tuple | list) else (found,)
+
+
 def train_mode(model: nn.Module, norm: str) -> None:
     """Train mode where something trains. Frozen modules stay in eval mode unless `norm` is "batch".
 
@@ -76,29 +82,42 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Halves:
-    """A model cut where its frozen part ends: model(x) == trainable(frozen(x)). Tensors are shared."""
+    """A model cut where its frozen part ends: model(x) == trainable(frozen(x)). Tensors are shared.
+
+    boundary: name of the first module that trains whole.
+    """
 
     frozen: nn.Module
     trainable: nn.Module
+    boundary: str
 
 
-def split(model: nn.Module, example: Tensor) -> Halves | None:
+def split(model: nn.Module, example: Tensor, opened: Iterable[nn.Parameter] | None = None) -> Halves | None:
     """Cut the model before the first module that trains whole; None where its forward cannot be cut there.
 
-    Each half is the model's own forward with the other half's modules replaced by Identity. Whether that
-    is right for this architecture is not assumed but checked on `example` (N, 3, H, W), in eval mode.
+    The frozen half is the model's own forward, ended where that module is called. The trainable half is the
+    same forward with Identity in place of what the frozen half has done. Whether that is right for this
+    architecture is not assumed but checked on `example`, an input of the model, in eval mode.
+    opened: the parameters that count as training; by default those that require a gradient.
     """
     model.eval()
+    if opened is None:
+        opened = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trains = {id(parameter) for parameter in opened}
     started, finished_before = _call_order(model, example)
-    first = next((name for name in started if _trains_whole(model.get_submodule(name))), None)
+    first = next((name for name in started if _trains_whole(model.get_submodule(name), trains)), None)
     if not first:
         return None
+    # What pools before the one layer that trains is frozen too.
+    while len(inside := _with_parameters(model, first)) == 1 and inside[0] in finished_before:
+        first = inside[0]
     earlier = [name for name in started if name in finished_before[first]]
     later = [name for name in started[started.index(first) :] if name not in earlier]
     ends_model = all(name == first or name.startswith(f"{first}.") for name in later)
     halves = Halves(
-        frozen=_without(model, later),
-        trainable=model.get_submodule(first) if ends_model else _without(model, earlier),
+        frozen=_Until(model, first, later),
+        trainable=model.get_submodule(first) if ends_model else _after(model, earlier),
+        boundary=first,
     )
     try:
         with torch.no_grad():
@@ -107,6 +126,15 @@ def split(model: nn.Module, example: Tensor) -> Halves | None:
         # A forward that does more than call its modules in a row fails here in whatever way it likes.
         return None
     return halves if cut.shape == whole.shape and torch.equal(cut, whole) else None
+
+
+def split_before_last_stage(model: nn.Module, example: Tensor) -> Halves | None:
+    """Cut the model where a recipe that opens the last stage does; None where that cannot be."""
+    try:
+        names = set(_last_stages(model, 1))
+    except InputError:
+        return None
+    return split(model, example, [tensor for name, tensor in model.named_parameters() if name in names])
 
 
 def first_conv_maps(model: nn.Module, pixels: Tensor) -> Tensor | None:
@@ -208,30 +236,36 @@ def _freeze(model: nn.Module, config: RunConfig) -> None:
     count = config.stages_to_open
     if count is None:
         return
-    opened = set(_last_stages(model, config, count)) if count else set()
+    opened = set(_last_stages(model, count)) if count else set()
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name in opened
-    classifiers = model.get_classifier()
-    # A distilled transformer has two.
-    for classifier in classifiers if isinstance(classifiers, tuple | list) else (classifiers,):
+    for classifier in classifiers(model):
         classifier.requires_grad_(True)
 
 
-def _last_stages(model: nn.Module, config: RunConfig, count: int) -> list[str]:
+def _last_stages(model: nn.Module, count: int) -> list[str]:
     """Names of the parameters of the last stages and of what follows them."""
     try:
         groups = group_parameters(model, model.group_matcher(coarse=True), reverse=False)
     except (AttributeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"unfreeze: timm knows no stages of {config.model_name}; it takes all") from error
+        name = model.pretrained_cfg["architecture"]
+        raise InputError(f"unfreeze: timm knows no stages of {name}; it takes all") from error
     *stages, head = [names for _, names in sorted(groups.items())]
     if count > len(stages):
         raise InputError(f"unfreeze: got {count}, the model has {len(stages)} stages")
     return [name for names in [*stages[len(stages) - count :], head] for name in names]
 
 
-def _trains_whole(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return bool(parameters) and all(parameter.requires_grad for parameter in parameters)
+def _trains_whole(module: nn.Module, trains: set[int]) -> bool:
+    """Whether all parameters of a module, and it has some, are among those of these identities."""
+    parameters = [id(parameter) for parameter in module.parameters()]
+    return bool(parameters) and trains.issuperset(parameters)
+
+
+def _with_parameters(model: nn.Module, name: str) -> list[str]:
+    """Names of the children of a module that have parameters."""
+    children = model.get_submodule(name).named_children()
+    return [f"{name}.{child}" for child, module in children if any(True for _ in module.parameters())]
 
 
 def _call_order(model: nn.Module, example: Tensor) -> tuple[list[str], dict[str, set[str]]]:
@@ -258,12 +292,55 @@ def _call_order(model: nn.Module, example: Tensor) -> tuple[list[str], dict[str,
     return started, finished_before
 
 
+class _Reached(Exception):
+    """A forward has come to the boundary, with this value."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+
+class _Boundary(nn.Module):
+    """Stands where the trainable part begins, and ends the forward there."""
+
+    def forward(self, value: Tensor, **options: None) -> Tensor:
+        if any(option is not None for option in options.values()):
+            raise TypeError("the trainable part is given more than one tensor")
+        raise _Reached(value)
+
+
+class _Until(nn.Module):
+    """A model's forward up to where it calls a module; what it gives is that module's input."""
+
+    def __init__(self, model: nn.Module, first: str, later: list[str]) -> None:
+        super().__init__()
+        self.model = _without(model, [name for name in later if name != first])
+        self.model.set_submodule(first, _Boundary())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        try:
+            self.model(pixels)
+        except _Reached as reached:
+            return reached.value
+        raise RuntimeError("the forward did not come to the boundary")
+
+
+def _after(model: nn.Module, earlier: list[str]) -> nn.Module:
+    """The model's forward without what the earlier modules do.
+
+    Nor a transformer's position embedding, which it does between them in a method of its own.
+    """
+    rest = _without(model, earlier)
+    if hasattr(rest, "_pos_embed"):
+        vars(rest)["_pos_embed"] = nn.Identity()
+    return rest
+
+
 def _without(model: nn.Module, names: list[str]) -> nn.Module:
     """A copy of the model that shares its tensors and has Identity in place of the named modules."""
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     half = copy.deepcopy(model, shared)
     for name in names:
-        parent, _, child = name.rpartition(".")
         if not any(name.startswith(f"{outer}.") for outer in names):
-            setattr(half.get_submodule(parent), child, nn.Identity())
+            half.set_submodule(name, nn.Identity())
     return half

@@ -82,6 +82,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--agents", type=int, help="how many to run at a time (default: one a GPU, or two on a CPU)"
     )
     parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="all runs of an agent in one process, which keeps images, activations and the GPU's state",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -156,7 +161,7 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
     total = results.expected_runs()
     # Before there are agents: whatever fails from then on has to stop them.
     page = backend.page_link(path, options.root) if options.local else None
-    running, logs = agents.start(path, options.agents, LOGS)
+    running, logs = agents.start(path, options.agents, options.in_process, LOGS)
     print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
     if page:
         print(f"Follow it at {page}", flush=True)
@@ -189,7 +194,7 @@ def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
 
 def to_go_on(path: str, options: argparse.Namespace) -> str:
     """The command that goes on with an interrupted sweep as it was begun."""
-    given = ["--local"] if options.local else []
+    given = [flag for flag in ("--local", "--in-process") if getattr(options, flag[2:].replace("-", "_"))]
     for name in ("root", "agents", "reports", "readme"):
         if (value := getattr(options, name)) is not None:
             given += [f"--{name}", str(value)]

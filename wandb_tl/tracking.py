@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -14,7 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import wandb
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
@@ -25,7 +26,6 @@ from wandb_tl.config import InputError, RunConfig, check_value, one_line
 
 # The project of runs that are started alone and name none (under a sweep, the sweep's project holds).
 DEFAULT_PROJECT = "wandb_tl"
-FIGURE_DPI = 110
 OUTAGE_PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
 
@@ -90,6 +90,11 @@ def start(config: RunConfig) -> Iterator[Run]:
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def forget_environment() -> None:
+    """Let the next run of this process take its id and server from the environment as it is then."""
+    wandb.teardown()
 
 
 def _refuse_another_recipe(path: str, config: RunConfig) -> None:
@@ -165,9 +170,10 @@ def log_model(run: Run, tensors: dict[str, Tensor], description: dict[str, Any])
 
 
 def _image(figure: Figure) -> wandb.Image:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=FIGURE_DPI)
-    return wandb.Image(Image.open(file))
+    # Drawn straight into pixels: a file in between would have to be encoded, decoded and encoded again.
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return wandb.Image(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
 
 
 def _pil(image: Tensor) -> Image.Image:

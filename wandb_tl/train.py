@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import os
-import platform
-import re
-import resource
 import signal
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wandb_tl import datasets, figures, models, tracking
+from wandb_tl import cuda_graphs, datasets, devices, figures, frozen, models, tracking
 from wandb_tl.activations import Inputs
 from wandb_tl.checkpoints import Checkpoint, Progress
 from wandb_tl.config import InputError, RunConfig
 from wandb_tl.evaluate import Evaluation, confident_mistakes_first, evaluate, one_of_each_class
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Training images that BatchNorm statistics are estimated on: far more than their precision needs. In batches
-# of one size on every device, because each batch counts the same.
-CALIBRATION_IMAGES = 8192
-CALIBRATION_BATCH = 64
+# Steps from which a GPU repays what compiling takes, half a minute at half a millisecond a step, and what a
+# CUDA graph takes, a second. Estimates: no GPU was at hand.
+STEPS_TO_COMPILE = 60_000
+STEPS_TO_GRAPH = 500
 PREDICTIONS_SHOWN = 64
 EXAMPLES_SHOWN = 40
 # What shells make of a command that died of SIGINT.
@@ -62,10 +57,11 @@ def train(
     Returns the checkpoint, to be discarded when the run is over.
     """
     began = time.perf_counter()
-    precision = resolve_precision(config.precision, device)
-    autocast = partial(torch.autocast, device.type, DTYPES[precision], enabled=precision != "fp32")
-    trainable, inputs = freeze_and_cache(config, data, model, device, autocast)
-    forward = torch.compile(trainable) if config.compile else trainable
+    devices.forget_peak_memory(device)
+    precision = devices.resolve_precision(config.precision, device)
+    autocast = partial(torch.autocast, device.type, devices.DTYPES[precision], enabled=precision != "fp32")
+    trainable, inputs = frozen.freeze_and_cache(config, data, model, device, precision, autocast)
+    forward, faster = speed_up(config, trainable, inputs["train"], autocast)
     optimizer = make_optimizer(config, [weight for weight in model.parameters() if weight.requires_grad])
     schedule = make_schedule(config, optimizer, len(data.train))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -81,7 +77,7 @@ def train(
     )
     progress = checkpoint.load()
     sizes = f"{len(data.train):,} training and {len(data.test):,} test images at {config.image_size} px"
-    print(f"{config.run_name}: {sizes}, {precision} on {device_name(device)}", flush=True)
+    print(f"{config.run_name}: {sizes}, {precision} on {devices.device_name(device)}", flush=True)
     if progress.rows:
         print(f"going on after epoch {len(progress.rows)}", flush=True)
     for row in progress.rows:
@@ -89,7 +85,7 @@ def train(
 
     def judge(split: str) -> Evaluation:
         trainable.eval()
-        logits = predict(forward, inputs[split], chunk_size(device, config.image_size), autocast)
+        logits = predict(forward, inputs[split], devices.chunk_size(device, config.image_size), autocast)
         return evaluate(logits, inputs[split].labels)
 
     test = None
@@ -104,7 +100,7 @@ def train(
         for index in tqdm(batches, f"epoch {epoch}/{config.epochs}", leave=False, disable=None):
             labels = inputs["train"].labels[index]
             with autocast():
-                logits = forward(inputs["train"].batch(index, config.augment))
+                logits = faster(inputs["train"].batch(index, config.augment))
             loss = F.cross_entropy(logits.float(), labels)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
@@ -137,66 +133,33 @@ def train(
     run.summary.update(
         {
             "images_per_second": config.epochs * len(data.train) / progress.step_seconds,
-            "peak_memory_mb": peak_memory_mb(device),
-            "device": device_name(device),
+            "peak_memory_mb": devices.peak_memory_mb(device),
+            "device": devices.device_name(device),
             "precision_in_effect": precision,
             "norm_in_effect": config.norm_in_effect,
-            "cached": inputs["train"].cached is not None,
+            "cached": inputs["train"].cached,
         }
     )
     return checkpoint
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`precision` with auto resolved by what the device computes in natively."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    # Not mkldnn's own answer: it also says yes where it emulates bf16, which is slower than fp32.
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if native else "fp32"
-
-
-def freeze_and_cache(
-    config: RunConfig,
-    data: datasets.Dataset,
-    model: nn.Module,
-    device: torch.device,
-    autocast: Callable,
-) -> tuple[nn.Module, dict[str, Inputs]]:
-    """Fix the frozen part's statistics, cut it off, and compute it once for every image it can be.
-
-    Returns the trainable part and what it is fed, by split: "train", "val" if there is one, "test".
-    """
-    preprocess = models.preprocess(model, config.image_size, device)
-    chunk = chunk_size(device, config.image_size)
-    if config.norm_in_effect == "calibrated":
-        images = data.train.images[:CALIBRATION_IMAGES]
-        whole = images[: max(1, len(images) // CALIBRATION_BATCH) * CALIBRATION_BATCH]
-        with autocast():
-            models.calibrate(model, (preprocess(batch) for batch in whole.split(CALIBRATION_BATCH)))
-    halves = None
-    if config.norm_in_effect == "batch":
-        print("norm=batch: the frozen part's output changes with every batch, so it is never cached")
-    elif config.stages_to_open is not None:
-        halves = models.split(model, preprocess(data.train.images[:2]))
-        if halves is None:
-            print(f"{config.model_name} cannot be cut where its frozen part ends: it is computed every epoch")
-    splits = {"train": data.train, "val": data.val, "test": data.test}
-    inputs = {
-        name: Inputs(split, preprocess, halves and halves.frozen, autocast)
-        for name, split in splits.items()
-        if split is not None
-    }
-    for name, part in inputs.items():
-        if halves is None:
-            continue
-        if name == "train" and config.augment != "none":
-            print(f"augment={config.augment}: the frozen part of the training images is computed every epoch")
-        elif not part.cache(chunk, f"frozen part, {name}"):
-            print(f"{name} activations do not fit in memory: they are computed every epoch")
-    return halves.trainable if halves else model, inputs
+def speed_up(
+    config: RunConfig, trainable: nn.Module, inputs: Inputs, autocast: Callable
+) -> tuple[Callable, Callable]:
+    """The trainable part's forward for evaluation and for training steps, in the form that the run repays."""
+    device = inputs.labels.device
+    steps = config.epochs * -(-len(inputs) // config.batch_size)
+    long = device.type == "cuda" and steps >= STEPS_TO_COMPILE
+    if config.compile == "always" or (config.compile == "auto" and long):
+        compiled = torch.compile(trainable)
+        return compiled, compiled
+    if device.type == "cuda" and steps >= STEPS_TO_GRAPH and config.compile == "auto":
+        models.train_mode(trainable, config.norm_in_effect)
+        index = torch.arange(config.batch_size, device=device)
+        graphed = cuda_graphs.capture(trainable, inputs.batch(index), inputs.labels[index], autocast)
+        if graphed is not None:
+            return trainable, cuda_graphs.for_full_batches(graphed, trainable, config.batch_size)
+    return trainable, trainable
 
 
 def make_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -234,14 +197,6 @@ def predict(forward: Callable, inputs: Inputs, chunk: int, autocast: Callable) -
     indices = torch.arange(len(inputs), device=inputs.labels.device).split(chunk)
     with autocast():
         return torch.cat([forward(inputs.batch(index)).float() for index in indices])
-
-
-def chunk_size(device: torch.device, image_size: int) -> int:
-    """Images a forward pass without gradients takes at a time; a CPU's caches like few."""
-    if device.type != "cuda":
-        return 64
-    # 512 at ImageNet's 224 px keep a GPU busy; larger images are fewer, in the same memory.
-    return max(32, min(512, 512 * 224**2 // image_size**2))
 
 
 def log_results(
@@ -289,25 +244,6 @@ def log_results(
     tracking.log_predictions(run, config.epochs, images[shown], columns)
     description = {"config": config.as_dict(), "class_names": names}
     tracking.log_model(run, models.trained_tensors(model, config), description)
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's or the processor's name as its maker gives it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    described = cpuinfo.read_text() if cpuinfo.exists() else ""
-    name = re.search(r"^model name\s*: (.+)$", described, re.MULTILINE)
-    threads = torch.get_num_threads()
-    return f"{name[1] if name else platform.processor() or 'CPU'}, {threads} thread{'s' * (threads > 1)}"
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """The most memory the run held: allocated on a GPU, else the process's resident set."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""python benchmarks/tracking_overhead.py: the same run with W&B online, offline and disabled.
+
+Whole runs in one warm process: from wandb.init to the end of run.finish, in turn, the median of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import report
+import wandb
+from local_server import serving
+
+from wandb_tl import datasets, models, tracking, train
+from wandb_tl.config import RunConfig
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=35, help="enough for a run of a minute")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    config = RunConfig(
+        model_name="tf_efficientnet_lite0",
+        finetuning=True,
+        image_size=64,
+        train_limit=5000,
+        epochs=options.epochs,
+    )
+    seconds: dict[str, list[float]] = {"disabled": [], "offline": [], "online": []}
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as environment:
+        os.environ.update(environment)
+        data = datasets.load(config)
+        run_once(RunConfig(**config.as_dict() | {"epochs": 1}), data, "disabled")
+        for _ in range(options.rounds):
+            for mode, taken in seconds.items():
+                taken.append(run_once(config, data, mode))
+    median = {mode: statistics.median(taken) for mode, taken in seconds.items()}
+    cost = {mode: 100 * (median[mode] / median["disabled"] - 1) for mode in ("offline", "online")}
+    report.report(
+        "tracking_overhead",
+        f"a run of {median['disabled']:.1f} s: W&B online costs {cost['online']:+.1f} %, "
+        f"offline {cost['offline']:+.1f} % (medians of {options.rounds})",
+        seconds,
+    )
+
+
+def run_once(config: RunConfig, data: datasets.Dataset, mode: str) -> float:
+    device = report.device()
+    os.environ["WANDB_MODE"] = mode
+    tracking.forget_environment()
+    model = models.build(config, len(data.class_names)).to(device)
+    began = time.perf_counter()
+    with tracking.start(config) as run:
+        checkpoint = train.train(config, data, model, device, run)
+    checkpoint.discard()
+    wandb.teardown()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

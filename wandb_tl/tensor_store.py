@@ -1,0 +1,207 @@
+"""Tensors on disk by key, computed once for all processes of a machine and mapped into the memory of each.
+
+An entry is a folder: `data`, the values; `digests`, the SHA-256 of each block of rows; `entry.json`, what it
+is. It is filled under another name and renamed when it is whole. Processes that want one entry at the same
+moment share its blocks between them, and what a killed one has left the next one goes on with.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DIGEST_BYTES = 32
+# A folder that nobody has finished for so long is abandoned.
+ABANDONED_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What an entry holds: a tensor of this shape and type, written a block of rows at a time."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    block_rows: int
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole tensor."""
+        return self.shape[0] * self.row_bytes
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """First row and the row after the last one, of each block."""
+        rows = self.shape[0]
+        return [(start, min(start + self.block_rows, rows)) for start in range(0, rows, self.block_rows)]
+
+
+class TensorStore:
+    """The entries of a folder, at most `limit` bytes of them; those used longest ago make room for new ones.
+
+    Its methods raise OSError where the folder cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    def get(self, key: str) -> Tensor | None:
+        """The tensor of an entry, mapped from its file and every block checked; None if there is none."""
+        folder = self.folder / key
+        try:
+            description = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+            layout = _layout(description)
+            digests = (folder / "digests").read_bytes()
+            os.utime(folder)
+            whole = (folder / "data").stat().st_size == layout.size
+            if whole and _intact(tensor := _mapped(folder / "data", layout), layout, digests):
+                return tensor
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError):
+            pass
+        print(f"{folder} is damaged: it is computed again", flush=True)
+        self._remove(folder)
+        return None
+
+    def fill(
+        self, key: str, layout: Layout, about: dict[str, Any], compute: Callable[[int, int], Tensor]
+    ) -> Tensor | None:
+        """Compute an entry with whoever else does so now, and return it as `get` does.
+
+        compute(start, stop) gives those rows, contiguous on the CPU; about: what the entry is, for people.
+        None, and nothing done, where the store has no room for it.
+        """
+        whole, part = self.folder / key, self.folder / f"{key}.part"
+        if not self._make_room(layout.size, part):
+            return None
+        part.mkdir(parents=True, exist_ok=True)
+        try:
+            # Another process may have finished it since this one looked.
+            if not whole.exists():
+                self._fill(part, layout, about, compute)
+                part.rename(whole)
+        except OSError:
+            # The rename, or a file in there: another process was faster.
+            if not whole.exists():
+                raise
+        shutil.rmtree(part, ignore_errors=True)
+        return self.get(key)
+
+    def _fill(
+        self, part: Path, layout: Layout, about: dict[str, Any], compute: Callable[[int, int], Tensor]
+    ) -> None:
+        description = {"shape": layout.shape, "dtype": str(layout.dtype).removeprefix("torch.")}
+        description |= {"block_rows": layout.block_rows, "about": about}
+        temporary = part / f"entry.{os.getpid()}"
+        temporary.write_text(json.dumps(description, indent=2), encoding="utf-8")
+        temporary.replace(part / "entry.json")
+        flags = os.O_RDWR | os.O_CREAT
+        data, digests = os.open(part / "data", flags, 0o666), os.open(part / "digests", flags, 0o666)
+        try:
+            if layout.size and hasattr(os, "posix_fallocate"):
+                # A full disk says so now, and not in the middle of it.
+                os.posix_fallocate(data, 0, layout.size)
+            os.ftruncate(digests, DIGEST_BYTES * len(layout.blocks))
+            # First the blocks that nobody computes; then wait for the others', and do what a killed one left.
+            for lock in (fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX):
+                for number, (start, stop) in enumerate(layout.blocks):
+                    try:
+                        fcntl.lockf(digests, lock, 1, number)
+                    except BlockingIOError:
+                        continue
+                    try:
+                        if any(os.pread(digests, DIGEST_BYTES, DIGEST_BYTES * number)):
+                            continue
+                        raw = raw_bytes(compute(start, stop))
+                        _write(data, raw, start * layout.row_bytes)
+                        os.pwrite(digests, hashlib.sha256(raw).digest(), DIGEST_BYTES * number)
+                    finally:
+                        fcntl.lockf(digests, fcntl.LOCK_UN, 1, number)
+        finally:
+            os.close(data)
+            os.close(digests)
+
+    def _make_room(self, size: int, part: Path) -> bool:
+        """Remove the entries used longest ago until there is room for one that is filled under `part`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        held = {}
+        for folder in self.folder.iterdir():
+            # One that goes just now is none.
+            with suppress(FileNotFoundError):
+                held[folder] = (folder.stat().st_mtime, _bytes_in(folder))
+        held.pop(part, None)
+        free = shutil.disk_usage(self.folder).free
+        total = sum(size for _, size in held.values())
+        # Half of the disk's free space is left to others.
+        limit = min(self.limit, total + free // 2)
+        if size > limit:
+            return False
+        for folder, (used, bytes_held) in sorted(held.items(), key=lambda item: item[1]):
+            in_progress = folder.suffix == ".part" and time.time() - used < ABANDONED_SECONDS
+            if total + size > limit and not in_progress:
+                self._remove(folder)
+                total -= bytes_held
+        return total + size <= limit
+
+    def _remove(self, folder: Path) -> None:
+        # Under another name first, so that nobody finds half of it. Who has it mapped keeps it.
+        try:
+            gone = folder.rename(folder.with_name(f"{folder.name}.{os.getpid()}.part"))
+        except FileNotFoundError:
+            return
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _layout(description: dict[str, Any]) -> Layout:
+    dtype = getattr(torch, description["dtype"])
+    return Layout(tuple(description["shape"]), dtype, description["block_rows"])
+
+
+def _mapped(path: Path, layout: Layout) -> Tensor:
+    count = math.prod(layout.shape)
+    # Not shared: a write would stay in this process. The pages are those of the file all the same.
+    return torch.from_file(str(path), shared=False, size=count, dtype=layout.dtype).view(layout.shape)
+
+
+def _intact(tensor: Tensor, layout: Layout, digests: bytes) -> bool:
+    """Whether every block is what was written."""
+
+    def digest(block: tuple[int, int]) -> bytes:
+        return hashlib.sha256(raw_bytes(tensor[slice(*block)])).digest()
+
+    with ThreadPoolExecutor() as pool:
+        return b"".join(pool.map(digest, layout.blocks)) == digests
+
+
+def raw_bytes(tensor: Tensor) -> memoryview:
+    """The values of a tensor on the CPU as bytes, not copied if it is contiguous."""
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _write(file: int, raw: memoryview, offset: int) -> None:
+    while raw:
+        written = os.pwrite(file, raw, offset)
+        raw, offset = raw[written:], offset + written
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

@@ -1,0 +1,105 @@
+"""A sweep as its agents see it, on any W&B server: it hands out runs, and says which of them shall stop."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+import wandb
+
+from wandb_tl.config import InputError, one_line
+
+# Seconds: to wait for an answer, between tries while the server is away, and until it is given up.
+TIMEOUT = 60
+PAUSE = 5
+OUTAGE = 3600
+
+CREATE_AGENT = """
+mutation CreateAgent($host: String!, $projectName: String, $entityName: String, $sweep: String!) {
+  createAgent(input: {host: $host, projectName: $projectName, entityName: $entityName, sweep: $sweep}) {
+    agent { id }
+  }
+}"""
+
+HEARTBEAT = """
+mutation Heartbeat($id: ID!, $metrics: JSONString, $runState: JSONString) {
+  agentHeartbeat(input: {id: $id, metrics: $metrics, runState: $runState}) {
+    agent { id }
+    commands
+  }
+}"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What an agent is to do: "run", "resume" or "stop" a run, or "exit".
+
+    arguments: the run's hyperparameters as the sweep gives them, {"lr": {"value": 0.1}, …}.
+    """
+
+    kind: str
+    run_id: str
+    arguments: dict[str, dict[str, Any]]
+
+
+class WorkQueue:
+    """What the sweep ENTITY/PROJECT/SWEEP hands out to one agent. program: that of the sweep's definition.
+
+    InputError if there is no such sweep, no key, or no server. Later it waits for a server that is away for
+    up to an hour.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            api = wandb.Api()
+            sweep = api.sweep(path)
+        except (wandb.Error, ValueError) as error:
+            raise InputError(f"{path}: {one_line(error)}") from error
+        self.entity, self.project, self.sweep = sweep.entity, sweep.project, sweep.id
+        self.program: str = sweep.config.get("program") or ""
+        self._path = path
+        self._url = f"{api.settings['base_url'].rstrip('/')}/graphql"
+        self._session = requests.Session()
+        self._session.auth = ("api", api.api_key or "")
+        self._agent: str | None = None
+
+    def ask(self, working_on: str | None = None) -> list[Command]:
+        """Say which run this agent is at work on, by id; returns what it is to do now."""
+        if self._agent is None:
+            names = {"projectName": self.project, "entityName": self.entity, "sweep": self.sweep}
+            made = self._send(CREATE_AGENT, host=socket.gethostname(), **names)
+            self._agent = made["createAgent"]["agent"]["id"]
+        alive = json.dumps({working_on: True} if working_on else {})
+        answer = self._send(HEARTBEAT, id=self._agent, metrics="{}", runState=alive)
+        commands = json.loads(answer["agentHeartbeat"]["commands"] or "[]")
+        return [
+            Command(found["type"], found.get("run_id", ""), found.get("args") or {}) for found in commands
+        ]
+
+    def _send(self, document: str, **variables: Any) -> dict[str, Any]:
+        deadline, told = time.monotonic() + OUTAGE, ""
+        while True:
+            try:
+                body = {"query": document, "variables": variables}
+                response = self._session.post(self._url, json=body, timeout=TIMEOUT)
+                if response.status_code == 404:
+                    raise InputError(f"{self._path}: the sweep was deleted")
+                if response.status_code in (401, 403):
+                    raise InputError(f"{self._path}: the server refuses the key")
+                response.raise_for_status()
+                answer = response.json()
+                if answer.get("data") and not answer.get("errors"):
+                    return answer["data"]
+                problem = one_line(ValueError((answer.get("errors") or [{}])[0].get("message", "no data")))
+            except requests.RequestException as error:
+                problem = one_line(error)
+            if time.monotonic() > deadline:
+                raise InputError(f"{self._path}: {problem}")
+            if problem != told:
+                print(f"W&B cannot be reached, trying again: {problem}", flush=True)
+                told = problem
+            time.sleep(PAUSE)
