@@ -64,7 +64,7 @@ def run_sweep(folder: Path, work: dict[str, int]) -> float:
     (folder / "cache" / "FashionMNIST").symlink_to(cache_dir() / "FashionMNIST")
     given = work | {"weights_file": weights, "norm": "source"}
     command = [sys.executable, "-m", "wandb_tl.run_sweep", str(REPOSITORY / "sweep.yaml"), "--local"]
-    command += ["--in-process", "--root", str(folder / "root")]
+    command += ["--in-process", "--root", str(folder / "root"), "--reports", str(folder / "reports")]
     command += [text for name, value in given.items() for text in ("--set", f"{name}={value}")]
     began = time.perf_counter()
     environment = os.environ | {"WANDB_TL_CACHE": str(folder / "cache")}

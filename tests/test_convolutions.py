@@ -37,6 +37,18 @@ class TwoNorms(nn.Module):
         return self.one(maps) - self.other(maps)
 
 
+class Twice(nn.Module):
+    """A convolution and its BatchNorm that run twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.norm(self.conv(self.norm(self.conv(maps))))
+
+
 def with_statistics(network: nn.Module) -> nn.Module:
     """The network with BatchNorms that are no identity, as training leaves them."""
     generator = torch.Generator().manual_seed(0)
@@ -116,6 +128,7 @@ def test_a_batch_norm_that_follows_no_convolution_stays():
     [
         AlsoResidual(),
         TwoNorms(),
+        Twice(),
         # In place: the BatchNorm is given the convolution's tensor, but not its output.
         nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(8)),
         # A convolution that standardises its weights undoes what is folded into them.
@@ -123,7 +136,7 @@ def test_a_batch_norm_that_follows_no_convolution_stays():
         # Without statistics of its own it takes each batch's.
         nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, track_running_stats=False)),
     ],
-    ids=["residual", "two norms", "in place", "standardised", "no statistics"],
+    ids=["residual", "two norms", "twice", "in place", "standardised", "no statistics"],
 )
 def test_where_folding_would_be_wrong_it_is_left(network):
     with_statistics(network)

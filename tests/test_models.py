@@ -189,6 +189,23 @@ def test_a_model_whose_cut_would_give_something_else_is_not_cut():
     assert models.split(model, torch.randn(2, 3)).boundary == "head"
 
 
+def test_what_trains_is_not_cut_off():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(8))
+            self.fc = nn.Linear(8, 3)
+
+        def forward(self, features):
+            return self.fc(features * self.scale)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 8), Scaled())
+    model[1].requires_grad_(False)
+    halves = models.split(model, torch.randn(2, 3, 4, 4))
+    assert halves.boundary == "2"
+    assert {name for name, _ in halves.trainable.named_parameters()} == {"scale", "fc.weight", "fc.bias"}
+
+
 def test_a_model_that_trains_whole_is_not_cut():
     model = build("resnet18", finetuning=True, unfreeze="all")
     assert models.split(model, torch.randn(2, 3, 64, 64)) is None

@@ -177,6 +177,8 @@ def test_nothing_is_computed_for_an_entry_that_is_there(store):
         ("entry.json", lambda raw: raw.replace(b"14", b"15")),
         ("entry.json", lambda raw: raw.replace(b"14", b"null")),
         ("entry.json", lambda raw: raw.replace(b"float32", b"float16")),
+        ("entry.json", lambda raw: raw.replace(b"float32", b"float33")),
+        ("entry.json", lambda raw: raw.replace(b"14", b"-14")),
     ],
 )
 def test_a_damaged_entry_is_said_to_be_so_and_computed_again(store, capsys, file, damage):
@@ -190,6 +192,21 @@ def test_a_damaged_entry_is_said_to_be_so_and_computed_again(store, capsys, file
     assert names(store) == set()
     assert fill(store) == BLOCKS
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("file", ["data", "digests", "entry.json"])
+def test_an_entry_that_has_lost_a_file_is_computed_again(store, file):
+    fill(store)
+    (store.folder / "key" / file).unlink()
+    assert store.get("key") is None and fill(store) == BLOCKS
+
+
+def test_files_that_are_not_the_stores_own_do_no_harm(store):
+    fill(store)
+    (store.folder / ".DS_Store").write_text("")
+    (store.folder / "tmp123.gone").mkdir()
+    assert fill(store, "other") == BLOCKS
+    assert names(store) == {"key", "other", ".DS_Store"}
 
 
 def test_what_fails_in_the_middle_is_not_found_and_goes_on_later(store):

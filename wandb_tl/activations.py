@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wandb_tl import models
-from wandb_tl.config import InputError, cache_dir
+from wandb_tl.config import cache_dir, cache_limit
 from wandb_tl.datasets import Preprocess, Split, augment
 from wandb_tl.tensor_store import Layout, TensorStore, raw_bytes
 
@@ -35,8 +34,6 @@ MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}
 BATCHES_A_BLOCK = 4
 # What a GPU puts out in more bytes an image than this it computes again faster than a disk gives it back.
 GPU_STORED_ROW_BYTES = 16 * 2**10
-LIMIT_VARIABLE = "WANDB_TL_CACHE_GB"
-DEFAULT_LIMIT_GB = 20
 # Training images that BatchNorm statistics are estimated on: far more than their precision needs. In batches
 # of one size on every device, because each batch counts the same.
 CALIBRATION_IMAGES = 8192
@@ -44,6 +41,9 @@ CALIBRATION_BATCH = 64
 
 # Tensors that a process remembers from its earlier runs.
 USED_ENTRIES = 8
+
+# Raised whenever the same weights and images come to other outputs: entries of before are not taken then.
+FORMAT = 1
 
 # What the runs of this process have used, the latest last. Under run_sweep --in-process they are many.
 _used: OrderedDict[str, Tensor] = OrderedDict()
@@ -81,6 +81,11 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def images_digest(self) -> str:
+        """SHA-256 of all images."""
+        return _digest({"images": self.images}) if self._before is None else self._before.images_digest
 
     @property
     def cached(self) -> bool:
@@ -126,6 +131,8 @@ class Inputs:
                 self._rows = self._computed(key, layout, identity, compute)
         if self._rows is None:
             return False
+        if self._rows.device.type != self._preprocess.device.type:
+            self._rows = self._rows.to(_place(layout.size, self._preprocess.device) or "cpu")
         _remember(key, self._rows)
         how = f"{computed:,} computed in {time.perf_counter() - began:.1f} s" if computed else "from before"
         print(f"{title}: {len(self):,} images, {layout.size / 2**20:,.0f} MB, {how}", flush=True)
@@ -154,7 +161,7 @@ class Inputs:
         shape = self._as_rows(example).shape[1:]
         layout = Layout((len(self), *shape), example.dtype, BATCHES_A_BLOCK * batch_size)
         weights, structure = self._frozen.state_dict(), repr(self._frozen)
-        identity = dict(about) | _identity(weights, structure, self._preprocess, self.images)
+        identity = dict(about) | _identity(weights, structure, self._preprocess, self.images_digest)
         identity |= {"batch_size": batch_size}
         if self._before is not None:
             identity["before"], _, _ = self._before._entry(batch_size, about)
@@ -206,7 +213,7 @@ def calibrate(
     trunk = {
         name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in own
     }
-    identity = dict(about) | _identity(trunk, repr(type(model)), preprocess, images)
+    identity = dict(about) | _identity(trunk, repr(type(model)), preprocess, _digest({"images": images}))
     layout = Layout((sum(sizes),), torch.float32, sum(sizes))
     key = _key(identity)
     for way in (lambda: _recall(key), lambda: _stored(key, layout, identity, estimate), estimate):
@@ -240,7 +247,7 @@ def _place(size: int, device: torch.device) -> torch.device | None:
     """The device, else the CPU, if its memory has room; what earlier runs of this process used gives way."""
     for place in (device, torch.device("cpu")):
         while size > _room(place):
-            if not (held := [key for key, rows in _used.items() if rows.device == place]):
+            if not (held := [key for key, rows in _used.items() if rows.device.type == place.type]):
                 break
             del _used[held[0]]
         else:
@@ -249,7 +256,7 @@ def _place(size: int, device: torch.device) -> torch.device | None:
 
 
 def _store() -> TensorStore:
-    return TensorStore(cache_dir() / "activations", _limit())
+    return TensorStore(cache_dir() / "activations", cache_limit())
 
 
 def _recall(key: str) -> Tensor | None:
@@ -282,26 +289,15 @@ def _stored(
         return None
 
 
-def _limit() -> int:
-    """Bytes that the store may take of the disk."""
-    given = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GB)
-    try:
-        gigabytes = float(given)
-    except ValueError:
-        gigabytes = -1.0
-    if not 0 <= gigabytes < math.inf:
-        raise InputError(f"{LIMIT_VARIABLE}: got {given!r}, takes a number of gigabytes")
-    return int(gigabytes * 1e9)
-
-
 def _identity(
-    weights: Mapping[str, Tensor], structure: str, preprocess: Preprocess, images: Tensor
+    weights: Mapping[str, Tensor], structure: str, preprocess: Preprocess, images_digest: str
 ) -> dict[str, Any]:
     """What decides a network's outputs for images, as plain data."""
     return {
         "weights": _digest(weights),
         "structure": hashlib.sha256(structure.encode()).hexdigest(),
-        "images": _digest({"images": images}),
+        "images": images_digest,
+        "format": FORMAT,
         "image_size": preprocess.size,
         "scale": preprocess.scale.flatten().tolist(),
         "shift": preprocess.shift.flatten().tolist(),

@@ -147,6 +147,18 @@ def cache_dir() -> Path:
     return Path(os.environ.get("WANDB_TL_CACHE") or Path(user_cache, "wandb_tl"))
 
 
+def cache_limit() -> int:
+    """Bytes of activations to keep on disk: $WANDB_TL_CACHE_GB gigabytes, 20 unless told otherwise."""
+    given = os.environ.get("WANDB_TL_CACHE_GB") or "20"
+    try:
+        gigabytes = float(given)
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 <= gigabytes < math.inf:
+        raise InputError(f"WANDB_TL_CACHE_GB: got {given!r}, takes a number of gigabytes")
+    return int(gigabytes * 1e9)
+
+
 def check_names(names: Iterable[str]) -> None:
     """Raise InputError for a name that is no hyperparameter."""
     for name in names:

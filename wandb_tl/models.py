@@ -78,6 +78,10 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the statistics of every BatchNorm to those of the batches (as torch.optim.swa_utils.update_bn)."""
     torch.optim.swa_utils.update_bn(batches, model)
     model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            # What was estimated once is no different from what is estimated again.
+            module.num_batches_tracked.zero_()
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,8 @@ def split(model: nn.Module, example: Tensor, opened: Iterable[nn.Parameter] | No
     if not first:
         return None
     # What pools before the one layer that trains is frozen too.
-    while len(inside := _with_parameters(model, first)) == 1 and inside[0] in finished_before:
-        first = inside[0]
+    while (inside := _only_with_parameters(model, first)) in finished_before:
+        first = inside
     earlier = [name for name in started if name in finished_before[first]]
     later = [name for name in started[started.index(first) :] if name not in earlier]
     ends_model = all(name == first or name.startswith(f"{first}.") for name in later)
@@ -119,6 +123,8 @@ def split(model: nn.Module, example: Tensor, opened: Iterable[nn.Parameter] | No
         trainable=model.get_submodule(first) if ends_model else _after(model, earlier),
         boundary=first,
     )
+    if not trains <= {id(parameter) for parameter in halves.trainable.parameters()}:
+        return None
     try:
         with torch.no_grad():
             whole, cut = model(example), halves.trainable(halves.frozen(example))
@@ -262,10 +268,12 @@ def _trains_whole(module: nn.Module, trains: set[int]) -> bool:
     return bool(parameters) and trains.issuperset(parameters)
 
 
-def _with_parameters(model: nn.Module, name: str) -> list[str]:
-    """Names of the children of a module that have parameters."""
-    children = model.get_submodule(name).named_children()
-    return [f"{name}.{child}" for child, module in children if any(True for _ in module.parameters())]
+def _only_with_parameters(model: nn.Module, name: str) -> str | None:
+    """Name of the one child that holds all parameters of a module; None if there is no such child."""
+    module = model.get_submodule(name)
+    total = len(list(module.parameters()))
+    holders = [child for child, part in module.named_children() if len(list(part.parameters())) == total]
+    return f"{name}.{holders[0]}" if total and holders else None
 
 
 def _call_order(model: nn.Module, example: Tensor) -> tuple[list[str], dict[str, set[str]]]:

@@ -11,8 +11,10 @@ import fcntl
 import hashlib
 import json
 import math
+import mmap
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,16 +69,19 @@ class TensorStore:
         """The tensor of an entry, mapped from its file and every block checked; None if there is none."""
         folder = self.folder / key
         try:
-            description = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
-            layout = _layout(description)
-            digests = (folder / "digests").read_bytes()
-            os.utime(folder)
-            whole = (folder / "data").stat().st_size == layout.size
-            if whole and _intact(tensor := _mapped(folder / "data", layout), layout, digests):
+            layout = _layout(json.loads((folder / "entry.json").read_text(encoding="utf-8")))
+            tensor = _mapped(folder / "data", layout)
+            if _intact(tensor, layout, (folder / "digests").read_bytes()):
+                # Where others may only read, when it was used is not noted.
+                with suppress(OSError):
+                    os.utime(folder)
                 return tensor
         except FileNotFoundError:
-            return None
-        except (KeyError, TypeError, ValueError):
+            # Not even the folder: there is no entry, or it has gone to make room.
+            if not folder.exists():
+                return None
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            # What an entry.json that is not ours can lead to.
             pass
         print(f"{folder} is damaged: it is computed again", flush=True)
         self._remove(folder)
@@ -91,19 +96,18 @@ class TensorStore:
         None, and nothing done, where the store has no room for it.
         """
         whole, part = self.folder / key, self.folder / f"{key}.part"
-        if not self._make_room(layout.size, part):
-            return None
-        part.mkdir(parents=True, exist_ok=True)
-        try:
-            # Another process may have finished it since this one looked.
-            if not whole.exists():
+        if not whole.exists():
+            if not self._make_room(layout.size, part):
+                return None
+            part.mkdir(parents=True, exist_ok=True)
+            try:
                 self._fill(part, layout, about, compute)
                 part.rename(whole)
-        except OSError:
-            # The rename, or a file in there: another process was faster.
-            if not whole.exists():
-                raise
-        shutil.rmtree(part, ignore_errors=True)
+            except OSError:
+                # The rename, or a file in there: another process was faster.
+                if not whole.exists():
+                    raise
+                shutil.rmtree(part, ignore_errors=True)
         return self.get(key)
 
     def _fill(
@@ -145,29 +149,36 @@ class TensorStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         held = {}
         for folder in self.folder.iterdir():
-            # One that goes just now is none.
-            with suppress(FileNotFoundError):
-                held[folder] = (folder.stat().st_mtime, _bytes_in(folder))
-        held.pop(part, None)
-        free = shutil.disk_usage(self.folder).free
+            if folder.suffix == ".gone":
+                # Who removed it was killed.
+                shutil.rmtree(folder, ignore_errors=True)
+            elif folder.is_dir() and folder != part:
+                # One that goes just now is none.
+                with suppress(FileNotFoundError):
+                    held[folder] = (folder.stat().st_mtime, _bytes_in(folder))
         total = sum(size for _, size in held.values())
         # Half of the disk's free space is left to others.
-        limit = min(self.limit, total + free // 2)
-        if size > limit:
+        limit = min(self.limit, total + shutil.disk_usage(self.folder).free // 2)
+        abandoned = time.time() - ABANDONED_SECONDS
+        may_go = [
+            (used, size, folder)
+            for folder, (used, size) in held.items()
+            if folder.suffix != ".part" or used < abandoned
+        ]
+        if total - sum(size for _, size, _ in may_go) + size > limit:
             return False
-        for folder, (used, bytes_held) in sorted(held.items(), key=lambda item: item[1]):
-            in_progress = folder.suffix == ".part" and time.time() - used < ABANDONED_SECONDS
-            if total + size > limit and not in_progress:
-                self._remove(folder)
-                total -= bytes_held
-        return total + size <= limit
+        for _, freed, folder in sorted(may_go):
+            if total + size <= limit:
+                break
+            self._remove(folder)
+            total -= freed
+        return True
 
     def _remove(self, folder: Path) -> None:
-        # Under another name first, so that nobody finds half of it. Who has it mapped keeps it.
-        try:
-            gone = folder.rename(folder.with_name(f"{folder.name}.{os.getpid()}.part"))
-        except FileNotFoundError:
-            return
+        # Out of sight first, so that nobody finds half of it. Who has it mapped keeps it.
+        gone = Path(tempfile.mkdtemp(dir=self.folder, suffix=".gone"))
+        with suppress(FileNotFoundError):
+            folder.rename(gone / folder.name)
         shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -177,9 +188,13 @@ def _layout(description: dict[str, Any]) -> Layout:
 
 
 def _mapped(path: Path, layout: Layout) -> Tensor:
-    count = math.prod(layout.shape)
-    # Not shared: a write would stay in this process. The pages are those of the file all the same.
-    return torch.from_file(str(path), shared=False, size=count, dtype=layout.dtype).view(layout.shape)
+    """The tensor of a file. ValueError if the file is of another size."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != layout.size:
+            raise ValueError(f"{path} is of another size")
+        # What is written to it would stay in this process; the pages are those of the file all the same.
+        pages = mmap.mmap(file.fileno(), layout.size, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(pages, dtype=layout.dtype).view(layout.shape)
 
 
 def _intact(tensor: Tensor, layout: Layout, digests: bytes) -> bool:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from wandb_tl import cuda_graphs, datasets, devices, figures, frozen, models, tracking
 from wandb_tl.activations import Inputs
 from wandb_tl.checkpoints import Checkpoint, Progress
-from wandb_tl.config import InputError, RunConfig
+from wandb_tl.config import InputError, RunConfig, cache_limit
 from wandb_tl.evaluate import Evaluation, confident_mistakes_first, evaluate, one_of_each_class
 
 # Steps from which a GPU repays what compiling takes, half a minute at half a millisecond a step, and what a
@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Train by command-line flags. Exit code 2 and one line for bad input, 130 if interrupted."""
     try:
         config = RunConfig.from_args(sys.argv[1:] if arguments is None else arguments)
+        # Whatever is wrong is said before there is a run.
+        cache_limit()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         data = datasets.load(config)
         model = models.build(config, len(data.class_names)).to(device)
