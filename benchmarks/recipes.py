@@ -10,13 +10,14 @@ import argparse
 import os
 import tempfile
 import time
+from unittest import mock
 
 import report
 import torch
 import tutorial
 import wandb
 
-from wandb_tl import datasets, models, train
+from wandb_tl import activations, datasets, models, train
 from wandb_tl.config import RunConfig, cache_dir
 
 
@@ -59,16 +60,20 @@ def main() -> None:
 
 
 def run_ours(config: RunConfig, data: datasets.Dataset, device: torch.device) -> tuple[float, float]:
-    """Seconds that the recipe takes in a cache without activations, and as another run after it."""
+    """Seconds that the recipe takes in a cache without activations, and as another run after it.
+
+    From the model's making to the last of the run's figures, which the tutorial does not draw.
+    """
     seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["WANDB_TL_CACHE"] = folder
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, WANDB_TL_CACHE=folder):
         for _ in range(2):
+            # What a process of its own would find: what is on disk.
+            activations._used.clear()
+            began = time.perf_counter()
             model = models.build(config, len(data.class_names)).to(device)
             with wandb.init(mode="disabled") as run:
                 train.train(config, data, model, device, run).discard()
-                seconds.append(run.summary["train_seconds"])
-        del os.environ["WANDB_TL_CACHE"]
+            seconds.append(time.perf_counter() - began)
     return seconds[0], seconds[1]
 
 

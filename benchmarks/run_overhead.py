@@ -1,7 +1,8 @@
 """python benchmarks/run_overhead.py: what a run costs beyond its arithmetic, under each kind of agent.
 
 The same sweep of short runs on activations that are there already, by one agent. A run's overhead is the time
-from its beginning to the beginning of the next one, less the seconds that it trained and tested.
+from its beginning to the beginning of the next one, less its `train_seconds`, from looking for the
+activations to the last test.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as environment:
         os.environ.update(environment)
         for name, module in AGENTS.items():
-            # One more than is counted: the first one may have to compute the activations.
-            figures[name] = measure(Path(folder), module, options.runs + 1)
+            # Two more than are counted: the first one with the start of the agent, and the last one, after
+            # which none begins.
+            figures[name] = measure(Path(folder), module, options.runs + 2)
     told = ", ".join(
         f"{name} {overhead:.2f} s a run (the first one {start:.1f} s)"
         for name, (overhead, start) in figures.items()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from live_server import Server
 
 from wandb_tl import datasets
 from wandb_tl.config import RunConfig, cache_dir
@@ -54,6 +55,16 @@ def run_variables(fashion_mnist_cache: Path) -> Callable[[Path], dict[str, str]]
         return {"WANDB_TL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     return variables
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, run_variables: Callable) -> Iterator[Server]:
+    """An embedded server whose clients' runs have a cache of their own."""
+    folder = tmp_path_factory.mktemp("server")
+    running = Server(folder, run_variables(folder / "cache"))
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,23 +19,20 @@ SMALL = LITE0 | {"train_limit": 256, "test_limit": 100, "epochs": 1, "pretrained
 LONG = SMALL | {"train_limit": 1024, "finetuning": True, "optimizer": "SGD", "epochs": 12}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, run_variables) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    running = Server(folder, run_variables(folder / "cache"))
-    running.start()
-    yield running
-    running.stop()
-
-
 def sweep(
-    server: Server, folder: Path, fixed: dict, program: str = "wandb_tl/train.py", **values: list
+    server: Server,
+    folder: Path,
+    fixed: dict,
+    program: str = "wandb_tl/train.py",
+    command: list[str] | None = None,
+    **values: list,
 ) -> str:
     """ENTITY/PROJECT/SWEEP of a new grid, in a project of its own."""
     parameters = {name: {"value": value} for name, value in fixed.items()}
     parameters |= {name: {"values": value} for name, value in values.items()}
     project = folder.name.replace("_", "-")
     definition = {"project": project, "program": program, "method": "grid", "parameters": parameters}
+    definition |= {"command": command} if command else {}
     file = folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(definition))
     code, out = call(server, "wandb", "sweep", str(file))
@@ -147,12 +145,21 @@ def test_other_programs_are_left_to_the_agent_of_wandb(server, tmp_path):
     program.write_text("import wandb\nwith wandb.init() as run:\n    run.log({'x': run.config.lr})\n")
     path = sweep(server, tmp_path, {"lr": 0.5}, program=str(program))
     code, out = call(server, "wandb_tl.agent", "--in-process", path)
-    assert (code, out) == (
-        2,
-        f"error: --in-process: the program of {path} is '{program}', not wandb_tl/train.py\n",
-    )
+    told = f"the runs of {path} are not this package's alone, but '{program}'"
+    assert (code, out) == (2, f"error: --in-process: {told}\n")
     code, out = call(server, "wandb_tl.agent", path)
     assert code == 0 and list(states(server, path).values()) == ["finished"], out
+
+
+@pytest.mark.slow
+def test_a_command_that_does_more_is_left_to_the_agent_of_wandb(server, tmp_path):
+    command = ["${env}", sys.executable, "-m", "wandb_tl.train", "--batch_size=32", "${args}"]
+    path = sweep(server, tmp_path, SMALL | {"seed": 3}, command=command)
+    code, out = call(server, "wandb_tl.agent", path)
+    assert code == 0 and "--batch_size=32" in out, out
+    joined = "FROM run JOIN sweep ON sweep.id = sweep_id WHERE sweep.name"
+    config = sqlite(server, f"SELECT run.config {joined} = '{path.split('/')[-1]}'")
+    assert json.loads(config)["batch_size"]["value"] == 32
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from live_server import Server, call, sqlite, start, wait_for
+from live_server import call, sqlite, start, wait_for
 
 ROOT = Path(__file__).parents[1]
 READ = """
@@ -29,15 +28,6 @@ for run in api.runs(sys.argv[1], {"sweep": sys.argv[2]} if len(sys.argv) > 2 els
     }
 print(json.dumps(runs))
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, run_variables) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    running = Server(folder, run_variables(folder / "cache"))
-    running.start()
-    yield running
-    running.stop()
 
 
 @pytest.mark.slow

@@ -170,6 +170,12 @@ def test_a_model_that_cannot_be_cut_is_not_cut():
     assert models.split(build(name, finetuning=True), images).boundary == "blocks.11"
 
 
+def test_dropout_before_the_classifier_is_not_frozen():
+    # timm's ReXNet drops a fifth of what its classifier is given, in training only.
+    model = build("rexnet_100")
+    assert model.drop_rate == 0.2 and models.split(model, torch.randn(2, 3, 64, 64)) is None
+
+
 def test_a_model_whose_cut_would_give_something_else_is_not_cut():
     class Doubled(nn.Module):
         """Doubles between its body and what trains, which two modules do: each half would double."""

@@ -11,10 +11,11 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psutil
 import timm
@@ -45,8 +46,13 @@ USED_ENTRIES = 8
 # Raised whenever the same weights and images come to other outputs: entries of before are not taken then.
 FORMAT = 1
 
+# Share of a GPU's memory that is left to training, whatever earlier runs would keep.
+TRAINING_SHARE = 0.25
+
 # What the runs of this process have used, the latest last. Under run_sweep --in-process they are many.
 _used: OrderedDict[str, Tensor] = OrderedDict()
+# Every split goes through the same networks.
+_weights_digests: WeakKeyDictionary[nn.Module, tuple[list[int], str]] = WeakKeyDictionary()
 
 
 class Inputs:
@@ -160,7 +166,7 @@ class Inputs:
         self._channels_last = example.dim() == 4 and not example.is_contiguous()
         shape = self._as_rows(example).shape[1:]
         layout = Layout((len(self), *shape), example.dtype, BATCHES_A_BLOCK * batch_size)
-        weights, structure = self._frozen.state_dict(), repr(self._frozen)
+        weights, structure = _weights_digest(self._frozen), repr(self._frozen)
         identity = dict(about) | _identity(weights, structure, self._preprocess, self.images_digest)
         identity |= {"batch_size": batch_size}
         if self._before is not None:
@@ -213,7 +219,9 @@ def calibrate(
     trunk = {
         name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in own
     }
-    identity = dict(about) | _identity(trunk, repr(type(model)), preprocess, _digest({"images": images}))
+    identity = dict(about) | _identity(
+        _digest(trunk), repr(type(model)), preprocess, _digest({"images": images})
+    )
     layout = Layout((sum(sizes),), torch.float32, sum(sizes))
     key = _key(identity)
     for way in (lambda: _recall(key), lambda: _stored(key, layout, identity, estimate), estimate):
@@ -221,6 +229,16 @@ def calibrate(
             break
     for statistic, values in zip(statistics, estimated.split(sizes), strict=True):
         statistic.copy_(values)
+
+
+def leave_room(device: torch.device, used: Iterable[Inputs]) -> None:
+    """Let go of what earlier runs have left on a GPU, until training has room beside what is in use."""
+    if device.type != "cuda":
+        return
+    needed = {id(inputs._rows) for inputs in used}
+    spare = [key for key, rows in _used.items() if rows.is_cuda and id(rows) not in needed]
+    while spare and free_memory(device) < TRAINING_SHARE * torch.cuda.mem_get_info(device)[1]:
+        del _used[spare.pop(0)]
 
 
 def free_memory(device: torch.device) -> int:
@@ -289,14 +307,12 @@ def _stored(
         return None
 
 
-def _identity(
-    weights: Mapping[str, Tensor], structure: str, preprocess: Preprocess, images_digest: str
-) -> dict[str, Any]:
-    """What decides a network's outputs for images, as plain data."""
+def _identity(weights: str, structure: str, preprocess: Preprocess, images: str) -> dict[str, Any]:
+    """What decides a network's outputs for images, as plain data. weights, images: their digests."""
     return {
-        "weights": _digest(weights),
+        "weights": weights,
         "structure": hashlib.sha256(structure.encode()).hexdigest(),
-        "images": images_digest,
+        "images": images,
         "format": FORMAT,
         "image_size": preprocess.size,
         "scale": preprocess.scale.flatten().tolist(),
@@ -305,6 +321,16 @@ def _identity(
         "torch": torch.__version__,
         "timm": timm.__version__,
     }
+
+
+def _weights_digest(network: nn.Module) -> str:
+    """SHA-256 of a network's weights, computed again only where they have changed."""
+    state = network.state_dict(keep_vars=True)
+    versions = [tensor._version for tensor in state.values()]
+    known = _weights_digests.get(network)
+    if known is None or known[0] != versions:
+        known = _weights_digests[network] = versions, _digest(state)
+    return known[1]
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

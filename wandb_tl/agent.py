@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = parser.parse_args(arguments)
         queue = WorkQueue(options.sweep)
-        if queue.program != PROGRAM:
+        if not _is_ours(queue):
             _leave_to_wandb(queue, options.sweep, options.in_process)
         _work(queue, options.in_process)
     except InputError as error:
@@ -65,45 +65,53 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _is_ours(queue: WorkQueue) -> bool:
+    """Whether the sweep's runs are those of this package, by a command that does nothing else."""
+    plain = not queue.command or queue.command[-3:] == ["-m", "wandb_tl.train", "${args}"]
+    # Before these at most ${env} and Python.
+    return queue.program == PROGRAM and plain and len(queue.command) <= 5
+
+
 def _leave_to_wandb(queue: WorkQueue, path: str, in_process: bool) -> NoReturn:
     """Become W&B's own agent, which knows how to run programs that are not this package's."""
     if in_process:
-        raise InputError(f"--in-process: the program of {path} is {queue.program!r}, not {PROGRAM}")
+        what = " ".join(queue.command) or queue.program
+        raise InputError(f"--in-process: the runs of {path} are not this package's alone, but {what!r}")
     os.execv(sys.executable, [sys.executable, "-m", "wandb", "agent", "--forward-signals", path])
 
 
 def _work(queue: WorkQueue, in_process: bool) -> None:
     failures = 0
-    worker: Worker | None = None
+    # Before a run is asked for: loading the libraries takes longer than a server waits for one to begin.
+    worker = Worker()
     try:
         while True:
             commands = queue.ask()
-            if not commands:
+            if any(command.kind == "exit" for command in commands):
+                return
+            runs = [command for command in commands if command.kind in ("run", "resume")]
+            if not runs:
                 time.sleep(IDLE)
-            for command in commands:
-                if command.kind == "exit":
-                    return
-                if command.kind not in ("run", "resume"):
-                    continue
-                if worker is None or not worker.alive():
-                    worker = Worker()
+            for command in runs:
                 code = worker.run(queue, command)
                 failures = 0 if code == 0 or code in STOPPED else failures + 1
                 if failures == MAX_FAILURES:
                     raise InputError(f"{failures} runs in a row have failed; this agent gives up")
-                if code != 0 or not in_process:
+                if code != 0 or not in_process or not worker.alive():
                     worker.end()
+                    worker = Worker()
     finally:
-        if worker is not None:
-            worker.end()
+        worker.end()
 
 
 class Worker:
     """A process in which runs are done, with all libraries loaded before it begins."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["wandb_tl.train"])
+        # Elsewhere a process that has loaded as much is not safe to fork.
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        if sys.platform == "linux":
+            context.set_forkserver_preload(["wandb_tl.train"])
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(other_end,))
         self._process.start()
@@ -117,25 +125,27 @@ class Worker:
     def run(self, queue: WorkQueue, command: Command) -> int:
         """Do a run, and stop it when the sweep says so. Returns its exit code, negative for a signal's."""
         flags = [f"--{name}={given['value']}" for name, given in command.arguments.items()]
-        self._connection.send((_environment(queue, command), flags))
-        self._at_work, told_to_stop = True, None
-        while True:
-            try:
-                if self._connection.poll(WORKING):
-                    code = self._connection.recv()
-                    self._at_work = False
-                    return code
-            except EOFError:
-                self._process.join()
-                code = self._process.exitcode or 1
-                print(f"error: run {command.run_id}: its process died (exit code {code})", flush=True)
-                return code
-            stops = [found.kind for found in queue.ask(command.run_id) if found.kind in ("stop", "exit")]
-            if stops and told_to_stop is None:
-                told_to_stop = time.monotonic()
-                self._process.terminate()
-            elif told_to_stop is not None and time.monotonic() > told_to_stop + STOP:
-                self._process.kill()
+        told_to_stop = None
+        try:
+            self._connection.send((_environment(queue, command), flags))
+            self._at_work = True
+            while not self._connection.poll(WORKING):
+                stops = [found.kind for found in queue.ask(command.run_id) if found.kind in ("stop", "exit")]
+                if stops and told_to_stop is None:
+                    told_to_stop = time.monotonic()
+                    self._process.terminate()
+                elif told_to_stop is not None and time.monotonic() > told_to_stop + STOP:
+                    self._process.kill()
+            code = self._connection.recv()
+            self._at_work = False
+            return code
+        except (EOFError, OSError):
+            self._process.join()
+        if told_to_stop is not None:
+            return STOPPED[-1]
+        code = self._process.exitcode or 1
+        print(f"error: run {command.run_id}: its process died (exit code {code})", flush=True)
+        return code
 
     def end(self) -> None:
         """End the process; a run that is at work in it saves what it has and goes back to the sweep."""
@@ -166,20 +176,23 @@ def _environment(queue: WorkQueue, command: Command) -> dict[str, str]:
 
 def _serve(connection: Connection) -> None:
     """Do the runs that come, in a process group of their own: Ctrl-C in a terminal is for the agent."""
+    # Here, because the agent itself needs none of it; in this process it is loaded already.
+    from wandb_tl import tracking
+
     os.setpgid(0, 0)
-    # The agent's own helper process of wandb: it would hold on to a run whose process dies.
-    os.environ.pop("WANDB_SERVICE", None)
     try:
         while True:
             environment, flags = connection.recv()
             connection.send(_run(environment, flags))
     except (EOFError, OSError):
-        # The agent is gone.
+        # The agent needs it no more, or is gone.
         return
+    finally:
+        # What it does by itself when a process ends, it does not do in one of multiprocessing's.
+        tracking.forget_environment()
 
 
 def _run(environment: dict[str, str], flags: list[str]) -> int:
-    # Here, because the agent itself needs none of it; in this process it is loaded already.
     from wandb_tl import tracking, train
 
     os.environ.update(environment)
@@ -199,4 +212,7 @@ def _terminate(signum: int, frame: Any) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminate)
+    # A closed terminal too, unless it is ignored, as under nohup.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminate)
     sys.exit(main())

@@ -34,7 +34,12 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
         rest = [getattr(folded.get_submodule(norm), name, None) for name in ("drop", "act")]
         folded.set_submodule(norm, nn.Sequential(*(part for part in rest if part is not None)))
     with torch.no_grad():
-        expected, computed = network(example), folded(example)
+        expected = network(example)
+        try:
+            computed = folded(example)
+        except Exception:
+            # A forward that looks into the norm that is no more.
+            return network
     allowed = FOLDING_TOLERANCE[example.device.type] * expected.abs().max()
     return folded if (computed - expected).abs().max() <= allowed else network
 
@@ -58,7 +63,8 @@ class _Pointwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         down, across = self.stride
-        pixels = input[:, :, ::down, ::across].permute(0, 2, 3, 1)
+        # Of pixels that are not neighbours in memory, oneDNN's bf16 product takes a hundred times as long.
+        pixels = input[:, :, ::down, ::across].permute(0, 2, 3, 1).contiguous()
         return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 

@@ -39,7 +39,7 @@ def capture(trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Call
         if not _same(expected, computed):
             print("a CUDA graph of the training step gives other gradients: kernels are launched one by one")
             graphed = None
-    except RuntimeError as error:
+    except (AssertionError, RuntimeError) as error:
         reason = one_line(error)[:200]
         print(f"no CUDA graph of the training step ({reason}): kernels are launched one by one")
         graphed = None

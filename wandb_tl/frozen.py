@@ -52,6 +52,7 @@ def freeze_and_cache(
             print(f"augment={config.augment}: the frozen part of the training images is computed every epoch")
         elif not part.cache(f"frozen part up to {halves.boundary}, {name}", chunk, decided_by):
             print(f"{name} activations fit nowhere: they are computed every epoch")
+    activations.leave_room(device, inputs.values())
     trainable = halves.trainable if halves else model
     if device.type == "cpu":
         convolutions.train_on_cpu(trainable)

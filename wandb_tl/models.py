@@ -125,6 +125,9 @@ def split(model: nn.Module, example: Tensor, opened: Iterable[nn.Parameter] | No
     )
     if not trains <= {id(parameter) for parameter in halves.trainable.parameters()}:
         return None
+    if getattr(model, "drop_rate", 0) and model.get_submodule(first) in classifiers(model):
+        # The frozen half would end with the dropout of what the classifier is given.
+        return None
     try:
         with torch.no_grad():
             whole, cut = model(example), halves.trainable(halves.frozen(example))

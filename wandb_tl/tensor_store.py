@@ -7,6 +7,7 @@ moment share its blocks between them, and what a killed one has left the next on
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,6 +17,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -66,7 +68,10 @@ class TensorStore:
         self.limit = limit
 
     def get(self, key: str) -> Tensor | None:
-        """The tensor of an entry, mapped from its file and every block checked; None if there is none."""
+        """The tensor of an entry, mapped from its file and every block checked; None if there is none.
+
+        It can only be read: a write to it ends the process.
+        """
         folder = self.folder / key
         try:
             layout = _layout(json.loads((folder / "entry.json").read_text(encoding="utf-8")))
@@ -101,7 +106,9 @@ class TensorStore:
                 return None
             part.mkdir(parents=True, exist_ok=True)
             try:
-                self._fill(part, layout, about, compute)
+                # Another process may have finished it since this one looked.
+                if not whole.exists():
+                    self._fill(part, layout, about, compute)
                 part.rename(whole)
             except OSError:
                 # The rename, or a file in there: another process was faster.
@@ -121,10 +128,12 @@ class TensorStore:
         flags = os.O_RDWR | os.O_CREAT
         data, digests = os.open(part / "data", flags, 0o666), os.open(part / "digests", flags, 0o666)
         try:
-            if layout.size and hasattr(os, "posix_fallocate"):
-                # A full disk says so now, and not in the middle of it.
-                os.posix_fallocate(data, 0, layout.size)
             os.ftruncate(digests, DIGEST_BYTES * len(layout.blocks))
+            # One process at a time: where the file system cannot, the C library writes zeros.
+            fcntl.lockf(digests, fcntl.LOCK_EX, 1, len(layout.blocks))
+            if os.fstat(data).st_size < layout.size:
+                _allocate(data, layout.size)
+            fcntl.lockf(digests, fcntl.LOCK_UN, 1, len(layout.blocks))
             # First the blocks that nobody computes; then wait for the others', and do what a killed one left.
             for lock in (fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX):
                 for number, (start, stop) in enumerate(layout.blocks):
@@ -147,6 +156,10 @@ class TensorStore:
     def _make_room(self, size: int, part: Path) -> bool:
         """Remove the entries used longest ago until there is room for one that is filled under `part`."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            if (part / "data").stat().st_size >= size:
+                # Another process has made it already.
+                return True
         held = {}
         for folder in self.folder.iterdir():
             if folder.suffix == ".gone":
@@ -155,7 +168,7 @@ class TensorStore:
             elif folder.is_dir() and folder != part:
                 # One that goes just now is none.
                 with suppress(FileNotFoundError):
-                    held[folder] = (folder.stat().st_mtime, _bytes_in(folder))
+                    held[folder] = _last_change(folder), _bytes_in(folder)
         total = sum(size for _, size in held.values())
         # Half of the disk's free space is left to others.
         limit = min(self.limit, total + shutil.disk_usage(self.folder).free // 2)
@@ -192,9 +205,12 @@ def _mapped(path: Path, layout: Layout) -> Tensor:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != layout.size:
             raise ValueError(f"{path} is of another size")
-        # What is written to it would stay in this process; the pages are those of the file all the same.
-        pages = mmap.mmap(file.fileno(), layout.size, access=mmap.ACCESS_COPY)
-    return torch.frombuffer(pages, dtype=layout.dtype).view(layout.shape)
+        # Nothing of it counts as this process's memory, so it may be larger than that.
+        pages = mmap.mmap(file.fileno(), layout.size, access=mmap.ACCESS_READ)
+    with warnings.catch_warnings():
+        # That it is not writable is meant.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.frombuffer(pages, dtype=layout.dtype).view(layout.shape)
 
 
 def _intact(tensor: Tensor, layout: Layout, digests: bytes) -> bool:
@@ -216,6 +232,25 @@ def _write(file: int, raw: memoryview, offset: int) -> None:
     while raw:
         written = os.pwrite(file, raw, offset)
         raw, offset = raw[written:], offset + written
+
+
+def _allocate(file: int, size: int) -> None:
+    """Take the room on the disk, so that a full one says so now and not in the middle."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    os.ftruncate(file, size)
+
+
+def _last_change(folder: Path) -> float:
+    """When an entry was last used; of one in progress, when something was last written."""
+    times = [folder.stat().st_mtime]
+    if folder.suffix == ".part":
+        times += [file.stat().st_mtime for file in folder.iterdir()]
+    return max(times)
 
 
 def _bytes_in(folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Command:
 
 
 class WorkQueue:
-    """What the sweep ENTITY/PROJECT/SWEEP hands out to one agent. program: that of the sweep's definition.
+    """What the sweep ENTITY/PROJECT/SWEEP hands out to one agent. program, command: those of its definition.
 
     InputError if there is no such sweep, no key, or no server. Later it waits for a server that is away for
     up to an hour.
@@ -61,11 +62,14 @@ class WorkQueue:
             raise InputError(f"{path}: {one_line(error)}") from error
         self.entity, self.project, self.sweep = sweep.entity, sweep.project, sweep.id
         self.program: str = sweep.config.get("program") or ""
+        self.command: list[str] = [str(word) for word in sweep.config.get("command") or []]
         self._path = path
         self._url = f"{api.settings['base_url'].rstrip('/')}/graphql"
         self._session = requests.Session()
         self._session.auth = ("api", api.api_key or "")
         self._agent: str | None = None
+        # From here on nothing of wandb's is needed.
+        forget_environment()
 
     def ask(self, working_on: str | None = None) -> list[Command]:
         """Say which run this agent is at work on, by id; returns what it is to do now."""
@@ -74,11 +78,15 @@ class WorkQueue:
             made = self._send(CREATE_AGENT, host=socket.gethostname(), **names)
             self._agent = made["createAgent"]["agent"]["id"]
         alive = json.dumps({working_on: True} if working_on else {})
-        answer = self._send(HEARTBEAT, id=self._agent, metrics="{}", runState=alive)
-        commands = json.loads(answer["agentHeartbeat"]["commands"] or "[]")
-        return [
-            Command(found["type"], found.get("run_id", ""), found.get("args") or {}) for found in commands
-        ]
+        try:
+            answer = self._send(HEARTBEAT, id=self._agent, metrics="{}", runState=alive)
+        except _Deleted:
+            if working_on:
+                # What has begun may end; nobody misses it.
+                return []
+            raise
+        found = json.loads(answer["agentHeartbeat"]["commands"] or "[]")
+        return [Command(each["type"], each.get("run_id", ""), each.get("args") or {}) for each in found]
 
     def _send(self, document: str, **variables: Any) -> dict[str, Any]:
         deadline, told = time.monotonic() + OUTAGE, ""
@@ -87,19 +95,31 @@ class WorkQueue:
                 body = {"query": document, "variables": variables}
                 response = self._session.post(self._url, json=body, timeout=TIMEOUT)
                 if response.status_code == 404:
-                    raise InputError(f"{self._path}: the sweep was deleted")
-                if response.status_code in (401, 403):
-                    raise InputError(f"{self._path}: the server refuses the key")
+                    raise _Deleted(f"{self._path}: the sweep was deleted")
+                if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
+                    raise InputError(f"{self._path}: the server answers {response.status_code}")
                 response.raise_for_status()
                 answer = response.json()
-                if answer.get("data") and not answer.get("errors"):
+                if not answer.get("errors"):
                     return answer["data"]
-                problem = one_line(ValueError((answer.get("errors") or [{}])[0].get("message", "no data")))
+                problem = one_line(ValueError(answer["errors"][0].get("message")))
+                if document == CREATE_AGENT:
+                    raise InputError(f"{self._path}: {problem}")
             except requests.RequestException as error:
                 problem = one_line(error)
             if time.monotonic() > deadline:
                 raise InputError(f"{self._path}: {problem}")
             if problem != told:
-                print(f"W&B cannot be reached, trying again: {problem}", flush=True)
+                print(f"no answer from W&B, trying again: {problem}", flush=True)
                 told = problem
             time.sleep(PAUSE)
+
+
+class _Deleted(InputError):
+    """The sweep, or this agent of it, is no more."""
+
+
+def forget_environment() -> None:
+    """End wandb's helper process, and leave no trace of it to the programs that this one starts."""
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)
