@@ -16,8 +16,14 @@ NO_WANDB = (
     "figures",
     "checkpoints",
     "train",
+    "agent",
     "agents",
     "backend",
+    "convolutions",
+    "cuda_graphs",
+    "devices",
+    "frozen",
+    "tensor_store",
 )
 
 
@@ -38,7 +44,7 @@ def test_config_knows_nobody():
 
 
 @pytest.mark.parametrize("room", NO_WANDB)
-def test_only_tracking_and_results_import_wandb(room):
+def test_only_tracking_results_and_work_queue_import_wandb(room):
     assert not {name for name in imports(PACKAGE / f"{room}.py") if name.split(".")[0] == "wandb"}
 
 

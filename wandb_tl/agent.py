@@ -125,9 +125,10 @@ class Worker:
     def run(self, queue: WorkQueue, command: Command) -> int:
         """Do a run, and stop it when the sweep says so. Returns its exit code, negative for a signal's."""
         flags = [f"--{name}={given['value']}" for name, given in command.arguments.items()]
+        environment = _environment(queue, command)
         told_to_stop = None
         try:
-            self._connection.send((_environment(queue, command), flags))
+            self._connection.send((environment, flags))
             self._at_work = True
             while not self._connection.poll(WORKING):
                 stops = [found.kind for found in queue.ask(command.run_id) if found.kind in ("stop", "exit")]
@@ -140,7 +141,8 @@ class Worker:
             self._at_work = False
             return code
         except (EOFError, OSError):
-            self._process.join()
+            # The other end is gone, and the process with it.
+            self._process.join(STOP)
         if told_to_stop is not None:
             return STOPPED[-1]
         code = self._process.exitcode or 1
