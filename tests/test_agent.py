@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from conftest import LITE0
 from live_server import Server, call, sqlite, start, wait_for
 
+LITE0 = {"model_name": "tf_efficientnet_lite0", "image_size": 32, "precision": "fp32"}
 SMALL = LITE0 | {"train_limit": 256, "test_limit": 100, "epochs": 1, "pretrained": False}
 LONG = SMALL | {"train_limit": 1024, "finetuning": True, "optimizer": "SGD", "epochs": 12}
 
