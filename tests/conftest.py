@@ -14,8 +14,6 @@ from live_server import Server
 from wandb_tl import datasets
 from wandb_tl.config import RunConfig, cache_dir
 
-LITE0 = {"model_name": "tf_efficientnet_lite0", "image_size": 32, "precision": "fp32"}
-
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_per_core() -> None:
