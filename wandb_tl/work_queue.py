@@ -68,8 +68,8 @@ class WorkQueue:
         self._session = requests.Session()
         self._session.auth = ("api", api.api_key or "")
         self._agent: str | None = None
-        # From here on nothing of wandb's is needed.
-        forget_environment()
+        # wandb's helper process is this one's: it would hold on to a run whose own process dies.
+        os.environ.pop("WANDB_SERVICE", None)
 
     def ask(self, working_on: str | None = None) -> list[Command]:
         """Say which run this agent is at work on, by id; returns what it is to do now."""
@@ -117,9 +117,3 @@ class WorkQueue:
 
 class _Deleted(InputError):
     """The sweep, or this agent of it, is no more."""
-
-
-def forget_environment() -> None:
-    """End wandb's helper process, and leave no trace of it to the programs that this one starts."""
-    wandb.teardown()
-    os.environ.pop("WANDB_SERVICE", None)
