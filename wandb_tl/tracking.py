@@ -148,13 +148,18 @@ def log_media(run: Run, epoch: int, figures: dict[str, Figure]) -> None:
     run.log({"epoch": epoch, **{key: _image(figure) for key, figure in figures.items()}})
 
 
-def log_predictions(run: Run, epoch: int, images: Tensor, columns: dict[str, list[str | float]]) -> None:
-    """Log a Table: images uint8 (N, C, H, W) beside named columns of N values."""
+def log_tables(run: Run, epoch: int, tables: dict[str, dict[str, list[Any]]]) -> None:
+    """Log Tables under their media keys, each as named columns of N values; an image is uint8 (C, H, W)."""
+
+    def cell(value: Any) -> Any:
+        return wandb.Image(_pil(value)) if isinstance(value, Tensor) else value
 
     def log() -> None:
-        pictures = [wandb.Image(_pil(image)) for image in images]
-        rows = [list(row) for row in zip(pictures, *columns.values(), strict=True)]
-        run.log({"epoch": epoch, "predictions": wandb.Table(columns=["image", *columns], data=rows)})
+        made = {}
+        for key, columns in tables.items():
+            rows = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+            made[key] = wandb.Table(columns=list(columns), data=rows[: wandb.Table.MAX_ROWS])
+        run.log({"epoch": epoch, **made})
 
     _patiently(log)
 

@@ -136,6 +136,8 @@ def train(
         {
             "images_per_second": config.epochs * len(data.train) / progress.step_seconds,
             "peak_memory_mb": devices.peak_memory_mb(device),
+            "train_images": len(data.train),
+            "test_images": len(data.test),
             "device": devices.device_name(device),
             "precision_in_effect": precision,
             "norm_in_effect": config.norm_in_effect,
@@ -238,12 +240,29 @@ def log_results(
     tracking.log_media(run, config.epochs, media)
 
     shown = confident_mistakes_first(test, PREDICTIONS_SHOWN)
-    columns = {
-        "actual": [actual[i] for i in shown],
-        "predicted": [predicted[i] for i in shown],
-        "confidence": test.confidence[shown].tolist(),
+    confidence = test.confidence.tolist()
+    pairs = test.confusion.nonzero().tolist()
+    tables = {
+        "predictions": {
+            "image": list(images[shown]),
+            "actual": [actual[i] for i in shown],
+            "predicted": [predicted[i] for i in shown],
+            "confidence": [confidence[i] for i in shown],
+        },
+        # Every image's, so that two runs can be compared image by image.
+        "test_predictions": {
+            "number": list(range(len(actual))),
+            "actual": actual,
+            "predicted": predicted,
+            "confidence": confidence,
+        },
+        "confusion_counts": {
+            "actual": [names[row] for row, _ in pairs],
+            "predicted": [names[column] for _, column in pairs],
+            "count": [int(test.confusion[row, column]) for row, column in pairs],
+        },
     }
-    tracking.log_predictions(run, config.epochs, images[shown], columns)
+    tracking.log_tables(run, config.epochs, tables)
     description = {"config": config.as_dict(), "class_names": names}
     tracking.log_model(run, models.trained_tensors(model, config), description)
 
