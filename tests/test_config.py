@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from wandb_tl import models
 from wandb_tl.config import FIELDS, InputError, RunConfig, markdown_table
+from wandb_tl.train import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +63,44 @@ def test_stages_to_open():
     assert RunConfig(finetuning=True).stages_to_open == 1
     assert RunConfig(finetuning=True, unfreeze="3").stages_to_open == 3
     assert RunConfig(finetuning=True, unfreeze="all").stages_to_open is None
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "AdamW"])
+@pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay"])
+def test_what_has_no_effect_leaves_the_optimizer_as_it_is(optimizer, name):
+    def settings(value):
+        made = make_optimizer(
+            RunConfig(optimizer=optimizer, **{name: value}), [torch.nn.Parameter(torch.ones(1))]
+        )
+        return made.defaults
+
+    idle = name in RunConfig(optimizer=optimizer).without_effect
+    assert (settings(0.25) == settings(0.5)) == idle
+
+
+@pytest.mark.parametrize("finetuning", [True, False])
+def test_unfreeze_has_an_effect_when_finetuning(finetuning):
+    few, all_of_it = (RunConfig(finetuning=finetuning, unfreeze=stages) for stages in ("2", "all"))
+    assert (few.stages_to_open == all_of_it.stages_to_open) == ("unfreeze" in few.without_effect)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_file_of_weights_has_an_effect_on_pretrained_runs(pretrained, tmp_path):
+    config = RunConfig(
+        model_name="resnet18", image_size=32, pretrained=pretrained, weights_file=str(tmp_path / "none.pth")
+    )
+    if "weights_file" in config.without_effect:
+        models.build(config, num_classes=2)
+    else:
+        with pytest.raises(InputError, match="no file"):
+            models.build(config, num_classes=2)
+    assert ("weights_file" in config.without_effect) != pretrained
+
+
+def test_where_the_images_are_and_how_they_are_compiled_is_no_matter_but_folders_are():
+    assert {"data_dir", "compile"} <= RunConfig(data_dir="/tmp").without_effect
+    assert "data_dir" not in RunConfig(dataset="folder", data_dir="/tmp").without_effect
+    assert RunConfig(dataset="folder", optimizer="SGD", finetuning=True).without_effect == {"compile"}
 
 
 def test_readme_has_the_table_of_hyperparameters():

@@ -69,9 +69,12 @@ def test_sweep_agents_and_table_across_a_killed_server(server, tmp_path):
         mean = sum(row["train/loss"] for row in scalars) / 2
         assert summary["avg_train_loss"] == pytest.approx(mean)
         media = {key for row in run["history"] for key in row}
-        assert media >= {"confusion_matrix", "predictions", "examples", "curves", "feature_maps/first_conv"}
-        assert sum(name.endswith(".png") for name in run["files"]) == 4
-        assert sum(name.endswith(".table.json") for name in run["files"]) == 1
+        figures = {"confusion_matrix", "examples", "class_report", "reliability", "curves", "grad_cam"}
+        layers = {f"feature_maps/{layer}" for layer in ("first_conv", *(f"stage_{i}" for i in range(1, 6)))}
+        tables = {"predictions", "test_predictions", "confusion_counts", "class_report_table"}
+        assert media >= figures | layers | tables
+        assert sum(name.endswith(".png") for name in run["files"]) == len(figures | layers)
+        assert sum(name.endswith(".table.json") for name in run["files"]) == len(tables)
         assert "model" in run["artifacts"] and "run_table" in run["artifacts"]
 
     code, out = call(
@@ -126,10 +129,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
     assert undisturbed.wait(timeout=400) == 0, undisturbed.stdout.read()
     runs = server.run(READ, "local/killed")
     expected = runs["undisturbed"]
+    drawn = [(row["epoch"], "train/lr" in row) for row in expected["history"] if "grad_cam" in row]
+    assert drawn == [(5, True), (10, True), (12, False)]
     for run_id in ("killed", "terminated"):
         run = runs[run_id]
         assert run["state"] == "finished"
         assert [row["epoch"] for row in run["history"] if "train/loss" in row] == list(range(1, 13))
+        # No row but the epochs', and at the end one of figures and one of tables.
+        assert len(run["history"]) == 14
         for name in ("avg_train_loss", "avg_train_accuracy", "test_accuracy", "test/ece"):
             assert run["summary"][name] == expected["summary"][name], (run_id, name)
 

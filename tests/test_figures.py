@@ -3,28 +3,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from figure_reading import LONG, TITLE, is_whole, render, texts, words
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from wandb_tl import figures
+from wandb_tl.evaluate import ReliabilityBins, evaluate, reliability_bins
 
-TITLE = "tf_efficientnet_lite0-pretrainedTrue-finetuningTrue-optimAdam-seed0"
-LONG = ["Golden Retriever (female)", "Yellow-bellied marmot WWW", "American_Staffordshire_Te", "x" * 60]
-
-
-def render(figure: Figure) -> np.ndarray:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
-def texts(figure: Figure) -> list[Text]:
-    return [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
-
-
-def words(figure: Figure) -> list[str]:
-    return [text.get_text() for text in texts(figure)]
+NAN = float("nan")
 
 
 def confusion(classes: int, names: list[str] = LONG) -> Figure:
@@ -32,49 +17,43 @@ def confusion(classes: int, names: list[str] = LONG) -> Figure:
     return figures.confusion_matrix(counts, [names[i % len(names)] for i in range(classes)], TITLE)
 
 
-def examples(count: int, names: list[str] = LONG) -> Figure:
-    images = torch.randint(0, 255, (count, 3, 224, 224), dtype=torch.uint8)
-    actual = [names[i % len(names)] for i in range(count)]
-    predicted = [names[i * i % len(names)] for i in range(count)]
-    return figures.examples(images, actual, predicted, TITLE)
-
-
-def maps(count: int) -> Figure:
-    return figures.feature_maps(
-        torch.zeros(3, 224, 224, dtype=torch.uint8), torch.randn(count, 112, 112), TITLE
-    )
-
-
-def curves(losses: list[float], title: str = TITLE) -> Figure:
+def curves(losses: list[float], title: str = TITLE, **more: float) -> Figure:
     rows = [
         {"epoch": e, "train/loss": x, "train/accuracy": 0.5, "test/loss": 2 * x, "test/accuracy": 0.89995}
         for e, x in enumerate(losses, 1)
     ]
-    return figures.curves(rows, title)
+    return figures.curves([row | more for row in rows], title)
+
+
+def report(classes: int, names: list[str] = LONG) -> Figure:
+    scores = torch.rand(3, classes).tolist()
+    images = torch.randint(0, 99999, (classes,)).tolist()
+    return figures.class_report(*scores, images, [names[i % len(names)] for i in range(classes)], TITLE)
+
+
+def reliability(count: int, logits: float) -> Figure:
+    result = evaluate(logits * torch.randn(count, 10), torch.randint(0, 10, (count,)))
+    return figures.reliability(reliability_bins(result), result.ece, TITLE)
 
 
 FIGURES = {
-    **{
-        f"{classes} classes": lambda classes=classes: confusion(classes)
-        for classes in (1, 2, 10, 37, 100, 300)
-    },
+    **{f"{classes} classes": lambda classes=classes: confusion(classes) for classes in (1, 2, 10, 37, 300)},
     "short names": lambda: confusion(10, ["cat", "dog"]),
-    **{f"{count} examples": lambda count=count: examples(count) for count in (1, 2, 40)},
-    **{f"{count} maps": lambda count=count: maps(count) for count in (1, 16, 64)},
     "one epoch": lambda: curves([0.5]),
     "diverged": lambda: curves([1.0, 1e9], f"{TITLE}-{TITLE}-{TITLE}"),
-    "not a number": lambda: curves([float("nan")] * 3),
+    "not a number": lambda: curves([NAN] * 3),
     "tiny losses": lambda: curves([0.00012, 0.00003]),
+    "a learning rate": lambda: curves([0.5, 0.4, 0.3], **{"train/lr": 0.00001}),
+    **{f"{classes} reported": lambda classes=classes: report(classes) for classes in (1, 2, 10, 300)},
+    **{f"{count} bins": lambda count=count: reliability(count, 3) for count in (1, 100_000)},
+    "sure of all": lambda: reliability(1000, 1000),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off(name):
     figure = FIGURES[name]()
-    assert max(render(figure).shape) < 2100
-    drawn = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
+    assert max(render(figure).shape) < 2200 and is_whole(figure)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 37, 100, 300])
@@ -91,55 +70,105 @@ def test_confusion_matrix_shows_every_count_and_no_zero():
     shown = words(figure)
     assert {"7", "3", "cat", "$dog$ \\x$", "title", "actual", "predicted"} <= set(shown) and "0" not in shown
     pixels = render(figure)
-    dark, light = (
-        pixels[pixels.shape[0] // 4, int(text.get_position()[0]) + 30]
+    place = {text.get_text(): text.get_position() for text in texts(figure)}
+    zero = place["3"][0], place["7"][1] + 170
+    hit, mistake = (
+        pixels[int(text.get_position()[1]), int(text.get_position()[0]) + 40]
         for text in texts(figure)
         if text.get_text() in ("7", "3")
     )
-    assert dark.sum() < light.sum() < 3 * 255
+    # The hit is blue, the mistake orange, and lighter.
+    assert hit[2] > hit[0] and mistake[0] > mistake[2] and hit.sum() < mistake.sum() < 3 * 255
+    assert (pixels[int(zero[1]), int(zero[0])] == 255).all()
 
 
-def test_examples_mark_mistakes_in_colour_and_in_words():
-    images = torch.randint(0, 255, (3, 1, 28, 28), dtype=torch.uint8)
-    figure = figures.examples(images, ["a", "b", "c"], ["a", "c", "c"], "run")
-    labels = [text for text in texts(figure) if text.get_text() != "run\nactual → predicted"]
-    assert [label.get_text() for label in labels] == ["a\n→ a", "b\n→ c", "c\n→ c"]
-    assert [label.get_color() for label in labels] == ["black", figures.VERMILION, "black"]
+def test_confusion_matrix_shows_shares_of_the_actual_class_and_rounds_none_to_all_or_nothing():
+    counts = torch.tensor([[999, 1, 0], [20, 60, 20], [0, 0, 5]])
+    figure = figures.confusion_matrix(counts, ["a", "b", "c"], "title")
+    shown = [word for word in words(figure) if word.endswith("%")]
+    assert shown == [">99%", "<1%", "20%", "60%", "20%", "100%"]
 
 
-def test_labels_of_examples_do_not_touch():
-    figure = examples(40)
-    boxes = [text.get_window_extent() for text in texts(figure) if "→ " in text.get_text()]
-    labels = [box for box in boxes if box.y1 < figure.bbox.y1 - 40]
-    assert len(labels) == 40 and max(box.width for box in labels) <= 203
+@pytest.mark.parametrize(("classes", "count"), [(1, 9), (2, 12345), (10, 999), (10, 12345), (20, 1234)])
+def test_counts_stay_in_their_cells(classes, count):
+    figure = figures.confusion_matrix(torch.full((classes, classes), count), ["a"] * classes, "title")
+    shown = [text for text in texts(figure) if text.get_text()[0] in "123456789"]
+    places = np.array([text.get_position() for text in shown])
+    boxes = np.array([text.get_window_extent().size for text in shown])
+    assert len(shown) == 2 * classes**2 and min(text.get_fontsize() for text in shown) >= 6
+    pitch = np.diff(np.unique(places[:, 0])).min(initial=170)
+    assert boxes[:, 0].max() < pitch and boxes[0, 1] + boxes[1, 1] < 1.1 * pitch
+    assert places[1, 1] - places[0, 1] > 0.8 * boxes[:, 1].mean()
 
 
-def test_examples_keep_the_pixels_of_their_images():
-    red, green = torch.zeros(2, 3, 28, 28, dtype=torch.uint8)
-    red[0, :14], green[1] = 255, 200
-    pixels = render(figures.examples(torch.stack([red, green]), ["a", "b"], ["a", "b"], "run"))
-    for colour, share in ((255, 0, 0), 0.5), ((0, 0, 0), 0.5), ((0, 200, 0), 1):
-        shown = (pixels == colour).all(-1).sum()
-        assert abs(shown - share * 199 * 199) < 500, colour
+def test_confusion_matrix_of_many_classes_lists_the_pairs_confused_most_often():
+    counts = 10 * torch.eye(30, dtype=torch.int64)
+    counts[3, 4], counts[29, 0], counts[7, 7] = 15, 5, 40
+    shown = words(figures.confusion_matrix(counts, [f"class {i}" for i in range(30)], "title"))
+    pairs = [word for word in shown if "→ class" in word]
+    assert pairs == ["class 3 → class 4", "class 29 → class 0"]
+    assert {"15 (60%)", "5 (33%)"} <= set(shown) and "40" not in shown
 
 
-def test_feature_maps_show_the_image_and_at_most_64_maps():
-    image = torch.tensor([255, 0, 0], dtype=torch.uint8)[:, None, None].expand(3, 8, 8)
-    ramps = torch.arange(16.0).reshape(1, 4, 4).repeat(200, 1, 1) * torch.arange(1, 201)[:, None, None]
-    pixels = render(figures.feature_maps(image, ramps, "run"))
-    assert (pixels == (255, 0, 0)).all(-1).sum() == 230 * 230
-    # Each map has the darkest and the brightest colour once in its 16 values, whatever its range.
-    for colour in ((68, 1, 84), (253, 231, 36)):
-        shown = (pixels == colour).all(-1).sum()
-        assert abs(shown / (64 * 95 * 95 / 16) - 1) < 0.1, colour
+def test_confusion_matrix_without_mistakes_lists_none():
+    shown = words(figures.confusion_matrix(torch.eye(30, dtype=torch.int64), ["a"] * 30, "title"))
+    assert "predicted" in shown and not any("→" in word for word in shown)
 
 
-def test_feature_maps_bear_constants_and_what_is_no_number():
-    values = torch.full((3, 112, 112), 0.5)
-    values[1], values[2, :56] = float("nan"), float("inf")
-    pixels = render(figures.feature_maps(torch.zeros(1, 8, 8, dtype=torch.uint8), values, "run"))
-    assert (pixels[:, 250:345] == (68, 1, 84)).all(-1).sum() == 95 * 95
-    assert (pixels[40:, 354:449] == 255).all()
+def test_class_report_begins_with_the_worst_class():
+    names = ["good", "$bad$", "fair", "unseen"]
+    figure = figures.class_report(
+        [0.9, 0.5, 0.7, NAN], [0.8, 0.2, 0.7, NAN], [0.85, 0.29, 0.7, NAN], [1, 22, 333, 0], names, "run"
+    )
+    rows = sorted((text.get_position()[1], text.get_text()) for text in texts(figure))
+    assert [word for _, word in rows if word in names] == ["$bad$", "fair", "good", "unseen"]
+    heights = {word: y for y, word in rows}
+    assert heights["$bad$"] == heights["22"] == heights["0.29"] and heights["unseen"] == heights["0"]
+    assert not any("nan" in word for _, word in rows)
+
+
+def test_class_report_marks_values_from_left_to_right():
+    figure = figures.class_report([0.9, 0.6], [0.7, 0.6], [0.8, 0.6], [5, 5], ["a", "b"], "run")
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    (low, precision), (_, recall), (_, f1) = (line.get_xdata() for line in lines)
+    assert low < recall < f1 < precision and np.isclose(f1 - recall, precision - f1)
+    assert len({(line.get_marker(), line.get_color()) for line in lines}) == 3
+
+
+def test_class_report_of_many_classes_shows_the_worst_40_and_says_so():
+    scores = [(i * 37 % 100) / 100 for i in range(100)]
+    names = [f"class {i}" for i in range(100)]
+    figure = figures.class_report(scores, scores, scores, [7] * 100, names, "run")
+    shown = [word for word in words(figure) if word in names]
+    assert shown == sorted(names, key=dict(zip(names, scores, strict=True)).get)[:40]
+    assert "the 40 of 100 classes with the lowest F1" in figure.texts[0].get_text()
+
+
+def test_class_report_bears_values_of_which_none_is_a_number():
+    figure = figures.class_report([NAN], [NAN], [NAN], [0], ["a"], "run")
+    assert "a" in words(figure) and render(figure).std() > 10
+
+
+def test_reliability_shows_the_bins_with_their_gaps():
+    empty = [0] * 13
+    bins = ReliabilityBins([*empty, 300, 100], [*empty, 0.9, 1.0], [*empty, 0.5, 1.0])
+    figure = figures.reliability(bins, 0.3, "run")
+    shown = words(figure)
+    assert {"ECE 0.300", "300", "100"} <= set(shown) and "0" not in shown
+    assert "accuracy 0.625\nmean confidence 0.925" in shown
+    heights = [
+        [round(float(np.ptp(path.vertices[:, 1]))) for path in collection.get_paths()]
+        for collection in figure.axes[0].collections
+    ]
+    # Of a diagram 532 pixels high: accuracies of 0.5 and 1, gaps of 0.4 and 0.
+    assert [266, 532] in heights and [213, 0] in heights
+
+
+def test_curves_show_the_learning_rate_where_it_is_known():
+    figure = curves([0.5, 0.4], **{"train/lr": 0.25})
+    loss, accuracy, rate = figure.axes
+    assert rate.get_ylabel() == "learning rate" and rate.lines[0].get_ydata().tolist() == [0.25, 0.25]
+    assert loss.get_position().x1 < accuracy.get_position().x0 < rate.get_position().x0
 
 
 def test_curves_draw_the_splits_that_there_are():

@@ -215,7 +215,3 @@ def test_what_trains_is_not_cut_off():
 def test_a_model_that_trains_whole_is_not_cut():
     model = build("resnet18", finetuning=True, unfreeze="all")
     assert models.split(model, torch.randn(2, 3, 64, 64)) is None
-
-
-def test_first_conv_maps():
-    assert models.first_conv_maps(build("resnet18"), torch.randn(1, 3, 64, 64)).shape == (64, 32, 32)

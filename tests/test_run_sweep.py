@@ -105,8 +105,10 @@ def test_the_whole_command(run_environment, tmp_path):
     accuracy = {row.split("|")[1].strip(): float(row.split("|")[-2]) for row in rows[1:]}
     assert accuracy["True"] > accuracy["False"]
     names = {str(path.relative_to(tmp_path / "reports")) for path in (tmp_path / "reports").rglob("*.*")}
-    figures = ("examples", "first_conv", "curves", "confusion_best", "confusion_worst")
-    assert names == {"results.md", "results.csv", *(f"figures/{name}.png" for name in figures)}
+    of_the_best = ("examples", "first_conv", "curves", "class_report", "reliability", "grad_cam")
+    figures = (*of_the_best, "confusion_best", "confusion_worst", "effects", "recipes")
+    texts = {"README.md", "results.csv", "results.tex", "effects.csv"}
+    assert names == texts | {f"figures/{name}.png" for name in figures}
     assert nothing_left_in(tmp_path)
 
 

@@ -14,6 +14,8 @@ NO_WANDB = (
     "activations",
     "evaluate",
     "figures",
+    "explain",
+    "media",
     "checkpoints",
     "train",
     "agent",
@@ -23,6 +25,12 @@ NO_WANDB = (
     "cuda_graphs",
     "devices",
     "frozen",
+    "effects",
+    "proportions",
+    "conclusions",
+    "canvas",
+    "contact_sheets",
+    "charts",
     "tensor_store",
 )
 

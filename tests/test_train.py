@@ -1,8 +1,10 @@
 """Runs without a server. What needs one is in test_end_to_end.py."""
 
+import math
 import re
 import subprocess
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 import wandb
 from PIL import Image
 
-from wandb_tl import activations, datasets, models, tracking, train
+from wandb_tl import activations, datasets, media, models, tracking, train
 from wandb_tl.config import RunConfig
 
 
@@ -133,18 +135,84 @@ def test_an_interrupted_run_ends_with_the_numbers_of_an_undisturbed_one(
     undisturbed = train_here(few_images, "one", epochs=3, **options)
     log_epoch = tracking.log_epoch
 
-    def interrupted(run: wandb.Run, row: dict) -> None:
+    def interrupted(run: wandb.Run, row: dict, figures: dict | None) -> None:
         if row["epoch"] == 2:
             raise KeyboardInterrupt
-        log_epoch(run, row)
+        log_epoch(run, row, figures)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(tracking, "log_epoch", interrupted)
         train_here(few_images, "two", epochs=3, **options)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
     resumed = train_here(few_images, "two", epochs=3, **options)
-    for name in ("avg_train_loss", "avg_train_accuracy", "test_accuracy"):
+    for name in (*NUMBERS, "train/lr"):
         assert resumed[name] == undisturbed[name]
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
+    """The row and the figures of every epoch that is logged."""
+    epochs = []
+    log_epoch = tracking.log_epoch
+
+    def watched(run: wandb.Run, row: dict, figures: dict | None = None) -> None:
+        epochs.append((row, figures or {}))
+        log_epoch(run, row, figures)
+
+    monkeypatch.setattr(tracking, "log_epoch", watched)
+    return epochs
+
+
+def test_figures_come_with_every_fifth_epoch_and_cost_no_training_time(
+    few_images, monkeypatch, tmp_path, logged
+):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
+    draw, drawn_after = media.draw, []
+
+    def slow(*arguments) -> dict:
+        drawn_after.append(len(arguments[-1]))
+        time.sleep(2 * (drawn_after[-1] == 5))
+        return draw(*arguments)
+
+    monkeypatch.setattr(media, "draw", slow)
+    began = time.perf_counter()
+    summary = train_here(few_images, epochs=6, finetuning=False, scheduler="cosine", lr=0.1)
+    assert time.perf_counter() - began > summary["train_seconds"] + 2
+    # The last ones come with the results.
+    assert drawn_after == [5, 6]
+    assert [row["epoch"] for row, _ in logged] == [1, 2, 3, 4, 5, 6]
+    assert [row["epoch"] for row, figures in logged if figures] == [5]
+    assert {"grad_cam", "class_report", "feature_maps/stage_5"} <= set(logged[4][1])
+    # Four steps an epoch; the rate is that of the last one, and the first of all has the whole.
+    rates = [0.05 * (1 + math.cos(math.pi * (4 * epoch - 1) / 24)) for epoch in range(1, 7)]
+    assert [row["train/lr"] for row, _ in logged] == pytest.approx(rates)
+
+
+def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypatch, tmp_path, logged):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path))
+    options = {"epochs": 6, "finetuning": False}
+    undisturbed = train_here(few_images, "one", **options)
+    rows = [row for row, _ in logged]
+    logged.clear()
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(media, "draw", interrupt)
+        train_here(few_images, "two", **options)
+    assert [row for row, _ in logged] == rows[:4]
+    logged.clear()
+    # Files from before there was a field for energy.
+    (file,) = (tmp_path / "checkpoints").iterdir()
+    state = torch.load(file, weights_only=True)
+    del state["progress"]["energy_wh"]
+    torch.save(state, file)
+    resumed = train_here(few_images, "two", **options)
+    assert [row for row, _ in logged] == rows and not any(figures for _, figures in logged)
+    assert [resumed[name] for name in NUMBERS] == [undisturbed[name] for name in NUMBERS]
+    # Nothing counts a processor's energy.
+    assert "energy_wh" not in resumed
 
 
 def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(few_images, monkeypatch, tmp_path, capsys):
@@ -282,6 +350,6 @@ def test_offline_run_keeps_everything_for_wandb_sync(run_environment, tmp_path):
     done = train_process(arguments, run_environment, tmp_path)
     assert done.returncode == 0, done.stderr
     (offline,) = tmp_path.glob("wandb/offline-run-*")
-    media = {path.name.split("_")[0] for path in (offline / "files" / "media").rglob("*.png")}
-    assert media >= {"confusion", "examples", "curves", "first"}
+    kinds = {path.name.split("_")[0] for path in (offline / "files" / "media").rglob("*.png")}
+    assert kinds >= {"confusion", "examples", "curves", "first", "stage", "grad", "class", "reliability"}
     assert next(offline.glob("*.wandb")).stat().st_size > 10_000

@@ -16,11 +16,12 @@ from wandb_tl.config import cache_dir, one_line
 
 @dataclass
 class Progress:
-    """What a run has done so far: one row of metrics a finished epoch, and the seconds that it took."""
+    """What a run has done so far: one row of metrics a finished epoch, and the time and energy they took."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     step_seconds: float = 0.0
+    energy_wh: float = 0.0
 
 
 class Checkpoint:

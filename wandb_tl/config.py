@@ -137,6 +137,19 @@ class RunConfig:
             return None
         return 1 if self.unfreeze == "last_stage" else int(self.unfreeze)
 
+    @property
+    def without_effect(self) -> frozenset[str]:
+        """Names of the fields whose value changes nothing about what this run learns or how well."""
+        idle = {
+            "compile": True,  # how fast, not what
+            "unfreeze": not self.finetuning,
+            "momentum": self.optimizer != "SGD",
+            "weight_decay": self.optimizer == "Adam",
+            "data_dir": self.dataset == "fashion_mnist",  # the same images from wherever: sha256 is checked
+            "weights_file": not self.pretrained,
+        }
+        return frozenset(name for name, is_idle in idle.items() if is_idle)
+
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(RunConfig)}
 

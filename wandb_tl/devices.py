@@ -1,7 +1,8 @@
-"""What a run computes on: its precision, its speed's measure, its name and its memory."""
+"""What a run computes on: its precision, its speed's measure, its name, its memory and its energy."""
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import resource
@@ -61,3 +62,24 @@ def peak_memory_mb(device: torch.device) -> float:
         return int(re.search(r"^VmHWM:\s*(\d+)", PROCESS_STATUS.read_text(), re.MULTILINE)[1]) / 2**10
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def energy_wh(device: torch.device) -> float:
+    """Energy that the GPU has used since its driver was loaded, in watt-hours; NaN where nothing counts it.
+
+    NVML's counter, which GPUs have since Volta. It is the whole GPU's, whichever processes share it.
+    """
+    if device.type != "cuda":
+        return math.nan
+    try:
+        import pynvml
+    except ImportError:
+        return math.nan
+    # Not by its number: CUDA_VISIBLE_DEVICES renumbers the GPUs for CUDA, but not for NVML.
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    try:
+        pynvml.nvmlInit()
+        millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(uuid))
+    except pynvml.NVMLError:
+        return math.nan
+    return millijoules / 3.6e6

@@ -15,15 +15,21 @@ from torchmetrics.functional.classification import (
 
 # Bins of the expected calibration error, as in Guo et al., On Calibration of Modern Neural Networks, 2017.
 ECE_BINS = 15
+# torchmetrics gives a confidence of exactly 1 a sixteenth bin; this one is the last that is in the fifteenth.
+BELOW_ONE = 1 - torch.finfo(torch.float32).eps / 2
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a model does on N labelled images of K classes. Tensors are on the CPU.
 
-    loss: mean cross-entropy in nats; accuracy, f1_macro, ece: between 0 and 1; accuracy_by_class (K,), NaN
-    for a class without images; confusion (K, K) counts, actual by predicted; actual, predicted (N,) class
-    indices; confidence (N,) probability of the predicted class.
+    loss: mean cross-entropy in nats; accuracy, f1_macro, ece: between 0 and 1; confusion (K, K) counts,
+    actual by predicted; actual, predicted (N,) class indices; confidence (N,) probability of the predicted
+    class.
+
+    Of each class: accuracy_by_class, which is its recall, NaN without images of it; precision_by_class, NaN
+    where it is never predicted; f1_by_class, NaN where neither is, so that f1_macro is the mean of the rest.
+    This is what scikit-learn computes with zero_division=nan.
     """
 
     loss: float
@@ -31,6 +37,9 @@ class Evaluation:
     f1_macro: float
     ece: float
     accuracy_by_class: list[float]
+    precision_by_class: list[float]
+    f1_by_class: list[float]
+    images_by_class: list[int]
     confusion: Tensor
     actual: Tensor
     predicted: Tensor
@@ -48,6 +57,18 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """Images by the confidence of their prediction, in equally wide bins from 0 to 1; 0 in an empty one.
+
+    sum(count * |accuracy - confidence|) / N is the expected calibration error. confidence, accuracy: means.
+    """
+
+    count: list[int]
+    confidence: list[float]
+    accuracy: list[float]
+
+
 def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
     """Judge logits (N, K) against labels (N,), both on one device."""
     classes = logits.shape[1]
@@ -55,17 +76,38 @@ def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)
     confusion = multiclass_confusion_matrix(predicted, labels, classes)
+    hits, images, predictions = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    certainty = probabilities.clamp(max=BELOW_ONE)
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
         accuracy=(predicted == labels).double().mean().item(),
         f1_macro=multiclass_f1_score(predicted, labels, classes, average="macro").item(),
-        ece=multiclass_calibration_error(probabilities, labels, classes, n_bins=ECE_BINS).item(),
-        accuracy_by_class=(confusion.diagonal() / confusion.sum(1)).tolist(),
+        ece=multiclass_calibration_error(certainty, labels, classes, n_bins=ECE_BINS).item(),
+        accuracy_by_class=(hits / images).tolist(),
+        precision_by_class=(hits / predictions).tolist(),
+        f1_by_class=(2 * hits / (images + predictions)).tolist(),
+        images_by_class=images.tolist(),
         confusion=confusion.cpu(),
         actual=labels.cpu(),
         predicted=predicted.cpu(),
         confidence=confidence.cpu(),
     )
+
+
+def reliability_bins(evaluation: Evaluation) -> ReliabilityBins:
+    """How often predictions of each confidence are right: the bins that the `ece` of the evaluation is of."""
+    confidence = evaluation.confidence.clamp(max=BELOW_ONE)
+    edges = torch.linspace(0, 1, ECE_BINS + 1)
+    # A confidence that is no number would stand behind the last bin.
+    index = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=ECE_BINS - 1)
+    hits = evaluation.predicted == evaluation.actual
+
+    def mean(values: Tensor) -> list[float]:
+        sums = torch.bincount(index, values.double(), minlength=ECE_BINS)
+        return (sums / count).nan_to_num(0).tolist()
+
+    count = torch.bincount(index, minlength=ECE_BINS)
+    return ReliabilityBins(count.tolist(), mean(confidence), mean(hits))
 
 
 def confident_mistakes_first(evaluation: Evaluation, count: int) -> list[int]:
@@ -80,3 +122,13 @@ def one_of_each_class(evaluation: Evaluation, seed: int) -> list[int]:
     shuffled = torch.randperm(len(evaluation.actual), generator=generator)
     labels = evaluation.actual[shuffled]
     return [int(shuffled[labels == label][0]) for label in labels.unique().tolist()]
+
+
+def right_and_wrong(evaluation: Evaluation, count: int, seed: int) -> list[int]:
+    """Indices of `count` images: the most confident mistakes, then random hits, half each where possible."""
+    wrong = evaluation.predicted != evaluation.actual
+    mistakes, hits = wrong.nonzero().flatten(), (~wrong).nonzero().flatten()
+    mistakes = mistakes[evaluation.confidence[mistakes].argsort(descending=True)]
+    hits = hits[torch.randperm(len(hits), generator=torch.Generator().manual_seed(seed))]
+    half = min(max((count + 1) // 2, count - len(hits)), len(mistakes))
+    return [*mistakes[:half].tolist(), *hits[: count - half].tolist()]

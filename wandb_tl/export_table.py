@@ -1,4 +1,4 @@
-"""python -m wandb_tl.export_table: the table of a sweep, as Markdown, CSV and figures."""
+"""python -m wandb_tl.export_table: the table of a sweep, into a README, and its report into a folder."""
 
 from __future__ import annotations
 
@@ -6,20 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-import pandas as pd
-
-from wandb_tl.config import FIELDS, InputError, Parser
+from wandb_tl import effects, tables
+from wandb_tl.config import InputError, Parser
 from wandb_tl.results import Results
 
-# Table 1 of the original experiment: heading, column of the results, how it is printed.
-COLUMNS = (
-    ("Pretrained", "pretrained", "{}"),
-    ("Finetuning", "finetuning", "{}"),
-    ("Optimizer", "optimizer", "{}"),
-    ("Avg Train Loss", "avg_train_loss", "{:.4f}"),
-    ("Avg Train Accuracy", "avg_train_accuracy", "{:.4f}"),
-    ("Test Accuracy", "test_accuracy", "{:.2f}"),
-)
 README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -32,7 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]", help="the runs to compare")
     parser.add_argument(
-        "--reports", type=Path, metavar="DIR", help="write results.md, results.csv and figures"
+        "--reports",
+        type=Path,
+        metavar="DIR",
+        help="write README.md with conclusions and figures, results.csv, effects.csv, results.tex",
     )
     parser.add_argument(
         "--readme",
@@ -54,13 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
 def export(results: Results, reports: Path | None = None, readme: Path | None = None) -> None:
     """Print the table of the results and write it where asked. InputError if a file cannot be written."""
     frame = results.frame()
-    text = f"{markdown_table(frame)}\n\n{total_time(frame)}"
+    table = tables.results(frame, effects.recipes(frame))
+    text = f"{tables.markdown(table)}\n\n{tables.total_time(frame)}"
     print(text)
     try:
         if readme:
             replace_between_markers(readme, text)
         if reports:
-            write_reports(results, frame, text, reports)
+            # What draws figures takes seconds to import, and a table needs none of it.
+            from wandb_tl import report_folder
+
+            report_folder.write(results, frame, reports)
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from error
 
@@ -77,26 +74,6 @@ def check_targets(reports: Path | None, readme: Path | None) -> None:
     for folder in filter(None, (reports, readme and readme.parent)):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"cannot write to the folder {folder}")
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """Table 1's columns, after those of the other hyperparameters that differ between the runs."""
-    shown = {name for _, name, _ in COLUMNS}
-    varied = [name for name in FIELDS if name not in shown and frame[name].nunique() > 1]
-    columns = [(name, name, "{}") for name in varied] + list(COLUMNS)
-    cells = {title: frame[name].map(form.format) for title, name, form in columns}
-    numeric = ["right" if form != "{}" else "left" for _, _, form in columns]
-    return pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True, colalign=numeric)
-
-
-def total_time(frame: pd.DataFrame) -> str:
-    """What the runs took together, and which runs the table leaves out, in words."""
-    seconds, devices = frame["train_seconds"].sum(), sorted(set(frame["device"]) - {""})
-    runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
-    text = f"Total training time of the {runs}: {seconds:,.2f} s on {' and '.join(devices)}."
-    if left_out := frame.attrs.get("left_out"):
-        text += f" Left out: {', '.join(f'{count} {state}' for state, count in left_out.items())}."
-    return text
 
 
 def find_markers(file: Path) -> tuple[str, str]:
@@ -117,46 +94,6 @@ def replace_between_markers(file: Path, text: str) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(f"{before}{README_BEGIN}\n{text}\n{README_END}{behind}", encoding="utf-8")
     temporary.replace(file)
-
-
-def write_reports(results: Results, frame: pd.DataFrame, text: str, folder: Path) -> None:
-    """Write results.md, results.csv and the figures of the best and the worst run into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(folder / "results.csv", index=False)
-    best, worst = frame.iloc[0], frame.iloc[-1]
-    pictures = {}
-    for name, run, key in (
-        ("examples", best, "examples"),
-        ("first_conv", best, "feature_maps/first_conv"),
-        ("curves", best, "curves"),
-        ("confusion_best", best, "confusion_matrix"),
-        ("confusion_worst", worst, "confusion_matrix"),
-    ):
-        file = folder / "figures" / f"{name}.png"
-        if results.download_image(run["id"], key, file):
-            pictures[name] = file.relative_to(folder).as_posix()
-
-    captions = {
-        "examples": "One randomly chosen test image of each class, actual and predicted label",
-        "first_conv": "Feature maps of the first convolution for one test image",
-        "curves": "Loss and accuracy by epoch",
-    }
-    lines = [f"# Results of `{results.path}`", "", text, ""]
-    for name, caption in captions.items():
-        if name in pictures:
-            lines += [f"![{caption}]({pictures[name]})", "", f"{caption} (best run, `{best['name']}`).", ""]
-    pair = [pictures[name] for name in ("confusion_best", "confusion_worst") if name in pictures]
-    if len(pair) == 2:
-        lines += [
-            '<p align="center">',
-            f'  <img src="{pair[0]}" alt="Confusion matrix of the best run" width="48%">',
-            f'  <img src="{pair[1]}" alt="Confusion matrix of the worst run" width="48%">',
-            "</p>",
-            "",
-            f"Confusion matrices of the best (left) and the worst run (right, `{worst['name']}`).",
-            "",
-        ]
-    (folder / "results.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -146,19 +146,6 @@ def split_before_last_stage(model: nn.Module, example: Tensor) -> Halves | None:
     return split(model, example, [tensor for name, tensor in model.named_parameters() if name in names])
 
 
-def first_conv_maps(model: nn.Module, pixels: Tensor) -> Tensor | None:
-    """Output (C, H, W) of the first convolution for one input (1, 3, H, W); None for a model without one."""
-    name = model.pretrained_cfg.get("first_conv")
-    name = name[0] if isinstance(name, tuple | list) else name
-    if not name:
-        return None
-    outputs = []
-    hook = model.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[2]))
-    with hook, torch.no_grad():
-        model.eval()(pixels)
-    return outputs[0][0]
-
-
 def trained_tensors(model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
     """What cannot be had elsewhere: all of a model that began with random weights, else what trained.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pandas as pd
 import wandb
 
+from wandb_tl import proportions
 from wandb_tl.config import FIELDS, InputError, one_line
 
 # What a finished run leaves in its summary, besides media.
@@ -25,6 +27,9 @@ NUMBERS = (
     "train_seconds",
     "images_per_second",
     "peak_memory_mb",
+    "energy_wh",
+    "train_images",
+    "test_images",
 )
 TEXTS = ("device", "precision_in_effect", "norm_in_effect")
 
@@ -80,18 +85,38 @@ class Results:
         frame.attrs["left_out"] = dict(sorted(left_out.items()))
         return frame.reset_index(drop=True)
 
-    def download_image(self, run_id: str, key: str, target: Path) -> bool:
-        """Fetch the image that a run last logged under a media key. False if it has none."""
-        with self._errors_in_one_line():
+    def media(self, run_id: str, keys: Iterable[str]) -> dict[str, bytes]:
+        """The files that a run last logged under these media keys, without those that it has not."""
+        found = {}
+        with self._errors_in_one_line(), tempfile.TemporaryDirectory() as folder:
             run = self._api.run(f"{self._project}/{run_id}")
-            media = run.summary.get(key)
-            if media is None:
-                return False
-            with tempfile.TemporaryDirectory() as folder:
-                run.file(media["path"]).download(root=folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(Path(folder, media["path"]).read_bytes())
-        return True
+            for key in keys:
+                if (media := run.summary.get(key)) is not None:
+                    run.file(media["path"]).download(root=folder)
+                    found[key] = Path(folder, media["path"]).read_bytes()
+        return found
+
+    def predictions(self, run_id: str) -> pd.DataFrame | None:
+        """number, actual, predicted, confidence of each test image; None if the run has not logged them."""
+        table = self.media(run_id, ["test_predictions"]).get("test_predictions")
+        if table is None:
+            return None
+        content = json.loads(table)
+        return pd.DataFrame(content["data"], columns=content["columns"])
+
+    def image_by_image(self, recipes: pd.DataFrame) -> proportions.McNemar | None:
+        """McNemar's test of the best runs of the two best recipes; None where they cannot be compared.
+
+        recipes: effects.recipes() of the frame.
+        """
+        if len(recipes) < 2:
+            return None
+        first, second = (self.predictions(run) for run in recipes["best_run"].iloc[:2])
+        if first is None or second is None or not first["actual"].equals(second["actual"]):
+            return None
+        return proportions.mcnemar(
+            first["actual"] == first["predicted"], second["actual"] == second["predicted"]
+        )
 
     @contextlib.contextmanager
     def _errors_in_one_line(self) -> Iterator[None]:

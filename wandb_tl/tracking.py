@@ -28,6 +28,8 @@ from wandb_tl.config import InputError, RunConfig, check_value, one_line
 DEFAULT_PROJECT = "wandb_tl"
 OUTAGE_PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
+# Rows of a Table that show what its columns hold.
+TYPED_ROWS = 100
 
 
 class Terminated(SystemExit):
@@ -115,13 +117,14 @@ def _refuse_another_recipe(path: str, config: RunConfig) -> None:
             )
 
 
-def log_epoch(run: Run, row: dict[str, float]) -> None:
+def log_epoch(run: Run, row: dict[str, float], figures: dict[str, Figure] | None = None) -> None:
     """Log the metrics of a finished epoch, unless the server has them from before the run was resumed.
 
-    An epoch is one row of the history, logged exactly once: W&B's hyperband counts logged values.
+    An epoch is one row of the history, its figures too, and logged exactly once: what a resumed run has not
+    logged yet is told by the number of rows, and W&B's hyperband counts logged values.
     """
     if row["epoch"] > run.starting_step:
-        run.log(row)
+        run.log(row | {key: _image(figure) for key, figure in (figures or {}).items()})
 
 
 def _patiently(log: Callable[[], Any]) -> None:
@@ -158,7 +161,9 @@ def log_tables(run: Run, epoch: int, tables: dict[str, dict[str, list[Any]]]) ->
         made = {}
         for key, columns in tables.items():
             rows = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
-            made[key] = wandb.Table(columns=list(columns), data=rows[: wandb.Table.MAX_ROWS])
+            # wandb works out the types of the columns anew at every row, as if the first ones did not tell.
+            made[key] = wandb.Table(columns=list(columns), data=rows[:TYPED_ROWS])
+            made[key].data += rows[TYPED_ROWS : wandb.Table.MAX_ROWS]
         run.log({"epoch": epoch, **made})
 
     _patiently(log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -14,18 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wandb_tl import cuda_graphs, datasets, devices, figures, frozen, models, tracking
+from wandb_tl import cuda_graphs, datasets, devices, frozen, media, models, tracking
 from wandb_tl.activations import Inputs
 from wandb_tl.checkpoints import Checkpoint, Progress
 from wandb_tl.config import InputError, RunConfig, cache_limit
-from wandb_tl.evaluate import Evaluation, confident_mistakes_first, evaluate, one_of_each_class
+from wandb_tl.evaluate import Evaluation, evaluate
 
 # Steps from which a GPU repays what compiling takes, half a minute at half a millisecond a step, and what a
 # CUDA graph takes, a second. Estimates: no GPU was at hand.
 STEPS_TO_COMPILE = 60_000
 STEPS_TO_GRAPH = 500
-PREDICTIONS_SHOWN = 64
-EXAMPLES_SHOWN = 40
+# Epochs from one drawing of the figures to the next.
+MEDIA_EVERY = 5
 # What shells make of a command that died of SIGINT.
 INTERRUPTED = 130
 
@@ -58,7 +59,7 @@ def train(
 
     Returns the checkpoint, to be discarded when the run is over.
     """
-    began = time.perf_counter()
+    began, energy = time.perf_counter(), devices.energy_wh(device)
     devices.forget_peak_memory(device)
     precision = devices.resolve_precision(config.precision, device)
     autocast = partial(torch.autocast, device.type, devices.DTYPES[precision], enabled=precision != "fp32")
@@ -108,6 +109,7 @@ def train(
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
+            (lr,) = schedule.get_last_lr()
             schedule.step()
             loss_sum += loss.detach() * len(index)
             hits += (logits.argmax(1) == labels).sum()
@@ -115,6 +117,7 @@ def train(
             "epoch": epoch,
             "train/loss": loss_sum.item() / len(order),
             "train/accuracy": hits.item() / len(order),
+            "train/lr": lr,
         }
         progress.step_seconds += time.perf_counter() - epoch_began
 
@@ -124,14 +127,18 @@ def train(
         row |= test.metrics("test", data.class_names)
         progress.rows.append(row)
         progress.seconds += time.perf_counter() - began
-        began = time.perf_counter()
+        progress.energy_wh += devices.energy_wh(device) - energy
         checkpoint.save(progress)
-        tracking.log_epoch(run, row)
+        drawn = None
+        if epoch % MEDIA_EVERY == 0 and epoch < config.epochs:
+            drawn = media.draw(config, data, model, test, progress.rows)
+        tracking.log_epoch(run, row, drawn)
         shown = ("train/loss", "train/accuracy", "test/accuracy")
         numbers = ", ".join(f"{name} {row[name]:.4f}" for name in shown)
         print(f"epoch {epoch}/{config.epochs}: {numbers}", flush=True)
+        # What is saved and shown costs no training time.
+        began, energy = time.perf_counter(), devices.energy_wh(device)
 
-    log_results(config, data, model, test or judge("test"), progress, run)
     run.summary.update(
         {
             "images_per_second": config.epochs * len(data.train) / progress.step_seconds,
@@ -144,6 +151,9 @@ def train(
             "cached": inputs["train"].cached,
         }
     )
+    if not math.isnan(progress.energy_wh):
+        run.summary["energy_wh"] = progress.energy_wh
+    log_results(config, data, model, test or judge("test"), progress, run)
     return checkpoint
 
 
@@ -212,7 +222,7 @@ def log_results(
     run: tracking.Run,
 ) -> None:
     """What a person looks at after training: the table's numbers, the figures, examples and the model."""
-    rows, names, images = progress.rows, data.class_names, data.test.images
+    rows = progress.rows
     run.summary.update(
         {
             "avg_train_loss": sum(row["train/loss"] for row in rows) / len(rows),
@@ -221,49 +231,9 @@ def log_results(
             "train_seconds": progress.seconds,
         }
     )
-    actual = [names[label] for label in test.actual]
-    predicted = [names[label] for label in test.predicted]
-    shown = one_of_each_class(test, config.seed)[:EXAMPLES_SHOWN]
-    title = config.run_name
-    media = {
-        "confusion_matrix": figures.confusion_matrix(test.confusion, names, title),
-        "examples": figures.examples(
-            images[shown], [actual[i] for i in shown], [predicted[i] for i in shown], title
-        ),
-        "curves": figures.curves(rows, title),
-    }
-    device = next(model.parameters()).device
-    one = images[shown[:1]]
-    pixels = models.preprocess(model, config.image_size, device)(one)
-    if (maps := models.first_conv_maps(model, pixels)) is not None:
-        media["feature_maps/first_conv"] = figures.feature_maps(one[0], maps.cpu(), title)
-    tracking.log_media(run, config.epochs, media)
-
-    shown = confident_mistakes_first(test, PREDICTIONS_SHOWN)
-    confidence = test.confidence.tolist()
-    pairs = test.confusion.nonzero().tolist()
-    tables = {
-        "predictions": {
-            "image": list(images[shown]),
-            "actual": [actual[i] for i in shown],
-            "predicted": [predicted[i] for i in shown],
-            "confidence": [confidence[i] for i in shown],
-        },
-        # Every image's, so that two runs can be compared image by image.
-        "test_predictions": {
-            "number": list(range(len(actual))),
-            "actual": actual,
-            "predicted": predicted,
-            "confidence": confidence,
-        },
-        "confusion_counts": {
-            "actual": [names[row] for row, _ in pairs],
-            "predicted": [names[column] for _, column in pairs],
-            "count": [int(test.confusion[row, column]) for row, column in pairs],
-        },
-    }
-    tracking.log_tables(run, config.epochs, tables)
-    description = {"config": config.as_dict(), "class_names": names}
+    tracking.log_media(run, config.epochs, media.draw(config, data, model, test, rows))
+    tracking.log_tables(run, config.epochs, media.tabulate(data, test))
+    description = {"config": config.as_dict(), "class_names": data.class_names}
     tracking.log_model(run, models.trained_tensors(model, config), description)
 
 

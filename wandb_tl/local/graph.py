@@ -35,7 +35,17 @@ from graphql import (
 )
 
 from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.resolvers import artifacts, collections, files, manifests, projects, runs, sweeps, viewer
+from wandb_tl.local.resolvers import (
+    artifacts,
+    collections,
+    files,
+    manifests,
+    projects,
+    runs,
+    sweeps,
+    viewer,
+    views,
+)
 from wandb_tl.local.store import Database, Refused, Store
 
 log = logging.getLogger("wandb_tl.local")
@@ -93,7 +103,7 @@ def load_schema() -> GraphQLSchema:
             # Inputs and rows both hold the names.
             for name, value in kind.values.items():
                 value.value = name
-    for module in (viewer, projects, runs, files, sweeps, artifacts, manifests, collections):
+    for module in (viewer, projects, runs, files, sweeps, artifacts, manifests, collections, views):
         for type_name, fields in module.RESOLVERS.items():
             for name, resolver in fields.items():
                 schema.type_map[type_name].fields[name].resolve = resolver

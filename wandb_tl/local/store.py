@@ -28,7 +28,7 @@ DEFAULT_ENTITY = "local"
 TABLES = (Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")
 
 # The version of TABLES, and what lifts an older file to each version. Add one with every change of TABLES.
-VERSION = 2
+VERSION = 3
 MIGRATIONS = {
     2: """
         ALTER TABLE blob ADD COLUMN digest TEXT;
@@ -69,6 +69,14 @@ MIGRATIONS = {
                 JOIN (SELECT id, judged_by(config) AS metric FROM sweep) AS judged ON judged.id = sweep_id
                 WHERE stream = 'wandb-history.jsonl' AND metric IS NOT NULL)
             WHERE typeof(value) IN ('integer', 'real') AND abs(value) < 9e999;
+    """,
+    3: """
+        CREATE TABLE IF NOT EXISTS saved_view (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
+            type TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL, description TEXT NOT NULL,
+            spec TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL,
+            UNIQUE (project_id, type, name));
     """,
 }
 

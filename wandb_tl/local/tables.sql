@@ -123,3 +123,9 @@ CREATE INDEX IF NOT EXISTS client_id_by_collection ON client_id (collection_id);
 CREATE TABLE IF NOT EXISTS shared_line (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, writer TEXT NOT NULL,
     number INTEGER NOT NULL, line INTEGER NOT NULL, PRIMARY KEY (run_id, stream, writer, number)) WITHOUT ROWID;
+-- Reports and the workspaces that somebody saved; resolvers/views.py has the types. spec: JSON of the client.
+CREATE TABLE IF NOT EXISTS saved_view (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
+    type TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL, description TEXT NOT NULL,
+    spec TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL,
+    UNIQUE (project_id, type, name));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from wandb_tl.local import sweep_config
-from wandb_tl.local.pages import curves, runs_table
+from wandb_tl.local.pages import curves, report, runs_table
 from wandb_tl.local.pages.sweep import metric_of
 from wandb_tl.local.pages.values import read_runs
 from wandb_tl.local.pages.view import Answer, Asked, Page, path
@@ -55,6 +55,8 @@ def project(asked: Asked) -> Answer:
         {
             "project": found,
             "sweeps": sweeps,
+            "reports": report.reports(asked, found),
+            "view": report.workspace(asked, found),
             "table": table,
             "total": len(runs),
             "chosen": set(chosen),

@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from wandb_tl.local.access import LOGIN, Session, from_here, has_key
 from wandb_tl.local.blobs import Blobs
 from wandb_tl.local.history import strict
-from wandb_tl.local.pages import artifact, overview, run, sweep, values
+from wandb_tl.local.pages import artifact, overview, report, run, sweep, values
 from wandb_tl.local.pages.view import Answer, Asked, Frame, Page, path
 from wandb_tl.local.store import Database, Refused, Store, project_named
 
@@ -198,10 +198,10 @@ def view_of(names: list[str]) -> Any:
         return overview.home
     if len(names) == 2 or names[2] in ("workspace", "table", "overview"):
         return overview.project
-    if names[2] in ("runs", "sweeps"):
+    if names[2] in ("runs", "sweeps", "reports"):
         if len(names) == 3:
             return overview.project
-        return run.run if names[2] == "runs" else sweep.sweep
+        return {"runs": run.run, "sweeps": sweep.sweep, "reports": report.report}[names[2]]
     if names[2] == "artifacts":
         return artifact.version if len(names) > 4 else artifact.listing
     if len(names) == 3:

@@ -1,0 +1,338 @@
+"""What a sweep's runs say about its hyperparameters: means, paired effects and how sure they are.
+
+The unit of evidence is the seed. What a comparison finds in several recipes under one seed is averaged before
+anything is tested: those differences share weights and order of images, and where the recipes react
+differently, their spread is interaction and not noise. So n is a number of seeds, and no run counts twice.
+
+Every interval is about training again with other seeds on the same images, not about other images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from wandb_tl.config import FIELDS, RunConfig
+
+METRIC = "test_accuracy"
+ALPHA = 0.05
+# A search draws more values of a parameter than that; hardly two of its runs differ in one of them alone.
+MOST_LEVELS = 5
+# Accuracies are in steps of 100 / images points. What differs by less than this is equal but for rounding.
+ROUNDING = 1e-9
+
+RECIPE = [name for name in FIELDS if name != "seed"]
+MEANS = ["avg_train_loss", "avg_train_accuracy", "train_seconds", "images_per_second"]
+# What a parameter's change takes with it: the other side lacks it, or resolves "auto" differently.
+TAKES_ALONG = {
+    "pretrained": ("norm", "weights_file"),
+    "finetuning": ("unfreeze",),
+    "optimizer": ("momentum", "weight_decay"),
+    "dataset": ("data_dir",),
+}
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its standard deviation (n - 1) and the half width of its 95 % t-interval; NaN for n < 2."""
+
+    mean: float
+    sd: float
+    half_width: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """From one value of a hyperparameter to another; None where it has no effect."""
+
+    parameter: str
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True)
+class Block:
+    """The runs of one seed that differ in nothing but a comparison's changes, and their difference in points.
+
+    runs: run ids by side, mostly one each (several: the same run repeated, whose mean counts). The sides are
+    (low, high); of an interaction (low low, high low, low high, high high), the first change's level first.
+    """
+
+    seed: int
+    runs: tuple[tuple[str, ...], ...]
+    difference: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changing one hyperparameter, or two, does to the test accuracy.
+
+    kind: "main", "interaction", or "lead" of the best recipe (high) over the second (low).
+    effect: points, high minus low; of an interaction, how much larger the first change's effect is at the
+    second's high level. Its n is the number of seeds, and its interval is its own, not one for all of them.
+    p: two-sided, of a paired t-test over the seeds (see paired_p); NaN for one seed.
+    p_holm: p times Holm's factor, for all comparisons of the sweep together; NaN where p is.
+    simple: of an interaction, the first change's effect at the second's low and at its high level.
+    blocks: the pairs (of an interaction, quadruples) of runs that it rests on, each of its recipes under
+    each of its seeds.
+    """
+
+    kind: str
+    changes: tuple[Change, ...]
+    effect: Mean
+    p: float
+    simple: tuple[Mean, Mean] | None
+    blocks: tuple[Block, ...]
+    p_holm: float = math.nan
+
+    @property
+    def significant(self) -> bool:
+        return self.p_holm < ALPHA
+
+
+def in_effect(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the hyperparameters as they took effect: missing (None or NaN) where one had none.
+
+    `norm` and `precision` are what auto came to, and opening 1 stage is opening the last_stage.
+    """
+    rows = _values_in_effect(frame)
+    return frame.assign(**{name: [row[name] for row in rows] for name in FIELDS})
+
+
+def varied(frame: pd.DataFrame) -> list[str]:
+    """The hyperparameters that differ between the runs in which they have an effect, in FIELDS' order.
+
+    Not the seed, and not a `norm` of auto in every run, which only follows `pretrained`.
+    """
+    return _Sweep(frame).varied
+
+
+def too_many_levels(frame: pd.DataFrame) -> list[str]:
+    """The varied hyperparameters of more than MOST_LEVELS values, as a random search has: not compared."""
+    sweep = _Sweep(frame)
+    return [name for name in sweep.varied if len(sweep.levels(name)) > MOST_LEVELS]
+
+
+def mean_of(values: Iterable[float]) -> Mean:
+    """The mean of independent values, with its 95 % t-interval."""
+    values = np.asarray(list(values), dtype=float)
+    n = len(values)
+    mean = float(values.mean()) if n else math.nan
+    if n < 2:
+        return Mean(mean, math.nan, math.nan, n)
+    sd = float(values.std(ddof=1))
+    return Mean(mean, sd, float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n), n)
+
+
+def recipes(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a recipe, which is all hyperparameters in effect but the seed; best mean first.
+
+    Columns: the varied hyperparameters; mean, sd, half_width (points) and n (seeds) of the test accuracy;
+    best_run, the id of the best run, and runs, those of all its runs; and the means of MEANS. A run repeated
+    under its seed counts once, with the mean.
+    """
+    sweep = _Sweep(frame)
+    best_first = sweep.runs.sort_values([METRIC, "seed", "id"], ascending=[False, True, True])
+    table = pd.DataFrame(sweep.values, columns=sweep.varied)
+    for name in ("mean", "sd", "half_width", "n"):
+        table[name] = [getattr(mean, name) for mean in sweep.means]
+    table["best_run"] = best_first.groupby("recipe")["id"].first()
+    table["runs"] = sweep.runs.groupby("recipe")["id"].agg(tuple)
+    by_seed = sweep.runs.groupby(["recipe", "seed"])[MEANS].mean()
+    table[MEANS] = by_seed.groupby("recipe").mean()
+    return table.iloc[sweep.best_first].reset_index(drop=True)
+
+
+def comparisons(frame: pd.DataFrame) -> list[Comparison]:
+    """Main effects, two-way interactions and the best recipe's lead, with p-values adjusted by Holm (1979).
+
+    A hyperparameter's two values are compared where runs differ in nothing else that has an effect, the seed
+    included. What the change itself takes along (TAKES_ALONG) is no difference: Adam, which has no weight
+    decay, is compared with SGD at each weight decay, and the mean counts; and `norm=auto` is one value.
+    Main effects come first, in FIELDS' order, and the lead last.
+    """
+    sweep = _Sweep(frame)
+    changes = [
+        Change(name, low, high)
+        for name in sweep.varied
+        if len(sweep.levels(name)) <= MOST_LEVELS
+        for low, high in itertools.combinations(sweep.levels(name), 2)
+    ]
+    pairs = {change: sweep.pairs(change) for change in changes}
+    found = [sweep.compare("main", (change,), pairs[change]) for change in changes]
+    for first, second in itertools.combinations(changes, 2):
+        if first.parameter != second.parameter:
+            contexts = _quadruples(pairs[first], pairs[second])
+            found.append(sweep.compare("interaction", (first, second), contexts))
+    if len(sweep.best_first) > 1:
+        best, second = sweep.best_first[:2]
+        found.append(sweep.compare("lead", sweep.changes(second, best), [(second, best)]))
+    found = [comparison for comparison in found if comparison is not None]
+    # The lead may be a main effect again: what rests on the same runs is one test.
+    tests = [frozenset(frozenset(block.runs) for block in comparison.blocks) for comparison in found]
+    p_values = {test: comparison.p for test, comparison in zip(tests, found, strict=True)}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return [dataclasses.replace(one, p_holm=adjusted[test]) for test, one in zip(tests, found, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's step-down method (1979). NaN stays NaN and does not count."""
+    p_values = np.asarray(p_values, dtype=float)
+    adjusted = np.full(len(p_values), math.nan)
+    order = np.argsort(p_values)[: np.isfinite(p_values).sum()]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1.0)
+    return adjusted.tolist()
+
+
+def paired_p(differences: Sequence[float]) -> float:
+    """Two-sided p of independent differences under "no difference on average", by the t-test; NaN for one.
+
+    Where all of them are equal the t-test has no spread to judge by, which a coarse test set can make of
+    pure chance. There it is the sign test, 2 ** (1 - n), and 1 if they are zero.
+    """
+    effect = mean_of(differences)
+    if effect.n < 2:
+        return math.nan
+    if effect.sd < ROUNDING:
+        return 1.0 if abs(effect.mean) < ROUNDING else 2.0 ** (1 - effect.n)
+    t = effect.mean / (effect.sd / math.sqrt(effect.n))
+    return float(2 * stats.t.sf(abs(t), effect.n - 1))
+
+
+def _values_in_effect(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The hyperparameters of every run, None where one has no effect. (NaN would not be equal to itself.)"""
+    rows = []
+    given = zip(*(frame[name].tolist() for name in FIELDS), strict=True)
+    for values, precision in zip(given, frame["precision_in_effect"], strict=True):
+        config = RunConfig(**dict(zip(FIELDS, values, strict=True)))
+        row = config.as_dict() | {"norm": config.norm_in_effect, "precision": precision or config.precision}
+        if config.stages_to_open == 1:
+            row["unfreeze"] = "last_stage"
+        rows.append(row | dict.fromkeys(config.without_effect))
+    return rows
+
+
+class _Sweep:
+    """The runs that have an accuracy, by recipe and seed, whatever their order in the frame.
+
+    runs: a frame, with each run's number of its recipe. values: the hyperparameters in effect, by recipe.
+    accuracy: (recipes, seeds), the mean of the runs there, NaN without any.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.runs = frame[np.isfinite(frame[METRIC])].sort_values("id", ignore_index=True)
+        keys = [tuple(row[name] for name in RECIPE) for row in _values_in_effect(self.runs)]
+        # None comes last: it has no order of its own.
+        found = sorted(set(keys), key=lambda key: [(value is None, value) for value in key])
+        self.values = [dict(zip(RECIPE, key, strict=True)) for key in found]
+        numbers = {key: number for number, key in enumerate(found)}
+        self.runs["recipe"] = [numbers[key] for key in keys]
+        self.norms_given = self.runs.groupby("recipe")["norm"].agg(set).to_dict()
+        by_seed = self.runs.groupby(["recipe", "seed"])
+        self.ids = by_seed["id"].agg(tuple).to_dict()
+        accuracy = by_seed[METRIC].mean().unstack("seed")
+        self.accuracy, self.seeds = accuracy.to_numpy(), accuracy.columns.tolist()
+        self.means = [mean_of(row[np.isfinite(row)]) for row in self.accuracy]
+        self.best_first = sorted(range(len(found)), key=lambda recipe: -self.means[recipe].mean)
+        # A norm of auto in all runs only follows `pretrained`.
+        follows = {"norm"} if set(self.runs["norm"]) == {"auto"} else set()
+        self.varied = [name for name in RECIPE if name not in follows and len(self.levels(name)) > 1]
+
+    def levels(self, name: str) -> list:
+        """The values of a hyperparameter, in order."""
+        return sorted({row[name] for row in self.values} - {None})
+
+    def changes(self, low: int, high: int) -> tuple[Change, ...]:
+        """How one recipe differs from another."""
+        values = [(name, self.values[low][name], self.values[high][name]) for name in self.varied]
+        return tuple(Change(*one) for one in values if one[1] != one[2])
+
+    def pairs(self, change: Change) -> list[tuple[int, int]]:
+        """The recipes (low, high) between which nothing changes but this and what it takes along."""
+        along = TAKES_ALONG.get(change.parameter, ())
+        fixed = [name for name in RECIPE if name != change.parameter and name not in along]
+        low, high = defaultdict(list), defaultdict(list)
+        for recipe, row in enumerate(self.values):
+            key = tuple(row[name] for name in fixed)
+            if row[change.parameter] == change.low:
+                low[key].append(recipe)
+            elif row[change.parameter] == change.high:
+                high[key].append(recipe)
+        return [
+            pair
+            for key in low
+            for pair in itertools.product(low[key], high[key])
+            if all(self._alike(name, *pair) for name in along)
+        ]
+
+    def _alike(self, name: str, low: int, high: int) -> bool:
+        values = self.values[low][name], self.values[high][name]
+        given_alike = name == "norm" and self.norms_given[low] & self.norms_given[high]
+        return None in values or values[0] == values[1] or bool(given_alike)
+
+    def compare(
+        self, kind: str, changes: tuple[Change, ...], contexts: list[tuple[int, ...]]
+    ) -> Comparison | None:
+        """The comparison that rests on these pairs or quadruples of recipes; None if no seed has one."""
+        if not contexts:
+            return None
+        signs = np.array([1, -1, -1, 1] if kind == "interaction" else [-1, 1])
+        accuracy = self.accuracy[np.array(contexts)]  # (contexts, sides, seeds)
+        differences = signs @ accuracy
+        available = np.isfinite(differences)
+        if not available.any():
+            return None
+        kept, seeds = _largest_complete(available)
+        by_seed = accuracy[kept][:, :, seeds].mean(axis=0)
+        units = signs @ by_seed
+        simple = None
+        if kind == "interaction":
+            simple = mean_of(by_seed[1] - by_seed[0]), mean_of(by_seed[3] - by_seed[2])
+        blocks = tuple(
+            Block(
+                self.seeds[seed],
+                tuple(self.ids[recipe, self.seeds[seed]] for recipe in contexts[context]),
+                float(differences[context, seed]),
+            )
+            for context, seed in itertools.product(np.flatnonzero(kept), np.flatnonzero(seeds))
+        )
+        return Comparison(kind, changes, mean_of(units), paired_p(units), simple, blocks)
+
+
+def _quadruples(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """Recipes (low low, high low, low high, high high): pairs of one change that the other change pairs."""
+    raised = defaultdict(list)
+    for low, high in second:
+        raised[low].append(high)
+    known = set(first)
+    return [
+        (low, high, *lifted)
+        for low, high in first
+        for lifted in itertools.product(raised[low], raised[high])
+        if lifted in known
+    ]
+
+
+def _largest_complete(available: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows and columns (two masks) of a mask (contexts, seeds) to keep so that nothing is missing.
+
+    Averages over other recipes for each seed would differ for that reason alone. Of the sets of seeds that
+    some context has: the one that leaves the most, but two seeds rather than one.
+    """
+    candidates = np.unique(available[available.any(axis=1)], axis=0)
+    sizes = candidates.sum(axis=1)
+    covered = candidates.astype(int) @ available.T.astype(int) == sizes[:, None]
+    kept = covered.sum(axis=1) * sizes
+    best = max(range(len(candidates)), key=lambda i: (sizes[i] > 1, kept[i], sizes[i], -i))
+    return covered[best], candidates[best]
