@@ -25,7 +25,7 @@ def sweep(effect, noise=0.4, seeds=range(5)):
 def test_a_real_effect_is_told_with_its_interval_and_its_rows():
     frame = sweep(lambda config: 13 * config.pretrained)
     [sentence] = [line for line in told(frame) if line.startswith("`pretrained=True`")]
-    shape = r"`pretrained=True` instead of `False` raises test accuracy by ([\d.]+) ± ([\d.]+) points \("
+    shape = r"`pretrained=True` instead of `False` raises test accuracy by ([\d.]+) ± ([\d.]+) points on "
     found = re.match(shape, sentence)
     runs = frame.set_index(["pretrained", "finetuning", "optimizer", "seed"])["test_accuracy"]
     by_seed = (runs[True] - runs[False]).groupby("seed").mean()
@@ -92,3 +92,20 @@ def test_numbers_as_they_are_printed():
     assert conclusions.points(Mean(-1.234, 1, 0.5, 5)) == "\N{MINUS SIGN}1.23 ± 0.50"
     assert conclusions.points(Mean(-1.234, 1, float("nan"), 1), signed=False) == "1.23"
     assert conclusions.probability(0.0499) == "p = 0.0499" and conclusions.probability(1e-9) == "p < 0.0001"
+
+
+def test_the_lead_says_what_the_two_best_differ_in():
+    frame = sweep(lambda config: 9 * config.pretrained + 3 * config.finetuning, noise=0.1)
+    [line] = [line for line in told(frame) if "row 1 over row 2" in line]
+    assert line.startswith("Within noise: the lead of row 1 over row 2 (`optimizer=")
+    frame = sweep(lambda config: 9 * (config.optimizer == "SGD") + config.pretrained, noise=0.1)
+    frame = frame[frame["finetuning"]]
+    assert any(
+        line.startswith("The best recipe leads: row 1 over row 2 (`pretrained=True`") for line in told(frame)
+    )
+
+
+def test_a_comparison_of_one_seed_is_not_called_noise():
+    configs = grid({"pretrained": [True, False]}, seeds=[0, 1]) + grid({"pretrained": [True]}, [0], epochs=3)
+    [line] = [line for line in told(runs_of(configs, [80.0, 81.0, 70.0, 71.0, 60.0])) if "`epochs=" in line]
+    assert line.startswith("Without an interval: `epochs=10` instead of `3`") and "of one seed;" in line

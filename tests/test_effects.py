@@ -115,6 +115,20 @@ def test_of_equal_runs_the_one_with_the_smallest_seed_is_the_best():
     assert row["best_run"] == "run0002"
 
 
+def test_held_out_images_choose_the_best_recipe_where_all_runs_have_them():
+    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0, 1]), [80.0, 81.0, 90.0, 91.0])
+    frame["val/accuracy"] = [0.9, 0.8, 0.7, 0.84]
+    table = recipes(frame)
+    assert table["optimizer"].tolist() == ["Adam", "SGD"] and table["best_run"].tolist() == [
+        "run0000",
+        "run0003",
+    ]
+    assert table["val/accuracy"].tolist() == pytest.approx([0.85, 0.77])
+    assert named(comparisons(frame), "optimizer", kind="lead").effect.mean == pytest.approx(-10)
+    frame.loc[0, "val/accuracy"] = math.nan
+    assert recipes(frame)["optimizer"].tolist() == ["SGD", "Adam"]
+
+
 def test_neither_the_order_of_the_runs_nor_ties_change_anything():
     frame = noisy(grid(GRID), lambda c: 80 + 3 * c.pretrained)
     tied = runs_of(grid(GRID), [80.0] * 40)

@@ -60,6 +60,15 @@ def test_presets_hold_the_eight_recipes(preset):
     RunConfig.from_mapping(first)
 
 
+def test_seeds_repeats_its_recipes_and_tune_selects_on_what_no_run_trains_on():
+    seeds = run_sweep.load_definition("seeds", [])
+    assert search.grid_size(seeds) == 10 and len(seeds["parameters"]["seed"]["values"]) == 5
+    tune = run_sweep.load_definition("tune", [])
+    assert tune["metric"] == {"name": "val/accuracy", "goal": "maximize"}
+    assert tune["parameters"]["val_fraction"]["value"] > 0
+    assert tune["early_terminate"]["min_iter"] < tune["parameters"]["epochs"]["value"]
+
+
 def test_settings_replace_parameters():
     settings = ["epochs=2", "optimizer=SGD", "seed=0,1,2", "pretrained=true"]
     definition = run_sweep.load_definition("laptop", settings)
@@ -201,7 +210,7 @@ def test_help_and_bad_flags(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    message = "no such sweep file or preset; the presets are as_published, laptop"
+    message = "no such sweep file or preset; the presets are as_published, laptop, seeds, tune"
     assert (done.returncode, done.stderr) == (2, f"error: no_such_preset: {message}\n")
 
 

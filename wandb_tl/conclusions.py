@@ -39,7 +39,10 @@ def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
 
 def caption(recipes: pd.DataFrame) -> str:
     """What the numbers of the table of results are."""
-    text = "Best test accuracy first, in per cent of the test images"
+    if effects.SELECTION in recipes:
+        text = "Best validation accuracy first, so that no test image chooses; test accuracy is in per cent"
+    else:
+        text = "Best test accuracy first, in per cent of the test images"
     if recipes["n"].max() > 1:
         text += "; ± is half of a 95 % t-interval of the mean over n seeds"
     return f"{text}. Train loss and accuracy are means over the epochs."
@@ -107,10 +110,10 @@ def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
     sure = [one for one in ordered if one.significant]
     told = [_main(one, rows) for one in sure if one.kind == "main"]
     told += [_interaction(one, rows) for one in sure if one.kind == "interaction"]
-    told += [_lead(one, rows) for one in comparisons if one.kind == "lead"]
+    told += [_lead(one) for one in comparisons if one.kind == "lead"]
     unsure = [one for one in ordered if not one.significant]
     told += [_main(one, rows) for one in unsure if one.kind == "main"]
-    if others := [_crossed(one) for one in unsure if one.kind == "interaction"]:
+    if others := [_crossed(one) for one in unsure if one.kind == "interaction" and one.effect.n > 1]:
         told.append(f"Within noise: the interactions {', '.join(others)}.")
     return told
 
@@ -119,9 +122,11 @@ def _main(one: Comparison, rows: dict[str, int]) -> str:
     basis = f"({_evidence(one)}; {rows_of(one, rows)})"
     words = _instead(one.changes[0])
     if not one.significant:
-        return f"Within noise: {words} changes test accuracy by {points(one.effect)} points {basis}."
+        return f"{_doubt(one)}: {words} changes test accuracy by {points(one.effect)} points {basis}."
     verb = "raises" if one.effect.mean > 0 else "lowers"
-    return f"{words} {verb} test accuracy by {points(one.effect, signed=False)} points {basis}."
+    # Over the other choices, where there are any.
+    average = " on average" if len(one.blocks) > one.effect.n else ""
+    return f"{words} {verb} test accuracy by {points(one.effect, signed=False)} points{average} {basis}."
 
 
 def _interaction(one: Comparison, rows: dict[str, int]) -> str:
@@ -133,15 +138,22 @@ def _interaction(one: Comparison, rows: dict[str, int]) -> str:
     )
 
 
-def _lead(one: Comparison, rows: dict[str, int]) -> str:
-    basis = f"({_evidence(one)}; {rows_of(one, rows)})"
-    if one.significant:
-        return f"The best recipe leads the second by {points(one.effect, signed=False)} points {basis}."
-    return f"Within noise: the lead of the best recipe over the second, {points(one.effect)} points {basis}."
+def _lead(one: Comparison) -> str:
+    # What one of them lacks follows from the rest.
+    changes = [change for change in one.changes if None not in (change.low, change.high)]
+    differ = " and ".join(f"`{change.parameter}={change.high}` for `{change.low}`" for change in changes)
+    told = f"row 1 over row 2 ({differ}), {points(one.effect)} points ({_evidence(one)})"
+    return f"The best recipe leads: {told}." if one.significant else f"{_doubt(one)}: the lead of {told}."
+
+
+def _doubt(one: Comparison) -> str:
+    return "Without an interval" if math.isnan(one.p) else "Within noise"
 
 
 def _evidence(one: Comparison) -> str:
     pairs = "pairs" if one.kind != "interaction" else "quadruples"
+    if math.isnan(one.p):
+        return f"n = {len(one.blocks)} {pairs} of one seed"
     return f"n = {len(one.blocks)} {pairs} over {one.effect.n} seeds, {probability(one.p_holm)}"
 
 

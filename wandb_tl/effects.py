@@ -24,6 +24,8 @@ from scipy import stats
 from wandb_tl.config import FIELDS, RunConfig
 
 METRIC = "test_accuracy"
+# What orders recipes and names the best one where all runs held images out, so that no test image chooses.
+SELECTION = "val/accuracy"
 ALPHA = 0.05
 # A search draws more values of a parameter than that; hardly two of its runs differ in one of them alone.
 MOST_LEVELS = 5
@@ -135,21 +137,25 @@ def mean_of(values: Iterable[float]) -> Mean:
 
 
 def recipes(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a recipe, which is all hyperparameters in effect but the seed; best mean first.
+    """One row a recipe, which is all hyperparameters in effect but the seed; the best first.
+
+    The best is that of the highest mean validation accuracy, if all runs have one, else test accuracy.
 
     Columns: the varied hyperparameters; mean, sd, half_width (points) and n (seeds) of the test accuracy;
-    best_run, the id of the best run, and runs, those of all its runs; and the means of MEANS. A run repeated
+    best_run, the id of the best run, and runs, those of all its runs; and the means of MEANS, and of
+    SELECTION where it judged. A run repeated
     under its seed counts once, with the mean.
     """
     sweep = _Sweep(frame)
-    best_first = sweep.runs.sort_values([METRIC, "seed", "id"], ascending=[False, True, True])
+    best_first = sweep.runs.sort_values([sweep.judged_by, "seed", "id"], ascending=[False, True, True])
     table = pd.DataFrame(sweep.values, columns=sweep.varied)
     for name in ("mean", "sd", "half_width", "n"):
         table[name] = [getattr(mean, name) for mean in sweep.means]
     table["best_run"] = best_first.groupby("recipe")["id"].first()
     table["runs"] = sweep.runs.groupby("recipe")["id"].agg(tuple)
-    by_seed = sweep.runs.groupby(["recipe", "seed"])[MEANS].mean()
-    table[MEANS] = by_seed.groupby("recipe").mean()
+    means = [*MEANS, SELECTION] if sweep.judged_by == SELECTION else MEANS
+    by_seed = sweep.runs.groupby(["recipe", "seed"])[means].mean()
+    table[means] = by_seed.groupby("recipe").mean()
     return table.iloc[sweep.best_first].reset_index(drop=True)
 
 
@@ -244,7 +250,10 @@ class _Sweep:
         accuracy = by_seed[METRIC].mean().unstack("seed")
         self.accuracy, self.seeds = accuracy.to_numpy(), accuracy.columns.tolist()
         self.means = [mean_of(row[np.isfinite(row)]) for row in self.accuracy]
-        self.best_first = sorted(range(len(found)), key=lambda recipe: -self.means[recipe].mean)
+        chosen = SELECTION in self.runs and self.runs[SELECTION].notna().all()
+        self.judged_by = SELECTION if chosen else METRIC
+        judged = by_seed[self.judged_by].mean().groupby("recipe").mean()
+        self.best_first = sorted(range(len(found)), key=lambda recipe: -judged[recipe])
         # A norm of auto in all runs only follows `pretrained`.
         follows = {"norm"} if set(self.runs["norm"]) == {"auto"} else set()
         self.varied = [name for name in RECIPE if name not in follows and len(self.levels(name)) > 1]

@@ -21,6 +21,7 @@ NUMBERS = (
     "avg_train_loss",
     "avg_train_accuracy",
     "test_accuracy",
+    "val/accuracy",
     "test/loss",
     "test/f1_macro",
     "test/ece",

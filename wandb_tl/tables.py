@@ -35,6 +35,8 @@ def results(frame: pd.DataFrame, recipes: pd.DataFrame, numbered: bool = False) 
         cells = {"Row": pd.Series(range(1, len(recipes) + 1)).map(str)} | cells
     cells["Avg Train Loss"] = recipes["avg_train_loss"].map("{:.4f}".format)
     cells["Avg Train Accuracy"] = recipes["avg_train_accuracy"].map("{:.4f}".format)
+    if effects.SELECTION in recipes:
+        cells["Val Accuracy"] = recipes[effects.SELECTION].map("{:.4f}".format)
     cells["Test Accuracy"] = pd.Series([_with_interval(*pair) for pair in _pairs(recipes)])
     if recipes["n"].max() > 1:
         cells["n"] = recipes["n"].map(str)

@@ -128,7 +128,9 @@ def train(
         progress.rows.append(row)
         progress.seconds += time.perf_counter() - began
         progress.energy_wh += devices.energy_wh(device) - energy
+        began = time.perf_counter()
         checkpoint.save(progress)
+        saving = time.perf_counter() - began
         drawn = None
         if epoch % MEDIA_EVERY == 0 and epoch < config.epochs:
             drawn = media.draw(config, data, model, test, progress.rows)
@@ -136,8 +138,8 @@ def train(
         shown = ("train/loss", "train/accuracy", "test/accuracy")
         numbers = ", ".join(f"{name} {row[name]:.4f}" for name in shown)
         print(f"epoch {epoch}/{config.epochs}: {numbers}", flush=True)
-        # What is saved and shown costs no training time.
-        began, energy = time.perf_counter(), devices.energy_wh(device)
+        # What is shown costs no training time, but saving does.
+        began, energy = time.perf_counter() - saving, devices.energy_wh(device)
 
     run.summary.update(
         {
