@@ -59,15 +59,22 @@ def test_single_runs_have_no_interval_but_the_error_of_the_test_set():
     frame = runs_of(grid({"optimizer": ["Adam", "SGD", "AdamW"]}, seeds=[0]), [80.0, 80.5, 82.0])
     lines = told(frame)
     assert "no interval can be given" in lines[0] and not any("±" in line for line in lines)
-    assert any("but for those between rows 2 and 3." in line for line in lines)
+    error = "the binomial error of 10,000 test images (95 %, each pair by itself)"
+    assert f"Row 1 differs by more than {error} from rows 2-3." in lines
+    assert "Nor do these, next to each other in the table: rows 2 and 3." in lines
     same = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0]), [80.0, 80.5])
-    assert any("No difference between rows exceeds" in line for line in told(same))
+    assert f"Row 1 does not differ by more than {error} from row 2." in told(same)
     apart = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0]), [80.0, 90.0])
-    assert any("All differences between rows exceed" in line for line in told(apart))
+    assert f"Row 1 differs by more than {error} from row 2." in told(apart)
 
 
-def test_one_recipe_has_nothing_to_compare():
-    assert told(runs_of(grid({}, seeds=[0, 1]), [80.0, 81.0])) == []
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_where_nothing_can_be_compared_that_is_said(seeds):
+    [line] = told(runs_of(grid({}, seeds), [80.0, 81.0][: len(seeds)]))
+    assert line == "There is one recipe: nothing to compare it with."
+    apart = grid({"optimizer": ["Adam"]}, [0, 1]) + grid({"optimizer": ["SGD"]}, [2, 3])
+    [line] = told(runs_of(apart, [80.0, 81.0, 70.0, 71.0]))
+    assert line.startswith("Nothing is compared")
 
 
 def test_what_a_search_drew_is_said_to_be_left_out():
@@ -100,9 +107,22 @@ def test_the_lead_says_what_the_two_best_differ_in():
     assert line.startswith("Within noise: the lead of row 1 over row 2 (`optimizer=")
     frame = sweep(lambda config: 9 * (config.optimizer == "SGD") + config.pretrained, noise=0.1)
     frame = frame[frame["finetuning"]]
-    assert any(
-        line.startswith("The best recipe leads: row 1 over row 2 (`pretrained=True`") for line in told(frame)
+    [line] = [line for line in told(frame) if line.startswith("Row 1 ")]
+    assert line.startswith("Row 1 leads row 2 (`pretrained=True` instead of `False`) by 1.")
+
+
+def test_a_recipe_that_held_out_images_chose_may_be_behind():
+    frame = sweep(lambda config: 3 * (config.optimizer == "SGD"), noise=0.1)
+    frame = frame[frame["pretrained"] & frame["finetuning"]]
+    frame["val/accuracy"] = (frame["optimizer"] == "Adam") / 2
+    [line] = [line for line in told(frame) if line.startswith("Row 1 ")]
+    assert (
+        line.startswith("Row 1 is behind row 2 (`optimizer=Adam` instead of `SGD`) by 2.") or " by 3." in line
     )
+
+
+def test_levels_that_hold_markup_stay_in_their_code_span():
+    assert conclusions.code("a`b\n<i>") == "`a'b <i>`"
 
 
 def test_a_comparison_of_one_seed_is_not_called_noise():

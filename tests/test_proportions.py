@@ -18,9 +18,6 @@ def test_mcnemar_is_the_binomial_test_of_the_images_that_only_one_gets_right():
     differ = only_first + only_second
     tail = sum(math.comb(differ, k) for k in range(min(only_first, only_second) + 1)) / 2**differ
     assert found.p == pytest.approx(2 * tail)
-    # By image, not by place.
-    assert mcnemar(first, second.sample(frac=1, random_state=0)) == found
-    assert mcnemar(first, second[:300]).n == 300
     assert mcnemar(first, first).p == 1
 
 

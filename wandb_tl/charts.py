@@ -10,26 +10,28 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from wandb_tl.canvas import BLUE, DPI, GREY, ORANGE
-from wandb_tl.conclusions import changes_in_words, points
+from wandb_tl.conclusions import changes_in_words, in_order, level, points
 from wandb_tl.effects import Comparison
 
 # Interactions that are shown besides the main effects, the largest first.
 INTERACTIONS_SHOWN = 12
 # More levels than these stand on an axis as a scale, not as names.
 LEVELS_NAMED = 12
+# Where a recipe passes an axis whose hyperparameter does nothing in it.
+NO_EFFECT, BELOW = "no effect", -0.06
 
 
 def effects(comparisons: list[Comparison]) -> Figure:
     """Main effects and interactions as points of test accuracy with 95 % intervals, around zero.
 
-    Filled marks are told apart from no effect by their Holm-corrected p; hollow ones are within noise.
+    Filled marks are told apart from no effect by their Holm-corrected p; hollow ones are not.
     """
     ordered = sorted(comparisons, key=lambda one: -abs(one.effect.mean))
     mains = [one for one in ordered if one.kind == "main"]
@@ -113,21 +115,31 @@ def _heights(axes: Axes, x: float, values: pd.Series, name: str) -> np.ndarray:
     Lines through one level are spread around it, in the order of the recipes, so that they can be followed.
     """
     axes.axvline(x, 0.07, 0.93, color="black", linewidth=0.8, zorder=3)
-    values = values.astype(object).where(values.notna(), "no effect")
-    levels = sorted(set(values), key=lambda level: (isinstance(level, str), level))
-    numeric = not any(isinstance(level, str | bool | np.bool_) for level in levels)
+    levels = in_order(values.dropna())
+    numeric = not any(isinstance(one, str | bool | np.bool_) for one in levels)
     if name == "mean" or (numeric and len(levels) > LEVELS_NAMED):
-        ticks = MaxNLocator(6).tick_values(min(levels), max(levels))
-        low, high = ticks[0], ticks[-1]
-        for tick in ticks:
-            _mark(axes, x, (tick - low) / (high - low), f"{tick:g}")
-        return ((values.astype(float) - low) / (high - low)).to_numpy()
-    place = {level: (i / (len(levels) - 1) if len(levels) > 1 else 0.5) for i, level in enumerate(levels)}
-    for level, height in place.items():
-        _mark(axes, x, height, str(level))
+        return _on_scale(axes, x, values.astype(float))
+    if values.isna().any():
+        values, levels = values.astype(object).where(values.notna(), NO_EFFECT), [*levels, NO_EFFECT]
+    place = {one: (i / (len(levels) - 1) if len(levels) > 1 else 0.5) for i, one in enumerate(levels)}
+    for one, height in place.items():
+        _mark(axes, x, height, level(one))
     spread = min(0.25 / max(len(levels) - 1, 1), 0.14)
     offsets = spread * (0.5 - (np.arange(len(values)) + 0.5) / len(values))
     return values.map(place).to_numpy(float) + offsets
+
+
+def _on_scale(axes: Axes, x: float, values: pd.Series) -> np.ndarray:
+    """Heights on a scale with round marks, logarithmic for powers of ten; no effect is below it."""
+    wide = values.min() > 0 and values.max() / values.min() > 50
+    locator = LogLocator(numticks=8) if wide else MaxNLocator(6)
+    ticks = locator.tick_values(values.min(), values.max())
+    scale = (LogNorm if wide else Normalize)(min(ticks[0], values.min()), max(ticks[-1], values.max()))
+    for tick in ticks:
+        _mark(axes, x, float(scale(tick)), f"{tick:g}")
+    if values.isna().any():
+        _mark(axes, x, BELOW, NO_EFFECT)
+    return np.ma.filled(np.ma.masked_invalid(scale(values.to_numpy())), BELOW)
 
 
 def _mark(axes: Axes, x: float, height: float, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import combinations
+from typing import Any
 
 import pandas as pd
 
@@ -16,14 +16,12 @@ from wandb_tl.proportions import McNemar
 
 def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
     """What was compared, in a paragraph."""
-    varied = effects.varied(frame)
-    runs, rows = _count(len(frame), "run"), _count(len(recipes), "recipe")
-    same = {name: frame[name].iloc[0] for name in FIELDS if frame[name].nunique(dropna=False) == 1}
-    text = f"{runs} of {rows}"
+    varied, same = effects.varied(frame), same_in_all(frame)
+    text = f"{_count(len(frame), 'run')} of {_count(len(recipes), 'recipe')}"
     if "model_name" in same:
-        text += f": `{same['model_name']}`"
+        text += f": {code(same['model_name'])}"
     if "dataset" in same:
-        text += f" on `{same['dataset']}`"
+        text += f" on {code(same['dataset'])}"
     text += f"; {_images(frame)}"
     if "image_size" in same:
         text += f", {same['image_size']} px"
@@ -32,17 +30,20 @@ def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
     seeds = sorted(set(frame["seed"]))
     text += f", {_count(len(seeds), 'seed')} ({', '.join(map(str, seeds))})."
     if varied:
-        levels = (f"`{name}` ({_levels(frame[name])})" for name in varied)
+        known = effects.in_effect(frame)
+        levels = (f"`{name}` ({_levels(known[name].dropna())})" for name in varied)
         text += f" What differs between the recipes is {_and(list(levels))}."
     return text
 
 
-def caption(recipes: pd.DataFrame) -> str:
+def caption(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
     """What the numbers of the table of results are."""
     if effects.SELECTION in recipes:
         text = "Best validation accuracy first, so that no test image chooses; test accuracy is in per cent"
     else:
         text = "Best test accuracy first, in per cent of the test images"
+        if effects.SELECTION in frame and frame[effects.SELECTION].notna().any():
+            text += " (some of the runs have no validation accuracy, which else would decide)"
     if recipes["n"].max() > 1:
         text += "; ± is half of a 95 % t-interval of the mean over n seeds"
     return f"{text}. Train loss and accuracy are means over the epochs."
@@ -51,22 +52,26 @@ def caption(recipes: pd.DataFrame) -> str:
 def sentences(
     frame: pd.DataFrame, recipes: pd.DataFrame, comparisons: list[Comparison], mcnemar: McNemar | None = None
 ) -> list[str]:
-    """The conclusions of a sweep in Markdown, the largest effects first and what is within noise last.
+    """The conclusions of a sweep in Markdown, the largest effects first, then what is within noise.
 
     frame: its runs. recipes: effects.recipes(frame), whose order numbers the rows. comparisons:
     effects.comparisons(frame). mcnemar: of the best runs of rows 1 and 2.
     """
-    rows = row_of_each_run(frame, recipes)
+    if len(recipes) == 1:
+        return ["There is one recipe: nothing to compare it with."]
+    rows = row_of_each_run(recipes)
     replicated = recipes["n"].max() > 1
     told = _effects(comparisons, rows) if replicated else _single_runs(frame, recipes, comparisons, rows)
+    if replicated and not comparisons:
+        told.append("Nothing is compared: no two recipes that differ in one hyperparameter share a seed.")
     if mcnemar is not None:
-        told.append(_image_by_image(mcnemar, recipes))
-    for name in effects.too_many_levels(frame):
-        told.append(f"Not compared: `{name}` has a value of its own in too many runs to pair them.")
+        told.append(_image_by_image(mcnemar, frame))
+    for name in effects.not_compared(frame):
+        told.append(f"Not compared: `{name}`, which has too many values for runs to make pairs.")
     return told
 
 
-def row_of_each_run(frame: pd.DataFrame, recipes: pd.DataFrame) -> dict[str, int]:
+def row_of_each_run(recipes: pd.DataFrame) -> dict[str, int]:
     """In which row of the table, from 1, the recipe of each run stands, by run id."""
     return {run: row for row, runs in enumerate(recipes["runs"], 1) for run in runs}
 
@@ -80,7 +85,7 @@ def rows_of(comparison: Comparison, rows: dict[str, int]) -> str:
     if comparison.kind == "interaction":
         return f"rows {_ranges(set().union(*sides))}"
     low, high = sides
-    return f"rows {_ranges(high)} against {_ranges(low)}"
+    return f"{'row' if len(high) == 1 else 'rows'} {_ranges(high)} against {_ranges(low)}"
 
 
 def points(mean: Mean, signed: bool = True) -> str:
@@ -97,11 +102,29 @@ def probability(p: float) -> str:
 
 def changes_in_words(comparison: Comparison) -> str:
     """What a comparison compares: "optimizer: Adam → SGD", for an interaction both changes."""
-    return " x ".join(f"{one.parameter}: {one.low} → {one.high}" for one in comparison.changes)
+    return " x ".join(f"{one.parameter}: {level(one.low)} → {level(one.high)}" for one in comparison.changes)
+
+
+def level(value: Any) -> str:
+    """A hyperparameter's value as it is printed, on one line; empty where it has no effect."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def code(text: str) -> str:
+    """A text as a code span of Markdown, which nothing in it can end."""
+    return "`" + " ".join(text.split()).replace("`", "'") + "`"
+
+
+def same_in_all(frame: pd.DataFrame) -> dict[str, Any]:
+    """The hyperparameters that were given alike to all runs, without those that were left empty."""
+    same = {name: frame[name].iloc[0] for name in FIELDS if frame[name].nunique(dropna=False) == 1}
+    return {name: value for name, value in same.items() if level(value)}
 
 
 def _instead(change: Change) -> str:
-    return f"`{change.parameter}={change.high}` instead of `{change.low}`"
+    return f"{code(f'{change.parameter}={level(change.high)}')} instead of {code(level(change.low))}"
 
 
 def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
@@ -134,16 +157,22 @@ def _interaction(one: Comparison, rows: dict[str, int]) -> str:
     low, high = one.simple
     return (
         f"What {_instead(change)} does depends on `{by.parameter}`: {points(low)} points with "
-        f"`{by.low}`, {points(high)} with `{by.high}` ({_evidence(one)}; {rows_of(one, rows)})."
+        f"{code(level(by.low))}, {points(high)} with {code(level(by.high))} "
+        f"({_evidence(one)}; {rows_of(one, rows)})."
     )
 
 
 def _lead(one: Comparison) -> str:
     # What one of them lacks follows from the rest.
     changes = [change for change in one.changes if None not in (change.low, change.high)]
-    differ = " and ".join(f"`{change.parameter}={change.high}` for `{change.low}`" for change in changes)
-    told = f"row 1 over row 2 ({differ}), {points(one.effect)} points ({_evidence(one)})"
-    return f"The best recipe leads: {told}." if one.significant else f"{_doubt(one)}: the lead of {told}."
+    differ = f" ({', '.join(_instead(change) for change in changes)})" if changes else ""
+    if not one.significant:
+        told = f"{points(one.effect)} points ({_evidence(one)})"
+        return f"{_doubt(one)}: the lead of row 1 over row 2{differ}, {told}."
+    # Validation images may have chosen what the test images judge otherwise.
+    verb = "leads" if one.effect.mean > 0 else "is behind"
+    told = f"{points(one.effect, signed=False)} points ({_evidence(one)})"
+    return f"Row 1 {verb} row 2{differ} by {told}."
 
 
 def _doubt(one: Comparison) -> str:
@@ -152,13 +181,17 @@ def _doubt(one: Comparison) -> str:
 
 def _evidence(one: Comparison) -> str:
     pairs = "pairs" if one.kind != "interaction" else "quadruples"
-    if math.isnan(one.p):
-        return f"n = {len(one.blocks)} {pairs} of one seed"
-    return f"n = {len(one.blocks)} {pairs} over {one.effect.n} seeds, {probability(one.p_holm)}"
+    if len(one.blocks) == 1:
+        pairs = pairs.removesuffix("s")
+    text = f"n = {len(one.blocks)} {pairs}"
+    text += f" over {one.effect.n} seeds" if one.effect.n > 1 else " of one seed"
+    if one.left_out:
+        text += f", {one.left_out} more left out for want of runs beside them"
+    return text if math.isnan(one.p) else f"{text}, {probability(one.p_holm)}"
 
 
 def _crossed(one: Comparison) -> str:
-    return " x ".join(f"`{change.parameter}` ({change.low}, {change.high})" for change in one.changes)
+    return code(changes_in_words(one))
 
 
 def _single_runs(
@@ -166,43 +199,49 @@ def _single_runs(
 ) -> list[str]:
     """Sentences about recipes that ran once: means of effects, and what exceeds the error of the test set."""
     told = [
-        "Every recipe ran once, so no interval can be given: how another seed would come out is not known. "
-        "Several seeds (`--set seed=0,1,2,3,4`) would tell."
+        "Every recipe ran with one seed, so no interval can be given: how another seed would come out is not "
+        "known. Several seeds (`--set seed=0,1,2,3,4`) would tell."
     ]
     for one in sorted(comparisons, key=lambda one: -abs(one.effect.mean)):
         if one.kind == "main":
             told.append(
                 f"On average, and without an interval, {_instead(one.changes[0])}: "
-                f"{points(one.effect)} points (n = {len(one.blocks)} pairs; {rows_of(one, rows)})."
+                f"{points(one.effect)} points ({_evidence(one)}; {rows_of(one, rows)})."
             )
     images = frame["test_images"].min()
     if math.isnan(images):
         return told
     accuracies = list(recipes["mean"])
-    unclear = [
-        (first, second)
-        for first, second in combinations(range(len(accuracies)), 2)
-        if not proportions.beyond_binomial(accuracies[first], accuracies[second], int(images))
-    ]
-    error = f"the binomial error of {int(images):,} test images (95 %)"
-    if not unclear:
-        told.append(f"All differences between rows exceed {error}.")
-    elif len(unclear) == len(accuracies) * (len(accuracies) - 1) // 2:
-        told.append(f"No difference between rows exceeds {error}.")
-    else:
-        pairs = ", ".join(f"{first + 1} and {second + 1}" for first, second in unclear)
-        told.append(f"Differences exceed {error}, but for those between rows {pairs}.")
+
+    def told_apart(first: int, second: int) -> bool:
+        return proportions.beyond_binomial(accuracies[first - 1], accuracies[second - 1], images)
+
+    others = range(2, len(accuracies) + 1)
+    beyond = [row for row in others if told_apart(1, row)]
+    within = [row for row in others if row not in beyond]
+    error = f"the binomial error of {int(images):,} test images (95 %, each pair by itself)"
+    if beyond:
+        told.append(f"Row 1 differs by more than {error} from {_rows(beyond)}.")
+    if within:
+        told.append(f"Row 1 does not differ by more than {error} from {_rows(within)}.")
+    close = [f"{row - 1} and {row}" for row in others[1:] if not told_apart(row - 1, row)]
+    if close:
+        told.append(f"Nor do these, next to each other in the table: rows {', '.join(close)}.")
     return told
 
 
-def _image_by_image(test: McNemar, recipes: pd.DataFrame) -> str:
-    runs = "the runs" if recipes["n"].max() == 1 else "the best runs"
+def _image_by_image(test: McNemar, frame: pd.DataFrame) -> str:
     verdict = "differ" if test.p < effects.ALPHA else "are within noise of each other"
+    sample = "a random sample of " if test.n < frame["test_images"].min() else ""
     return (
-        f"Image by image, {runs} of rows 1 and 2 {verdict}: of {test.n:,} test images, {test.only_first:,} "
-        f"are right in the first alone and {test.only_second:,} in the second alone (McNemar's exact test, "
-        f"{probability(test.p)})."
+        f"Image by image, the best run of row 1 and that of row 2 {verdict}: of {sample}{test.n:,} test "
+        f"images, {test.only_first:,} are right in the first alone and {test.only_second:,} in the second "
+        f"alone (McNemar's exact test, {probability(test.p)}; of these models, not of their recipes)."
     )
+
+
+def _rows(numbers: list[int]) -> str:
+    return f"row {numbers[0]}" if len(numbers) == 1 else f"rows {_ranges(numbers)}"
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -226,10 +265,15 @@ def _images(frame: pd.DataFrame) -> str:
 
 
 def _levels(values: pd.Series) -> str:
-    levels = sorted(set(values), key=lambda level: (isinstance(level, str), level))
+    levels = in_order(values)
     if len(levels) > 5:
-        return f"{len(levels)} values from {levels[0]} to {levels[-1]}"
-    return ", ".join(map(str, levels))
+        return f"{len(levels)} values from {level(levels[0])} to {level(levels[-1])}"
+    return ", ".join(map(level, levels))
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """The different values, numbers before texts."""
+    return sorted(set(values), key=lambda value: (isinstance(value, str), value))
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,14 +27,16 @@ METRIC = "test_accuracy"
 # What orders recipes and names the best one where all runs held images out, so that no test image chooses.
 SELECTION = "val/accuracy"
 ALPHA = 0.05
-# A search draws more values of a parameter than that; hardly two of its runs differ in one of them alone.
-MOST_LEVELS = 5
+# Of more values than that, all pairs are too many questions for one sweep: they are compared only where each
+# has several runs, and not crossed with other hyperparameters. A search draws more than can be paired at all.
+MOST_CROSSED = 5
+MOST_LEVELS = 20
 # Accuracies are in steps of 100 / images points. What differs by less than this is equal but for rounding.
 ROUNDING = 1e-9
 
 RECIPE = [name for name in FIELDS if name != "seed"]
 MEANS = ["avg_train_loss", "avg_train_accuracy", "train_seconds", "images_per_second"]
-# What a parameter's change takes with it: the other side lacks it, or resolves "auto" differently.
+# What a change takes with it: the other side lacks it, or resolves "auto" differently.
 TAKES_ALONG = {
     "pretrained": ("norm", "weights_file"),
     "finetuning": ("unfreeze",),
@@ -86,7 +88,7 @@ class Comparison:
     p_holm: p times Holm's factor, for all comparisons of the sweep together; NaN where p is.
     simple: of an interaction, the first change's effect at the second's low and at its high level.
     blocks: the pairs (of an interaction, quadruples) of runs that it rests on, each of its recipes under
-    each of its seeds.
+    each of its seeds. left_out: how many more there are, in recipes or seeds that are not complete.
     """
 
     kind: str
@@ -95,6 +97,7 @@ class Comparison:
     p: float
     simple: tuple[Mean, Mean] | None
     blocks: tuple[Block, ...]
+    left_out: int = 0
     p_holm: float = math.nan
 
     @property
@@ -103,33 +106,26 @@ class Comparison:
 
 
 def in_effect(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the hyperparameters as they took effect: missing (None or NaN) where one had none.
-
-    `norm` and `precision` are what auto came to, and opening 1 stage is opening the last_stage.
-    """
+    """The frame with hyperparameters as they took effect: missing without one, auto as what it came to."""
     rows = _values_in_effect(frame)
     return frame.assign(**{name: [row[name] for row in rows] for name in FIELDS})
 
 
 def varied(frame: pd.DataFrame) -> list[str]:
-    """The hyperparameters that differ between the runs in which they have an effect, in FIELDS' order.
-
-    Not the seed, and not a `norm` of auto in every run, which only follows `pretrained`.
-    """
+    """The hyperparameters that differ between the runs in which they have an effect, without the seed."""
     return _Sweep(frame).varied
 
 
-def too_many_levels(frame: pd.DataFrame) -> list[str]:
-    """The varied hyperparameters of more than MOST_LEVELS values, as a random search has: not compared."""
+def not_compared(frame: pd.DataFrame) -> list[str]:
+    """The varied hyperparameters of too many values to be compared, as a random search has."""
     sweep = _Sweep(frame)
-    return [name for name in sweep.varied if len(sweep.levels(name)) > MOST_LEVELS]
+    return [name for name in sweep.varied if not sweep.can_be_compared(name)]
 
 
 def mean_of(values: Iterable[float]) -> Mean:
-    """The mean of independent values, with its 95 % t-interval."""
+    """The mean of independent values, at least one, with its 95 % t-interval."""
     values = np.asarray(list(values), dtype=float)
-    n = len(values)
-    mean = float(values.mean()) if n else math.nan
+    n, mean = len(values), float(values.mean())
     if n < 2:
         return Mean(mean, math.nan, math.nan, n)
     sd = float(values.std(ddof=1))
@@ -171,12 +167,13 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
     changes = [
         Change(name, low, high)
         for name in sweep.varied
-        if len(sweep.levels(name)) <= MOST_LEVELS
+        if sweep.can_be_compared(name)
         for low, high in itertools.combinations(sweep.levels(name), 2)
     ]
     pairs = {change: sweep.pairs(change) for change in changes}
     found = [sweep.compare("main", (change,), pairs[change]) for change in changes]
-    for first, second in itertools.combinations(changes, 2):
+    crossed = [change for change in changes if len(sweep.levels(change.parameter)) <= MOST_CROSSED]
+    for first, second in itertools.combinations(crossed, 2):
         if first.parameter != second.parameter:
             contexts = _quadruples(pairs[first], pairs[second])
             found.append(sweep.compare("interaction", (first, second), contexts))
@@ -196,32 +193,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p_values = np.asarray(p_values, dtype=float)
     adjusted = np.full(len(p_values), math.nan)
     order = np.argsort(p_values)[: np.isfinite(p_values).sum()]
-    factors = len(order) - np.arange(len(order))
+    factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1.0)
     return adjusted.tolist()
 
 
-def paired_p(differences: Sequence[float]) -> float:
+def paired_p(differences: Sequence[float], step: float = 0.01) -> float:
     """Two-sided p of independent differences under "no difference on average", by the t-test; NaN for one.
 
-    Where all of them are equal the t-test has no spread to judge by, which a coarse test set can make of
-    pure chance. There it is the sign test, 2 ** (1 - n), and 1 if they are zero.
+    step: what one test image is worth, in points. Differences that are all equal leave the t-test no spread
+    to judge by; they have that of two accuracies in such steps, step / sqrt(6), which they may be hiding.
     """
     effect = mean_of(differences)
     if effect.n < 2:
         return math.nan
-    if effect.sd < ROUNDING:
-        return 1.0 if abs(effect.mean) < ROUNDING else 2.0 ** (1 - effect.n)
-    t = effect.mean / (effect.sd / math.sqrt(effect.n))
+    sd = effect.sd if effect.sd > ROUNDING else step / math.sqrt(6)
+    t = effect.mean / (sd / math.sqrt(effect.n))
     return float(2 * stats.t.sf(abs(t), effect.n - 1))
 
 
 def _values_in_effect(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The hyperparameters of every run, None where one has no effect. (NaN would not be equal to itself.)"""
     rows = []
-    given = zip(*(frame[name].tolist() for name in FIELDS), strict=True)
-    for values, precision in zip(given, frame["precision_in_effect"], strict=True):
-        config = RunConfig(**dict(zip(FIELDS, values, strict=True)))
+    records = frame[list(FIELDS)].to_dict("records")
+    for given, precision in zip(records, frame["precision_in_effect"], strict=True):
+        config = RunConfig(**given)
         row = config.as_dict() | {"norm": config.norm_in_effect, "precision": precision or config.precision}
         if config.stages_to_open == 1:
             row["unfreeze"] = "last_stage"
@@ -233,7 +229,7 @@ class _Sweep:
     """The runs that have an accuracy, by recipe and seed, whatever their order in the frame.
 
     runs: a frame, with each run's number of its recipe. values: the hyperparameters in effect, by recipe.
-    accuracy: (recipes, seeds), the mean of the runs there, NaN without any.
+    accuracy: (recipes, seeds), the mean of the runs there, NaN without any. step: what a test image is worth.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -250,6 +246,8 @@ class _Sweep:
         accuracy = by_seed[METRIC].mean().unstack("seed")
         self.accuracy, self.seeds = accuracy.to_numpy(), accuracy.columns.tolist()
         self.means = [mean_of(row[np.isfinite(row)]) for row in self.accuracy]
+        images = self.runs["test_images"].min() if "test_images" in self.runs else math.nan
+        self.step = 0.01 if math.isnan(images) else 100 / images
         chosen = SELECTION in self.runs and self.runs[SELECTION].notna().all()
         self.judged_by = SELECTION if chosen else METRIC
         judged = by_seed[self.judged_by].mean().groupby("recipe").mean()
@@ -257,6 +255,12 @@ class _Sweep:
         # A norm of auto in all runs only follows `pretrained`.
         follows = {"norm"} if set(self.runs["norm"]) == {"auto"} else set()
         self.varied = [name for name in RECIPE if name not in follows and len(self.levels(name)) > 1]
+
+    def can_be_compared(self, name: str) -> bool:
+        """Whether a hyperparameter's values are few, or have each several runs."""
+        runs = Counter(row[name] for row in (self.values[recipe] for recipe in self.runs["recipe"]))
+        runs.pop(None, None)
+        return len(runs) <= MOST_CROSSED or (len(runs) <= MOST_LEVELS and min(runs.values()) > 1)
 
     def levels(self, name: str) -> list:
         """The values of a hyperparameter, in order."""
@@ -302,7 +306,7 @@ class _Sweep:
         available = np.isfinite(differences)
         if not available.any():
             return None
-        kept, seeds = _largest_complete(available)
+        kept, seeds = _complete(available)
         by_seed = accuracy[kept][:, :, seeds].mean(axis=0)
         units = signs @ by_seed
         simple = None
@@ -316,7 +320,8 @@ class _Sweep:
             )
             for context, seed in itertools.product(np.flatnonzero(kept), np.flatnonzero(seeds))
         )
-        return Comparison(kind, changes, mean_of(units), paired_p(units), simple, blocks)
+        left_out = int(available.sum()) - len(blocks)
+        return Comparison(kind, changes, mean_of(units), paired_p(units, self.step), simple, blocks, left_out)
 
 
 def _quadruples(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> list[tuple[int, ...]]:
@@ -333,15 +338,15 @@ def _quadruples(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> 
     ]
 
 
-def _largest_complete(available: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _complete(available: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which rows and columns (two masks) of a mask (contexts, seeds) to keep so that nothing is missing.
 
-    Averages over other recipes for each seed would differ for that reason alone. Of the sets of seeds that
-    some context has: the one that leaves the most, but two seeds rather than one.
+    Each seed's average has to be over the same recipes. It is over all of them as long as they share two
+    seeds; else those with the fewest seeds are left out until the rest do.
     """
-    candidates = np.unique(available[available.any(axis=1)], axis=0)
-    sizes = candidates.sum(axis=1)
-    covered = candidates.astype(int) @ available.T.astype(int) == sizes[:, None]
-    kept = covered.sum(axis=1) * sizes
-    best = max(range(len(candidates)), key=lambda i: (sizes[i] > 1, kept[i], sizes[i], -i))
-    return covered[best], candidates[best]
+    counts = available.sum(axis=1)
+    needed = min(2, counts.max())
+    kept = np.argsort(-counts, kind="stable")
+    while available[kept].all(axis=0).sum() < needed:
+        kept = kept[:-1]
+    return np.isin(np.arange(len(available)), kept), available[kept].all(axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ from wandb_tl.evaluate import Evaluation
 EXAMPLES_SHOWN = 40
 EXPLAINED = 8
 PREDICTIONS_SHOWN = 64
+# As many as W&B takes.
+TABLE_ROWS = 10_000
 
 
 def draw(
@@ -49,7 +52,12 @@ def tabulate(data: Dataset, test: Evaluation) -> dict[str, dict[str, list[Any]]]
     """The tables of a run, by media key, each as named columns of N values; an image is uint8 (C, H, W)."""
     names = data.class_names
     shown = evaluate.confident_mistakes_first(test, PREDICTIONS_SHOWN)
-    pairs = test.confusion.nonzero().tolist()
+    # What a Table has no room for is left out at random, and of the confused pairs the rarest.
+    order = torch.randperm(len(test.actual), generator=torch.Generator().manual_seed(0))
+    kept = order[:TABLE_ROWS].sort().values
+    pairs = test.confusion.nonzero()
+    often = test.confusion[pairs[:, 0], pairs[:, 1]].argsort(descending=True, stable=True)
+    pairs = pairs[often[:TABLE_ROWS].sort().values].tolist()
     return {
         "predictions": {
             "image": list(data.test.images[shown]),
@@ -57,12 +65,12 @@ def tabulate(data: Dataset, test: Evaluation) -> dict[str, dict[str, list[Any]]]
             "predicted": _named(test.predicted[shown], names),
             "confidence": test.confidence[shown].tolist(),
         },
-        # Every image's, so that two runs can be compared image by image.
+        # The same images of every run, so that two can be compared image by image.
         "test_predictions": {
-            "number": list(range(len(test.actual))),
-            "actual": _named(test.actual, names),
-            "predicted": _named(test.predicted, names),
-            "confidence": test.confidence.tolist(),
+            "number": kept.tolist(),
+            "actual": _named(test.actual[kept], names),
+            "predicted": _named(test.predicted[kept], names),
+            "confidence": test.confidence[kept].tolist(),
         },
         "confusion_counts": {
             "actual": [names[row] for row, _ in pairs],

@@ -24,9 +24,8 @@ class McNemar:
 def mcnemar(first: pd.Series, second: pd.Series) -> McNemar:
     """Whether two models differ on the same images, by McNemar's test (1947) in its exact form.
 
-    first, second: whether each image was classified rightly, by its number; images of one alone are left out.
+    first, second: whether each image was classified rightly, the same images in the same order.
     """
-    first, second = first.align(second, join="inner")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     differ = only_first + only_second
     p = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0

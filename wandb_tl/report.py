@@ -104,7 +104,7 @@ def publish(results: Results, title: str | None = None) -> tuple[str, str]:
         texts = {
             "What was compared": conclusions.introduction(frame, recipes),
             "Conclusions": "\n".join(f"- {sentence}" for sentence in told),
-            "Results": f"{tables.markdown(table)}\n\n{conclusions.caption(recipes)}",
+            "Results": f"{tables.markdown(table)}\n\n{conclusions.caption(frame, recipes)}",
         }
         report = save_report(subject, title or subject.title, blocks(subject, workspace, texts, varied))
     return report, workspace

@@ -14,7 +14,7 @@ import pandas as pd
 import wandb
 
 from wandb_tl import proportions
-from wandb_tl.config import FIELDS, InputError, one_line
+from wandb_tl.config import FIELDS, InputError, RunConfig, one_line
 
 # What a finished run leaves in its summary, besides media.
 NUMBERS = (
@@ -77,7 +77,7 @@ class Results:
         with self._errors_in_one_line():
             # lazy=False: otherwise the first look at a run's config is a request of its own.
             runs = list(self._api.runs(self._project, self._filters, lazy=False))
-        rows = [_row(run) for run in runs if run.state == "finished" and "test_accuracy" in run.summary]
+        rows = [_row(run) for run in runs if run.state == "finished" and _is_ours(run)]
         if not rows:
             seen = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
             raise InputError(f"{self.path}: no finished run of wandb_tl ({seen or 'no runs at all'})")
@@ -92,18 +92,23 @@ class Results:
         with self._errors_in_one_line(), tempfile.TemporaryDirectory() as folder:
             run = self._api.run(f"{self._project}/{run_id}")
             for key in keys:
-                if (media := run.summary.get(key)) is not None:
-                    run.file(media["path"]).download(root=folder)
-                    found[key] = Path(folder, media["path"]).read_bytes()
+                if (media := run.summary.get(key)) is None:
+                    continue
+                # Whoever may write to the run decides this path.
+                file = Path(folder, media["path"]).resolve()
+                if not file.is_relative_to(Path(folder).resolve()):
+                    raise InputError(f"{self.path}: {key} of run {run_id} is at no place below a run")
+                run.file(media["path"]).download(root=folder)
+                found[key] = file.read_bytes()
         return found
 
     def predictions(self, run_id: str) -> pd.DataFrame | None:
-        """number, actual, predicted, confidence of each test image; None if the run has not logged them."""
+        """actual, predicted, confidence of test images, by number; None if the run has not logged them."""
         table = self.media(run_id, ["test_predictions"]).get("test_predictions")
         if table is None:
             return None
         content = json.loads(table)
-        return pd.DataFrame(content["data"], columns=content["columns"])
+        return pd.DataFrame(content["data"], columns=content["columns"]).set_index("number")
 
     def image_by_image(self, recipes: pd.DataFrame) -> proportions.McNemar | None:
         """McNemar's test of the best runs of the two best recipes; None where they cannot be compared.
@@ -127,9 +132,18 @@ class Results:
             raise InputError(f"{self.path}: {one_line(error)}") from error
 
 
+def _is_ours(run: wandb.apis.public.Run) -> bool:
+    """Whether a run has a test accuracy, and hyperparameters that this package takes."""
+    try:
+        RunConfig.from_mapping({name: run.config[name] for name in FIELDS if name in run.config})
+    except InputError:
+        return False
+    return run.summary.get("test_accuracy") is not None
+
+
 def _row(run: wandb.apis.public.Run) -> dict:
     hyperparameters = {name: run.config.get(name, spec.default) for name, spec in FIELDS.items()}
     # A W&B server may give NaN as text, which float() reads.
-    numbers = {name: float(run.summary.get(name, "nan")) for name in NUMBERS}
+    numbers = {name: float("nan" if (value := run.summary.get(name)) is None else value) for name in NUMBERS}
     texts = {name: run.summary.get(name, "") for name in TEXTS}
     return {"id": run.id, "name": run.name, **hyperparameters, **numbers, **texts}

@@ -94,7 +94,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="fix a hyperparameter of the sweep, or give the values it takes; may be repeated",
     )
     parser.add_argument(
-        "--reports", type=Path, metavar="DIR", help="write results.md, results.csv and figures"
+        "--reports", type=Path, metavar="DIR", help="write a report there: README.md, CSV, LaTeX, figures"
     )
     parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between its markers there")
     options = parser.parse_args(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,11 @@ from wandb_tl.effects import Comparison
 
 # Table 1 of the original experiment: heading, column of the results.
 PARAMETERS = (("Pretrained", "pretrained"), ("Finetuning", "finetuning"), ("Optimizer", "optimizer"))
+MEANS = (
+    ("Avg Train Loss", "avg_train_loss"),
+    ("Avg Train Accuracy", "avg_train_accuracy"),
+    ("Val Accuracy", effects.SELECTION),
+)
 LATEX_SPECIAL = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -30,38 +36,53 @@ def results(frame: pd.DataFrame, recipes: pd.DataFrame, numbered: bool = False) 
     shown = {name for _, name in PARAMETERS}
     columns = [(name, name) for name in effects.varied(frame) if name not in shown] + list(PARAMETERS)
     # A hyperparameter that does nothing in a recipe is left empty; one that does not vary is in no recipe.
-    cells = {title: (recipes if name in recipes else runs)[name].map(_level) for title, name in columns}
+    cells = {
+        title: (recipes if name in recipes else runs)[name].map(conclusions.level) for title, name in columns
+    }
     if numbered:
         cells = {"Row": pd.Series(range(1, len(recipes) + 1)).map(str)} | cells
-    cells["Avg Train Loss"] = recipes["avg_train_loss"].map("{:.4f}".format)
-    cells["Avg Train Accuracy"] = recipes["avg_train_accuracy"].map("{:.4f}".format)
-    if effects.SELECTION in recipes:
-        cells["Val Accuracy"] = recipes[effects.SELECTION].map("{:.4f}".format)
+    for title, name in MEANS:
+        if name in recipes:
+            cells[title] = recipes[name].map(_printed("{:.4f}"))
     cells["Test Accuracy"] = pd.Series([_with_interval(*pair) for pair in _pairs(recipes)])
     if recipes["n"].max() > 1:
         cells["n"] = recipes["n"].map(str)
     return pd.DataFrame(cells)
 
 
-def comparisons(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
-    """Every comparison as text: what changes, by how many points, how sure, and what it rests on."""
-    kinds = ("main", "interaction", "lead")
-    cells = [
+def measured(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
+    """Every comparison in numbers: what changes, by how many points, how sure, and what it rests on."""
+    return pd.DataFrame(
         {
-            "Change": conclusions.changes_in_words(comparison),
-            "Kind": comparison.kind,
-            "Points": conclusions.points(comparison.effect),
-            "Pairs": str(len(comparison.blocks)),
-            "Seeds": str(comparison.effect.n),
-            "p": _probability(comparison.p),
-            "p (Holm)": _probability(comparison.p_holm),
-            "Rests on": conclusions.rows_of(comparison, rows),
+            "change": conclusions.changes_in_words(one),
+            "kind": one.kind,
+            "points": one.effect.mean,
+            "half_width": one.effect.half_width,
+            "pairs": len(one.blocks),
+            "seeds": one.effect.n,
+            "p": one.p,
+            "p_holm": one.p_holm,
+            "rests_on": conclusions.rows_of(one, rows),
         }
-        for kind in kinds
-        for comparison in found
-        if comparison.kind == kind
-    ]
-    return pd.DataFrame(cells)
+        for one in found
+    )
+
+
+def comparisons(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
+    """The same as text."""
+    data = measured(found, rows)
+    return pd.DataFrame(
+        {
+            "Change": data["change"],
+            "Kind": data["kind"],
+            "Points": [conclusions.points(one.effect) for one in found],
+            "Pairs": data["pairs"].map(str),
+            "Seeds": data["seeds"].map(str),
+            "p": data["p"].map(_probability),
+            "p (Holm)": data["p_holm"].map(_probability),
+            "Rests on": data["rests_on"],
+        }
+    )
 
 
 def comparisons_by_recipe(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
@@ -90,15 +111,15 @@ def costs(frame: pd.DataFrame, recipes: pd.DataFrame) -> pd.DataFrame:
     known = frame.set_index("id")
     runs = [known.loc[list(ids)] for ids in recipes["runs"]]
     cells: dict[str, Any] = {"Row": [str(row) for row in range(1, len(recipes) + 1)]}
-    columns: tuple[tuple[str, str, Callable], ...] = (
-        ("Train seconds", "train_seconds", "{:,.1f}".format),
-        ("Images/s", "images_per_second", "{:,.0f}".format),
-        ("Peak memory, MB", "peak_memory_mb", "{:,.0f}".format),
-        ("Energy, Wh", "energy_wh", "{:,.2f}".format),
+    columns = (
+        ("Train seconds", "train_seconds", "{:,.1f}"),
+        ("Images/s", "images_per_second", "{:,.0f}"),
+        ("Peak memory, MB", "peak_memory_mb", "{:,.0f}"),
+        ("Energy, Wh", "energy_wh", "{:,.2f}"),
     )
     for title, name, form in columns:
         if frame[name].notna().any():
-            cells[title] = [form(run[name].mean()) for run in runs]
+            cells[title] = [_printed(form)(run[name].mean()) for run in runs]
     return pd.DataFrame(cells)
 
 
@@ -106,15 +127,16 @@ def total_time(frame: pd.DataFrame) -> str:
     """What the runs took together, and which runs the table leaves out, in words."""
     seconds, devices = frame["train_seconds"].sum(), sorted(set(frame["device"]) - {""})
     runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
-    text = f"Total training time of the {runs}: {seconds:,.2f} s on {' and '.join(devices)}."
+    where = f" on {' and '.join(devices)}" if devices else ""
+    text = f"Total training time of the {runs}: {seconds:,.2f} s{where}."
     if left_out := frame.attrs.get("left_out"):
         text += f" Left out: {', '.join(f'{count} {state}' for state, count in left_out.items())}."
     return text
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """A table of text as Markdown, numbers to the right."""
-    safe = cells.map(lambda cell: cell.replace("|", "\\|"))
+    """A table of text as Markdown, numbers to the right; nothing in a cell is taken for Markdown or HTML."""
+    safe = cells.map(lambda cell: html.escape(cell, quote=False).replace("|", "\\|").replace("*", "\\*"))
     sides = ["right" if _numeric(cells[name]) else "left" for name in cells]
     return safe.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
@@ -145,12 +167,13 @@ def _pairs(recipes: pd.DataFrame) -> zip:
     return zip(recipes["mean"], recipes["half_width"], strict=True)
 
 
-def _level(value: Any) -> str:
-    return "" if pd.isna(value) else str(value)
-
-
 def _with_interval(mean: float, half_width: float) -> str:
     return f"{mean:.2f}" if math.isnan(half_width) else f"{mean:.2f} ± {half_width:.2f}"
+
+
+def _printed(form: str) -> Callable[[float], str]:
+    """Prints a number in a form, and nothing for one that is not known."""
+    return lambda value: "" if math.isnan(value) else form.format(value)
 
 
 def _probability(p: float) -> str:

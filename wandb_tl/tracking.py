@@ -163,7 +163,7 @@ def log_tables(run: Run, epoch: int, tables: dict[str, dict[str, list[Any]]]) ->
             rows = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
             # wandb works out the types of the columns anew at every row, as if the first ones did not tell.
             made[key] = wandb.Table(columns=list(columns), data=rows[:TYPED_ROWS])
-            made[key].data += rows[TYPED_ROWS : wandb.Table.MAX_ROWS]
+            made[key].data += rows[TYPED_ROWS:]
         run.log({"epoch": epoch, **made})
 
     _patiently(log)
