@@ -124,7 +124,6 @@ def test_held_out_images_choose_the_best_recipe_where_all_runs_have_them():
         "run0003",
     ]
     assert table["val/accuracy"].tolist() == pytest.approx([0.85, 0.77])
-    assert named(comparisons(frame), "optimizer", kind="lead").effect.mean == pytest.approx(-10)
     frame.loc[0, "val/accuracy"] = math.nan
     assert recipes(frame)["optimizer"].tolist() == ["SGD", "Adam"]
 
@@ -294,11 +293,10 @@ def test_the_lead_is_that_of_the_best_recipe_over_the_second():
     assert lead.significant and lead.simple is None
 
 
-def test_a_question_asked_twice_is_one_test():
+def test_a_question_is_not_asked_twice():
     """Of two recipes, the only main effect is the lead."""
-    main, lead = comparisons(noisy(grid({"optimizer": ["Adam", "SGD"]}), lambda c: 80))
-    assert (main.kind, lead.kind) == ("main", "lead")
-    assert main.p_holm == main.p == pytest.approx(lead.p_holm)
+    [main] = comparisons(noisy(grid({"optimizer": ["Adam", "SGD"]}), lambda c: 80))
+    assert main.kind == "main" and main.p_holm == main.p
 
 
 def test_holm_is_the_step_down_procedure():

@@ -29,6 +29,8 @@ def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
         text += f", {_count(same['epochs'], 'epoch')}"
     seeds = sorted(set(frame["seed"]))
     text += f", {_count(len(seeds), 'seed')} ({', '.join(map(str, seeds))})."
+    if repeated := len(frame) - int(recipes["n"].sum()):
+        text += f" Of the runs {repeated} repeat a recipe under its seed: their mean counts."
     if varied:
         known = effects.in_effect(frame)
         levels = (f"`{name}` ({_levels(known[name].dropna())})" for name in varied)
@@ -46,7 +48,7 @@ def caption(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
             text += " (some of the runs have no validation accuracy, which else would decide)"
     if recipes["n"].max() > 1:
         text += "; ± is half of a 95 % t-interval of the mean over n seeds"
-    return f"{text}. Train loss and accuracy are means over the epochs."
+    return f"{text}. Train loss and accuracy (a share) are means over the epochs."
 
 
 def sentences(
@@ -66,8 +68,9 @@ def sentences(
         told.append("Nothing is compared: no two recipes that differ in one hyperparameter share a seed.")
     if mcnemar is not None:
         told.append(_image_by_image(mcnemar, frame))
-    for name in effects.not_compared(frame):
-        told.append(f"Not compared: `{name}`, which has too many values for runs to make pairs.")
+    if drawn := effects.not_compared(frame):
+        names = _and([code(name) for name in drawn])
+        told.append(f"Not compared, because they have too many values to make pairs: {names}.")
     return told
 
 
@@ -91,7 +94,8 @@ def rows_of(comparison: Comparison, rows: dict[str, int]) -> str:
 def points(mean: Mean, signed: bool = True) -> str:
     """Points of accuracy with their 95 % interval: "+13.1 ± 0.6"."""
     value = f"{mean.mean:+.2f}" if signed else f"{abs(mean.mean):.2f}"
-    value = value.replace("-", "\N{MINUS SIGN}")
+    # Nothing has no sign, nor what rounds to it.
+    value = "0.00" if value[1:] == "0.00" else value.replace("-", "\N{MINUS SIGN}")
     return value if math.isnan(mean.half_width) else f"{value} ± {mean.half_width:.2f}"
 
 
@@ -144,11 +148,12 @@ def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
 def _main(one: Comparison, rows: dict[str, int]) -> str:
     basis = f"({_evidence(one)}; {rows_of(one, rows)})"
     words = _instead(one.changes[0])
-    if not one.significant:
-        return f"{_doubt(one)}: {words} changes test accuracy by {points(one.effect)} points {basis}."
-    verb = "raises" if one.effect.mean > 0 else "lowers"
     # Over the other choices, where there are any.
     average = " on average" if len(one.blocks) > one.effect.n else ""
+    if not one.significant:
+        told = f"changes test accuracy by {points(one.effect)} points{average}"
+        return f"{_doubt(one)}: {words} {told} {basis}."
+    verb = "raises" if one.effect.mean > 0 else "lowers"
     return f"{words} {verb} test accuracy by {points(one.effect, signed=False)} points{average} {basis}."
 
 
@@ -180,11 +185,8 @@ def _doubt(one: Comparison) -> str:
 
 
 def _evidence(one: Comparison) -> str:
-    pairs = "pairs" if one.kind != "interaction" else "quadruples"
-    if len(one.blocks) == 1:
-        pairs = pairs.removesuffix("s")
-    text = f"n = {len(one.blocks)} {pairs}"
-    text += f" over {one.effect.n} seeds" if one.effect.n > 1 else " of one seed"
+    pairs = "quadruple" if one.kind == "interaction" else "pair"
+    text = f"n = {_count(one.effect.n, 'seed')}, {_count(len(one.blocks), pairs)}"
     if one.left_out:
         text += f", {one.left_out} more left out for want of runs beside them"
     return text if math.isnan(one.p) else f"{text}, {probability(one.p_holm)}"

@@ -31,7 +31,7 @@ ALPHA = 0.05
 # has several runs, and not crossed with other hyperparameters. A search draws more than can be paired at all.
 MOST_CROSSED = 5
 MOST_LEVELS = 20
-# Accuracies are in steps of 100 / images points. What differs by less than this is equal but for rounding.
+# Points: what differs by less is equal but for rounding.
 ROUNDING = 1e-9
 
 RECIPE = [name for name in FIELDS if name != "seed"]
@@ -126,7 +126,7 @@ def mean_of(values: Iterable[float]) -> Mean:
     """The mean of independent values, at least one, with its 95 % t-interval."""
     values = np.asarray(list(values), dtype=float)
     n, mean = len(values), float(values.mean())
-    if n < 2:
+    if n == 1:
         return Mean(mean, math.nan, math.nan, n)
     sd = float(values.std(ddof=1))
     return Mean(mean, sd, float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n), n)
@@ -177,15 +177,14 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         if first.parameter != second.parameter:
             contexts = _quadruples(pairs[first], pairs[second])
             found.append(sweep.compare("interaction", (first, second), contexts))
-    if len(sweep.best_first) > 1:
+    # A main effect of the two best recipes alone is the lead already.
+    told = [set(contexts[0]) for contexts in pairs.values() if len(contexts) == 1]
+    if len(sweep.best_first) > 1 and set(sweep.best_first[:2]) not in told:
         best, second = sweep.best_first[:2]
         found.append(sweep.compare("lead", sweep.changes(second, best), [(second, best)]))
     found = [comparison for comparison in found if comparison is not None]
-    # The lead may be a main effect again: what rests on the same runs is one test.
-    tests = [frozenset(frozenset(block.runs) for block in comparison.blocks) for comparison in found]
-    p_values = {test: comparison.p for test, comparison in zip(tests, found, strict=True)}
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return [dataclasses.replace(one, p_holm=adjusted[test]) for test, one in zip(tests, found, strict=True)]
+    adjusted = holm([comparison.p for comparison in found])
+    return [dataclasses.replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

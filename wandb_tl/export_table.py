@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         options = parser.parse_args(arguments)
+        check_targets(options.reports, options.readme)
         export(Results(options.path), options.reports, options.readme)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -58,6 +59,7 @@ def export(results: Results, reports: Path | None = None, readme: Path | None = 
             from wandb_tl import report_folder
 
             report_folder.write(results, frame, reports)
+            print(f"\nReport: {reports / 'README.md'}")
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from error
 

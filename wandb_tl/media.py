@@ -112,6 +112,9 @@ def _what_it_sees(config: RunConfig, data: Dataset, model: nn.Module, test: Eval
     one = data.test.images[evaluate.one_of_each_class(test, config.seed)[:1]]
     for layer, maps in explain.feature_maps(model, preprocess(one)).items():
         count, height, width = maps.shape
+        if height * width == 1:
+            # One colour each shows nothing.
+            continue
         about = f"{title}\n{layer}: {count} maps of {height} x {width} pixels"
         drawn[f"feature_maps/{layer}"] = contact_sheets.feature_maps(one[0], maps, about)
     return drawn

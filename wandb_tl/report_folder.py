@@ -37,7 +37,8 @@ REPLICATED = (
     "p (Holm), which the conclusions quote, is corrected for all comparisons of this page together (Holm, "
     f"1979), McNemar's test aside: below {effects.ALPHA} a difference counts as real, else it is within "
     "noise. The intervals are not corrected, and may leave out zero where the corrected p does not.",
-    "An interaction is by how much one change's effect differs between the other's two values.",
+    "An interaction is by how much one change's effect differs between the other's two values: a difference "
+    "of two pairs, so of a quadruple of runs.",
     "Intervals are over seeds (weights, order of images). The test images are the same for all runs: how "
     "another test set would come out is not in them.",
 )
@@ -45,7 +46,13 @@ IMAGE_BY_IMAGE = (
     "McNemar's test (exact, two-sided) compares the best runs of rows 1 and 2 on the test images that only "
     "one of them has right."
 )
-PICKED_BY_TEST = "Both rows were picked by their test accuracy, which favours row 1."
+PICKED_BY_TEST = (
+    "Rows 1 and 2 were picked by their test accuracy, which favours row 1 wherever they are compared."
+)
+BINOMIAL = (
+    "Binomial error: half of the 95 % interval of a difference of two independent shares of so many images. "
+    "All runs saw the same images, so that it is rather too wide."
+)
 
 
 def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
@@ -62,7 +69,7 @@ def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
     cells = tables.results(frame, recipes, numbered=True)
     caption = conclusions.caption(frame, recipes)
 
-    best, worst = recipes["best_run"].iloc[0], recipes["best_run"].iloc[-1]
+    best, worst = recipes["best_run"].iloc[0], frame["id"].loc[frame[effects.METRIC].idxmin()]
     files = _download(results, best, worst)
     crossed = [one for one in comparisons if one.kind != "lead"]
     if crossed:
@@ -70,7 +77,7 @@ def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
     if len(recipes) > 1:
         chart = charts.parallel_coordinates(recipes, effects.varied(frame))
         files["figures/recipes.png"] = _drawn(chart)
-    files["results.csv"] = frame.to_csv(index=False).encode()
+    files["results.csv"] = frame.assign(row=frame["id"].map(rows)).to_csv(index=False).encode()
     files["results.tex"] = tables.latex(cells, caption).encode()
     if comparisons:
         files["effects.csv"] = tables.measured(comparisons, rows).to_csv(index=False).encode()
@@ -85,7 +92,7 @@ def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
         caption,
         *(_effects(comparisons, rows) if crossed else ()),
         *_shown(files, "recipes", "One line a recipe, coloured by its test accuracy; row 1 is thickest"),
-        *_pictures_of(files, frame, best, worst),
+        *_pictures_of(files, frame, best, worst, rows[worst]),
         "## Time and cost",
         tables.markdown(tables.costs(frame, recipes)),
         f"{tables.total_time(frame)} Seconds are of training and evaluation, without start and uploads.",
@@ -118,19 +125,20 @@ def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
     ]
 
 
-def _pictures_of(files: dict[str, bytes], frame: pd.DataFrame, best: str, worst: str) -> list[str]:
-    """The figures that the best run logged, and the confusion matrices of the best and the worst recipe's."""
+def _pictures_of(
+    files: dict[str, bytes], frame: pd.DataFrame, best: str, worst: str, worst_row: int
+) -> list[str]:
+    """The figures that the best run logged, and the confusion matrices of the best and the worst."""
     names = frame.set_index("id")["name"].map(conclusions.code)
-    lines = ["## The best run", f"{names[best]} (row 1)."]
+    lines = ["## The best run", f"{names[best]} (the best of row 1, run `{best}`)."]
     for name, _, text in OF_THE_BEST:
         lines += _shown(files, name, text)
     pair = [f"figures/confusion_{which}.png" for which in ("best", "worst")]
     if set(pair) <= set(files):
         images = [f'  <img src="{name}" alt="Confusion matrix" width="49%">' for name in pair]
         lines.append("\n".join(['<p align="center">', *images, "</p>"]))
-        lines.append(
-            f"Confusion matrices of the best run (left) and of the last row's (right, {names[worst]})."
-        )
+        told = f"{names[worst]}, row {worst_row}, run `{worst}`"
+        lines.append(f"Confusion matrices of the best run (left) and of the worst (right: {told}).")
     for name, _, text in MORE_OF_THE_BEST:
         lines += _shown(files, name, text)
     return lines
@@ -143,15 +151,20 @@ def _shown(files: dict[str, bytes], name: str, text: str) -> list[str]:
 
 
 def _method(frame: pd.DataFrame, recipes: pd.DataFrame, paired: bool, compared: bool) -> str:
-    lines = [*(REPLICATED if compared and recipes["n"].max() > 1 else ())]
+    lines = ["A recipe is all hyperparameters but the seed."]
+    if recipes["n"].max() == 1:
+        lines.append(BINOMIAL)
+    elif compared:
+        lines += REPLICATED
     if paired:
-        picked = effects.SELECTION not in recipes
-        lines.append(f"{IMAGE_BY_IMAGE} {PICKED_BY_TEST}" if picked else IMAGE_BY_IMAGE)
+        lines.append(IMAGE_BY_IMAGE)
+    if len(recipes) > 1 and effects.SELECTION not in recipes:
+        lines.append(PICKED_BY_TEST)
     same = conclusions.same_in_all(frame).items()
     values = (conclusions.code(f"{name}={conclusions.level(value)}") for name, value in same)
     lines.append(f"The same in all runs: {', '.join(values)}.")
     each = ", `effects.csv` every comparison" if compared else ""
-    lines.append(f"`results.csv` has every run{each}, `results.tex` the table of results.")
+    lines.append(f"`results.csv` has every run{each}, `results.tex` the table of results (booktabs).")
     return "\n".join(f"- {line}" for line in lines)
 
 
