@@ -99,6 +99,7 @@ def test_numbers_as_they_are_printed():
     assert conclusions.points(Mean(-1.234, 1, 0.5, 5)) == "\N{MINUS SIGN}1.23 ± 0.50"
     assert conclusions.points(Mean(-1.234, 1, float("nan"), 1), signed=False) == "1.23"
     assert conclusions.points(Mean(-0.004, 1, 0.1, 5)) == "0.00 ± 0.10"
+    assert conclusions.points(Mean(10.0, 1, 0.1, 5), signed=False) == "10.00 ± 0.10"
     assert conclusions.probability(0.0499) == "p = 0.0499" and conclusions.probability(1e-9) == "p < 0.0001"
 
 

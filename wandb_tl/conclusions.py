@@ -95,7 +95,7 @@ def points(mean: Mean, signed: bool = True) -> str:
     """Points of accuracy with their 95 % interval: "+13.1 ± 0.6"."""
     value = f"{mean.mean:+.2f}" if signed else f"{abs(mean.mean):.2f}"
     # Nothing has no sign, nor what rounds to it.
-    value = "0.00" if value[1:] == "0.00" else value.replace("-", "\N{MINUS SIGN}")
+    value = value.lstrip("+-") if float(value) == 0 else value.replace("-", "\N{MINUS SIGN}")
     return value if math.isnan(mean.half_width) else f"{value} ± {mean.half_width:.2f}"
 
 
