@@ -70,7 +70,8 @@ def test_sweep_agents_and_table_across_a_killed_server(server, tmp_path):
         assert summary["avg_train_loss"] == pytest.approx(mean)
         media = {key for row in run["history"] for key in row}
         figures = {"confusion_matrix", "examples", "class_report", "reliability", "curves", "grad_cam"}
-        layers = {f"feature_maps/{layer}" for layer in ("first_conv", *(f"stage_{i}" for i in range(1, 6)))}
+        # At 32 pixels the last stage's maps are of one pixel, and not shown.
+        layers = {f"feature_maps/{layer}" for layer in ("first_conv", *(f"stage_{i}" for i in range(1, 5)))}
         tables = {"predictions", "test_predictions", "confusion_counts", "class_report_table"}
         assert media >= figures | layers | tables
         assert sum(name.endswith(".png") for name in run["files"]) == len(figures | layers)
