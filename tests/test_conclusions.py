@@ -61,7 +61,7 @@ def test_single_runs_have_no_interval_but_the_error_of_the_test_set():
     assert "no interval can be given" in lines[0] and not any("±" in line for line in lines)
     error = "the binomial error of 10,000 test images (95 %, each pair by itself)"
     assert f"Row 1 differs by more than {error} from rows 2-3." in lines
-    assert "Nor do these, next to each other in the table: rows 2 and 3." in lines
+    assert "Not told apart by it, though next to each other in the table: rows 2 and 3." in lines
     same = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0]), [80.0, 80.5])
     assert f"Row 1 does not differ by more than {error} from row 2." in told(same)
     apart = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0]), [80.0, 90.0])

@@ -182,7 +182,7 @@ def test_figures_come_with_every_fifth_epoch_and_cost_no_training_time(
     assert drawn_after == [5, 6]
     assert [row["epoch"] for row, _ in logged] == [1, 2, 3, 4, 5, 6]
     assert [row["epoch"] for row, figures in logged if figures] == [5]
-    assert {"grad_cam", "class_report", "feature_maps/stage_5"} <= set(logged[4][1])
+    assert {"grad_cam", "class_report", "feature_maps/stage_4"} <= set(logged[4][1])
     # Four steps an epoch; the rate is that of the last one, and the first of all has the whole.
     rates = [0.05 * (1 + math.cos(math.pi * (4 * epoch - 1) / 24)) for epoch in range(1, 7)]
     assert [row["train/lr"] for row, _ in logged] == pytest.approx(rates)

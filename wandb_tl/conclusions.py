@@ -140,7 +140,9 @@ def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
     told += [_lead(one) for one in comparisons if one.kind == "lead"]
     unsure = [one for one in ordered if not one.significant]
     told += [_main(one, rows) for one in unsure if one.kind == "main"]
-    if others := [_crossed(one) for one in unsure if one.kind == "interaction" and one.effect.n > 1]:
+    if others := [
+        code(changes_in_words(one)) for one in unsure if one.kind == "interaction" and one.effect.n > 1
+    ]:
         told.append(f"Within noise: the interactions {', '.join(others)}.")
     return told
 
@@ -192,10 +194,6 @@ def _evidence(one: Comparison) -> str:
     return text if math.isnan(one.p) else f"{text}, {probability(one.p_holm)}"
 
 
-def _crossed(one: Comparison) -> str:
-    return code(changes_in_words(one))
-
-
 def _single_runs(
     frame: pd.DataFrame, recipes: pd.DataFrame, comparisons: list[Comparison], rows: dict[str, int]
 ) -> list[str]:
@@ -228,7 +226,7 @@ def _single_runs(
         told.append(f"Row 1 does not differ by more than {error} from {_rows(within)}.")
     close = [f"{row - 1} and {row}" for row in others[1:] if not told_apart(row - 1, row)]
     if close:
-        told.append(f"Nor do these, next to each other in the table: rows {', '.join(close)}.")
+        told.append(f"Not told apart by it, though next to each other in the table: rows {', '.join(close)}.")
     return told
 
 
