@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 from live_server import Server
@@ -152,7 +153,8 @@ def test_bayes_learns_from_what_its_runs_log(lab: SweepLab) -> None:
         lab.post(command["run_id"], files={"wandb-history.jsonl": chunk}, complete=True, exitcode=0)
         tried.append(loss)
     assert len(tried) == 14 and min(tried) < 0.01
-    assert sum(tried[7:]) < sum(tried[:7])
+    # Not the sums: the first look at "y" may come late, and is one loss of 1.
+    assert median(tried[7:]) < median(tried[:7])
 
 
 def test_new_values_alone_are_handed_out_after_an_update(lab: SweepLab) -> None:
