@@ -257,7 +257,7 @@ class _Sweep:
 
     def can_be_compared(self, name: str) -> bool:
         """Whether a hyperparameter's values are few, or have each several runs."""
-        runs = Counter(row[name] for row in (self.values[recipe] for recipe in self.runs["recipe"]))
+        runs = Counter(self.values[recipe][name] for recipe in self.runs["recipe"])
         runs.pop(None, None)
         return len(runs) <= MOST_CROSSED or (len(runs) <= MOST_LEVELS and min(runs.values()) > 1)
 
