@@ -11,8 +11,9 @@ import pytest
 import torch
 from live_server import Server
 
-from wandb_tl import datasets
-from wandb_tl.config import RunConfig, cache_dir
+from wandb_tl.cache_folder import cache_dir
+from wandb_tl.config import RunConfig
+from wandb_tl.training import datasets
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,21 +4,27 @@ import pytest
 import torch
 import yaml
 
-from wandb_tl import models
-from wandb_tl.config import FIELDS, InputError, RunConfig, markdown_table
-from wandb_tl.train import make_optimizer
+from wandb_tl import train
+from wandb_tl.config import FIELDS, RunConfig, markdown_table
+from wandb_tl.errors import InputError
+from wandb_tl.training import models
+from wandb_tl.training.loop import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 
 
+def config_from(arguments: list[str]) -> RunConfig:
+    return train.config_of(train.COMMAND.parser("train").parse_args(arguments))
+
+
 def test_flags_with_and_without_equals_sign():
-    config = RunConfig.from_args(["--lr", "0.01", "--pretrained=False", "--unfreeze=2", "--epochs", "3"])
+    config = config_from(["--lr", "0.01", "--pretrained=False", "--unfreeze=2", "--epochs", "3"])
     assert (config.lr, config.pretrained, config.unfreeze, config.epochs) == (0.01, False, "2", 3)
     assert config.batch_size == 64
 
 
 def test_the_flag_that_an_agent_adds_when_it_resumes_a_run_is_ignored():
-    assert RunConfig.from_args(['--_wandb={"a": 1}', "--lr=0.5"]).lr == 0.5
+    assert config_from(['--_wandb={"a": 1}', "--lr=0.5"]).lr == 0.5
 
 
 @pytest.mark.parametrize(
@@ -32,20 +38,22 @@ def test_the_flag_that_an_agent_adds_when_it_resumes_a_run_is_ignored():
         (["--epochs", "1.5"], "epochs: got '1.5', takes a whole number >= 1"),
         (["--pretrained", "yes"], "pretrained: got 'yes', takes True or False"),
         (["--unfreeze", "0"], "unfreeze: got '0', takes last_stage, all or a number of stages"),
-        (["--no-such-flag", "1"], "--no-such-flag: no such flag"),
-        (["--batchsize=3"], "--batchsize: no such flag; did you mean --batch_size?"),
-        (["--lr"], "argument --lr: expected one argument"),
+        (["--no-such-flag", "1"], "--no-such-flag: no such flag; see train --help"),
+        (["--batchsize=3"], "--batchsize: no such flag (did you mean --batch_size?); see train --help"),
+        (["--learning_rate=3"], "--learning_rate: no such flag (did you mean --lr?); see train --help"),
+        (["--arch", "resnet18"], "--arch: no such flag (did you mean --model_name?); see train --help"),
+        (["--lr"], "argument --lr: expected one argument; see train --help"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(arguments, message):
     with pytest.raises(InputError) as refusal:
-        RunConfig.from_args(arguments)
+        config_from(arguments)
     assert str(refusal.value) == message
 
 
 def test_values_of_a_sweep_may_be_typed_or_text():
     typed = RunConfig.from_mapping({"epochs": 5.0, "unfreeze": 2, "pretrained": True, "lr": 1})
-    text = RunConfig.from_args(["--epochs=5.0", "--unfreeze=2", "--pretrained=True", "--lr=1"])
+    text = config_from(["--epochs=5.0", "--unfreeze=2", "--pretrained=True", "--lr=1"])
     assert typed == text
     for values in ({"epochs": 5.5}, {"epochs": True}, {"lr": None}, {"learning_rate": 1}):
         with pytest.raises(InputError):
@@ -103,8 +111,8 @@ def test_where_the_images_are_and_how_they_are_compiled_is_no_matter_but_folders
     assert RunConfig(dataset="folder", optimizer="SGD", finetuning=True).without_effect == {"compile"}
 
 
-def test_readme_has_the_table_of_hyperparameters():
-    assert markdown_table() in (ROOT / "README.md").read_text()
+def test_docs_have_the_table_of_hyperparameters():
+    assert markdown_table() in (ROOT / "docs" / "recipes.md").read_text()
 
 
 def test_sweep_yaml_is_the_original_experiment():

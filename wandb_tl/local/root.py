@@ -18,16 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from wandb_tl.local.errors import RootError, RootServedError
+
 # A server has announced itself by then, even on a slow machine.
 START_SECONDS = 10
-
-
-class RootError(Exception):
-    """The folder cannot be used. The message is one line that says why."""
-
-
-class RootServed(RootError):
-    """Another server serves the folder."""
 
 
 def default_root() -> Path:
@@ -73,7 +67,7 @@ def read_key(root: Path) -> str:
 
 
 def lock(root: Path) -> IO[str]:
-    """Hold the folder until the returned file is closed. Raises RootServed where another server holds it."""
+    """Hold the folder until the returned file is closed. RootServedError if another server holds it."""
     file = (root / "lock").open("a")
     for _ in range(10):
         try:
@@ -87,7 +81,7 @@ def lock(root: Path) -> IO[str]:
             return file
     file.close()
     where = server_url(root)
-    raise RootServed(f"another server serves {root}" + (f" at {where}" if where else ""))
+    raise RootServedError(f"another server serves {root}" + (f" at {where}" if where else ""))
 
 
 def server_url(root: Path) -> str | None:

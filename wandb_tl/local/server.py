@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,9 +19,9 @@ import uvicorn
 from wandb_tl.local import root as roots
 from wandb_tl.local.access import Session
 from wandb_tl.local.app import make_app
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.root import RootError
-from wandb_tl.local.store import Refused, Store
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.errors import RequestError, RootError
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.watch import keep_watch
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -37,14 +38,14 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
         listener = listen(host, port)
         url = roots.address(host, listener.getsockname()[1])
         try:
-            store = Store(root / "wandb.sqlite")
-            reading = Store(root / "wandb.sqlite", read_only=True)
-        except Refused as error:
+            database = Database(root / "wandb.sqlite")
+            reading = Database(root / "wandb.sqlite", read_only=True)
+        except RequestError as error:
             raise RootError(str(error)) from None
         blobs = Blobs(root / "blobs", key)
-        with store.transaction() as db:
+        with database.transaction() as db:
             blobs.delete_unnamed(db)
-        app = make_app(store, reading, blobs, key)
+        app = make_app(database, reading, blobs, key)
         announcement = roots.announce(root, url)
         # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
         config = uvicorn.Config(
@@ -65,7 +66,7 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
             )
             print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
         over = threading.Event()
-        watch = threading.Thread(target=keep_watch, args=(store, blobs, over), daemon=True)
+        watch = threading.Thread(target=keep_watch, args=(database, blobs, over), daemon=True)
         watch.start()
         try:
             ready(url)
@@ -75,7 +76,7 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
             over.set()
             watch.join()
             reading.close()
-            store.close()
+            database.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -96,17 +97,20 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def open_page(root: Path, host: str, port: int, page: str, only_print: bool = False) -> None:
+def open_page(
+    root: Path, host: str, port: int, page: str, only_print: bool = False, as_json: bool = False
+) -> None:
     """Print a link to a page that logs a browser in, and open it where there is a screen.
 
     Serves the root until SIGINT or SIGTERM if no server does. With `only_print`, just the link; raises
-    RootError where no server is.
+    RootError where no server is. as_json: prints {"link": …}.
     """
     path = "/" + (urlsplit(page).path if "://" in page else page).strip("/")
 
     def show(url: str) -> None:
         session = Session(roots.read_key(root))
-        print(session.link(url, path), flush=True)
+        link = session.link(url, path)
+        print(json.dumps({"link": link}) if as_json else link, flush=True)
         screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if screen and not only_print:
             # Everybody on the machine can see the browser's command line: that link is soon stale. Beside the

@@ -6,41 +6,41 @@ import logging
 import threading
 import time
 
-from wandb_tl.local import artifacts
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.silence import give_up_silent
-from wandb_tl.local.store import Store
+from wandb_tl.local.artifacts import versions
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.records.database import Database
+from wandb_tl.local.records.run_states import give_up_silent
 
 log = logging.getLogger("wandb_tl.local")
 
 # With silence.SILENCE_SECONDS, a run whose process died is marked within a minute. The server's own absences
-# are noticed as store.DEAF_SECONDS, which is to be some of these.
+# are noticed as database.DEAF_SECONDS, which is to be some of these.
 WATCH_SECONDS = 5
 CLEAN_SECONDS = 3600
 
 
-def keep_watch(store: Store, blobs: Blobs, over: threading.Event) -> None:
+def keep_watch(database: Database, blobs: Blobs, over: threading.Event) -> None:
     """Close silent runs and forget abandoned uploads until the server is over.
 
-    It also shows the store that the server itself was awake all the while.
+    It also shows the database that the server itself was awake all the while.
     """
     # Not at once: while the server was down, nobody could send what is missing.
     clean_at = time.monotonic() + CLEAN_SECONDS
     while not over.wait(WATCH_SECONDS):
         try:
-            with store.transaction() as db:
+            with database.transaction() as db:
                 give_up_silent(db)
             if time.monotonic() >= clean_at:
                 clean_at = time.monotonic() + CLEAN_SECONDS
-                clean(store, blobs)
+                clean(database, blobs)
         except Exception:
             # A full disk, say: it may have room the next time. Without a watch no run is ever missed.
             log.exception("silent runs and abandoned uploads cannot be looked after now")
 
 
-def clean(store: Store, blobs: Blobs) -> None:
+def clean(database: Database, blobs: Blobs) -> None:
     """Forget what clients that died have left, and delete its files."""
-    with store.transaction() as db:
-        dead = artifacts.forget_abandoned(db)
+    with database.transaction() as db:
+        dead = versions.forget_abandoned(db)
     for blob_id in dead:
         blobs.delete(blob_id)

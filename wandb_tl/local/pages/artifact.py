@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from wandb_tl.local import collections
+from wandb_tl.local.artifacts import collections
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.view import Answer, Asked, Page
-from wandb_tl.local.store import Refused
 
 FILES = 200
 
@@ -33,7 +33,7 @@ def version(asked: Asked) -> Answer:
     collection = collections.named(asked.db, project, name)
     membership = collection and collections.member(asked.db, collection["id"], alias)
     if membership is None:
-        raise Refused(f"There is no artifact {name}:{alias} in this project.", 404)
+        raise RequestError(f"There is no artifact {name}:{alias} in this project.", 404)
     db, found = asked.db, asked.db.get("artifact", membership["artifact_id"])
     files = db.all(
         "SELECT path, manifest_entry.size, ref, blob_id FROM manifest_entry WHERE artifact_id = ?"

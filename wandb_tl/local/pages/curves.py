@@ -6,10 +6,11 @@ import fnmatch
 import json
 from typing import Any
 
-from wandb_tl.local import history, history_keys
-from wandb_tl.local.file_stream import EVENTS, HISTORY, line_count
 from wandb_tl.local.pages.values import Run, is_number, read_line, told
-from wandb_tl.local.store import Database, Row, find
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.json_path import find
+from wandb_tl.local.records.streams import EVENTS, HISTORY, line_count
+from wandb_tl.local.runs import history, history_keys
 
 POINTS = 400
 RUNS = 100
@@ -17,7 +18,7 @@ RUNS = 100
 FAMILY = 6
 
 
-def metric_keys(db: Database, run: Row) -> list[str]:
+def metric_keys(db: Transaction, run: Row) -> list[str]:
     """The keys of a run's history that hold numbers, without the client's own."""
     keys = (history_keys.keys_of(db, run) or {"keys": {}})["keys"]
     return [
@@ -27,7 +28,7 @@ def metric_keys(db: Database, run: Row) -> list[str]:
     ]
 
 
-def by_family(db: Database, runs: list[Run]) -> tuple[list[str], dict[str, list[str]]]:
+def by_family(db: Transaction, runs: list[Run]) -> tuple[list[str], dict[str, list[str]]]:
     """The metrics of some runs: those of small families together, and {family: keys} of the large ones."""
     found: dict[str, list[str]] = {}
     for run in runs:
@@ -72,7 +73,7 @@ def is_axis(run: Row, key: str) -> bool:
     return any(entry.get("1") == key and number in steps for number, entry in enumerate(declared, start=1))
 
 
-def of_runs(db: Database, runs: list[Run], key: str) -> dict[str, Any]:
+def of_runs(db: Transaction, runs: list[Run], key: str) -> dict[str, Any]:
     """The curves of up to RUNS runs: {"key", "axis", "series": [{"id", "name", "color", "points"}]}.
 
     A point is [x, y], y null where the run logged no finite number. The first RUNS runs are drawn.
@@ -89,7 +90,7 @@ def of_runs(db: Database, runs: list[Run], key: str) -> dict[str, Any]:
 
 
 def of_run(
-    db: Database, run: Row, key: str, over: str, stream: str = HISTORY
+    db: Transaction, run: Row, key: str, over: str, stream: str = HISTORY
 ) -> list[tuple[float, float | None]]:
     """About POINTS points of one run at most, evenly spread, the last one among them."""
     points = []
@@ -100,7 +101,7 @@ def of_run(
     return points
 
 
-def _lines(db: Database, run: Row, key: str, stream: str) -> list[str]:
+def _lines(db: Transaction, run: Row, key: str, stream: str) -> list[str]:
     """Lines that have the key, chosen before they are parsed: a long history has thousands."""
     place = (run["id"], stream)
     count = line_count(db, run["id"], stream)
@@ -133,13 +134,13 @@ def spellings(key: str) -> tuple[str, str]:
     return (escaped, plain) if part == key else (escaped[1:-1], plain[1:-1])
 
 
-def system_keys(db: Database, run: Row) -> list[str]:
+def system_keys(db: Transaction, run: Row) -> list[str]:
     """What the client measured of the machine."""
     last = read_line(history.last_line(db, run["id"], EVENTS) or "{}")
     return sorted(key for key, value in last.items() if key.startswith("system.") and is_number(value))
 
 
-def system(db: Database, run: Run, key: str) -> dict[str, Any]:
+def system(db: Transaction, run: Run, key: str) -> dict[str, Any]:
     points = of_run(db, run.row, key, "_runtime", EVENTS)
     return {
         "key": key.removeprefix("system."),

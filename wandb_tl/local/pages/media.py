@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from wandb_tl.local import artifacts, history_keys
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.file_stream import HISTORY
+from wandb_tl.local.artifacts import versions
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.curves import axis
 from wandb_tl.local.pages.values import Run, is_number, parsed, read_line
-from wandb_tl.local.store import Database, Refused, Row, find
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.json_path import find
+from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.runs import history_keys
 
 # Steps of one key that the slider reaches, and rows of a Table that are shown; the files have all.
 STEPS = 60
@@ -78,7 +81,7 @@ class Strip:
 class Media:
     """Reads the media of one run's history and summary."""
 
-    def __init__(self, db: Database, blobs: Blobs, run: Run) -> None:
+    def __init__(self, db: Transaction, blobs: Blobs, run: Run) -> None:
         self.db, self.blobs, self.run = db, blobs, run
         self.files = {
             row["name"]: row["blob_id"]
@@ -161,10 +164,10 @@ class Media:
         return Item(kind, url=url, caption=str(caption or ""))
 
     def html(self, name: str) -> str:
-        """What the run logged as wandb.Html. Raises Refused (404) for a file that it did not."""
+        """What the run logged as wandb.Html. Raises RequestError (404) for a file that it did not."""
         blob_id = self.files.get(name) if name.startswith("media/html/") else None
         if blob_id is None:
-            raise Refused(f"There is no {name} in this run.", 404)
+            raise RequestError(f"There is no {name} in this run.", 404)
         # The client adds a style sheet of its makers' host, which is no business of a page here.
         return OUTSIDE_STYLE.sub("", self.blobs.read(blob_id).decode(errors="replace"))
 
@@ -190,7 +193,7 @@ class Media:
         """
         scheme, _, place = (value.get("artifact_path") or "").partition("://")
         client_id, _, path = place.partition("/")
-        version = artifacts.by_client_id(self.db, client_id) if scheme == "wandb-client-artifact" else None
+        version = versions.by_client_id(self.db, client_id) if scheme == "wandb-client-artifact" else None
         entries = "SELECT path, blob_id FROM manifest_entry WHERE artifact_id = ? AND blob_id IS NOT NULL"
         rows = self.db.all(entries, version["id"]) if version else []
         files = {row["path"]: row["blob_id"] for row in rows}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from wandb_tl.local import sweep_config
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import curves, report, runs_table
 from wandb_tl.local.pages.sweep import metric_of
 from wandb_tl.local.pages.values import read_runs
 from wandb_tl.local.pages.view import Answer, Asked, Page, path
-from wandb_tl.local.store import Database, Refused, Row
-from wandb_tl.local.sweeps import expected_runs
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.run_states import IS_FINISHED
+from wandb_tl.local.sweeps import sweep_config
+from wandb_tl.local.sweeps.sweep_rows import expected_runs
 
 # Curves are drawn of so many runs unless the reader chooses which.
 COMPARED = 10
@@ -27,7 +29,7 @@ def home(asked: Asked) -> Answer:
         entity,
     )
     if entity and not projects:
-        raise Refused(f"There is no project of {entity} here.", 404)
+        raise RequestError(f"There is no project of {entity} here.", 404)
     return Page("home.html", {"entity": entity, "projects": projects})
 
 
@@ -77,13 +79,13 @@ def shortcut(asked: Asked) -> Answer:
     for table, part in (("sweep", "sweeps"), ("run", "runs")):
         if asked.db.one(f"SELECT id FROM {table} WHERE project_id = ? AND name = ?", project["id"], name):
             return path(project["entity"], project["name"], part, name)
-    raise Refused(f"There is no sweep and no run {name} in this project.", 404)
+    raise RequestError(f"There is no sweep and no run {name} in this project.", 404)
 
 
-def sweep_rows(db: Database, project: Row) -> list[Row]:
+def sweep_rows(db: Transaction, project: Row) -> list[Row]:
     """The project's sweeps, newest first, with what a list of them says."""
     rows = db.all(
-        "SELECT sweep.*, count(run.id) AS runs, sum(run.state = 'finished') AS finished FROM sweep"
+        f"SELECT sweep.*, count(run.id) AS runs, sum(run.{IS_FINISHED}) AS finished FROM sweep"
         " LEFT JOIN run ON run.sweep_id = sweep.id WHERE sweep.project_id = ? GROUP BY sweep.id"
         " ORDER BY sweep.id DESC",
         project["id"],

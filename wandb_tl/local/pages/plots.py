@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.media import Media
 from wandb_tl.local.pages.values import COLORS, Run, is_number, parsed, told
-from wandb_tl.local.store import Refused, Row
+from wandb_tl.local.records.database import Row
 
 # The client's panels -> how it is drawn, and the fields that are x, y and the name of the line.
 PANELS = {
@@ -39,13 +40,13 @@ def keys(run: Run) -> list[str]:
 
 
 def read(media: Media, key: str) -> dict[str, Any]:
-    """A chart's data as charts.js draws it. Raises Refused (404) where its Table is not there."""
+    """A chart's data as charts.js draws it. Raises RequestError (404) where its Table is not there."""
     config = declared(media.run).get(key) or {}
     panel = _panel(config)
     value = parsed(media.run.row["summary"]).get(f"{key}_table") or {}
     blob_id = media.files.get(str(value.get("path")))
     if panel is None or blob_id is None:
-        raise Refused(f"There is no chart {key} in this run.", 404)
+        raise RequestError(f"There is no chart {key} in this run.", 404)
     content = json.loads(media.blobs.read(blob_id))
     kind, *fields = panel
     names = [config.get("fieldSettings", {}).get(field, field) if field else None for field in fields]

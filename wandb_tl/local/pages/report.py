@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.view import Answer, Asked, Page, path
-from wandb_tl.local.store import Refused, Row, decode_id, encode_id, find, json_object
+from wandb_tl.local.records.database import Row
+from wandb_tl.local.records.json_path import find, json_object
+from wandb_tl.local.records.names import decode_id, encode_id
 
 # Where the panels of W&B hold the keys that they show.
 KEYS = ("metrics", "columns", "xAxis", "yAxis", "zAxis", "targetKey", "mediaKeys")
@@ -19,7 +22,7 @@ def report(asked: Asked) -> Answer:
     project, view_id = asked.project(), asked.names[-1].rpartition("--")[2]
     found = asked.db.get("saved_view", decode_id("View", view_id + "=" * (-len(view_id) % 4)))
     if found is None or found["project_id"] != project["id"] or not found["type"].startswith("runs"):
-        raise Refused("There is no such report in this project; it may have been deleted.", 404)
+        raise RequestError("There is no such report in this project; it may have been deleted.", 404)
     nodes, blocks, runsets = listed(json_object(found["spec"]), "blocks"), [], []
     while nodes:
         node = nodes.pop(0)

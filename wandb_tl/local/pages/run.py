@@ -6,12 +6,13 @@ import re
 import shlex
 from typing import Any
 
-from wandb_tl.local import history
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import curves, plots
 from wandb_tl.local.pages.media import Media
 from wandb_tl.local.pages.values import Run, told
 from wandb_tl.local.pages.view import Answer, Asked, Frame, Page
-from wandb_tl.local.store import Refused, Row
+from wandb_tl.local.records.database import Row
+from wandb_tl.local.runs import history
 
 LOG_LINES = 1000
 # Colours and cursor movements that programs write for terminals.
@@ -19,10 +20,10 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def find(asked: Asked) -> Run:
-    """The run that the address names. Raises Refused (404) where there is none."""
+    """The run that the address names. Raises RequestError (404) where there is none."""
     found = asked.runs(asked.project(), [asked.names[3]])
     if not found:
-        raise Refused(f"There is no run {asked.names[3]} in this project.", 404)
+        raise RequestError(f"There is no run {asked.names[3]} in this project.", 404)
     return found[0]
 
 

@@ -19,13 +19,15 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from wandb_tl.local.access import LOGIN, Session, from_here, has_key
-from wandb_tl.local.blobs import Blobs
-from wandb_tl.local.history import strict
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import artifact, overview, report, run, sweep, values
 from wandb_tl.local.pages.view import Answer, Asked, Frame, Page, path
-from wandb_tl.local.store import Database, Refused, Store, project_named
+from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.names import project_named
+from wandb_tl.local.runs.history import strict
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parent
 
 # How long an agent that fell silent may still be shown at work.
 SILENCE_SHOWS_SECONDS = 15
@@ -54,10 +56,10 @@ HEADERS = {
 
 
 class Site:
-    """The pages over one store, which they read on a connection of its own."""
+    """The pages over one database, which they read on a connection of its own."""
 
-    def __init__(self, store: Store, reading: Store, blobs: Blobs, key: str) -> None:
-        self.store, self.reading, self.blobs, self.key = store, reading, blobs, key
+    def __init__(self, database: Database, reading: Database, blobs: Blobs, key: str) -> None:
+        self.database, self.reading, self.blobs, self.key = database, reading, blobs, key
         self.session = Session(key)
         self.born = time.time_ns()
         self.templates = Environment(
@@ -119,7 +121,7 @@ class Site:
             return Response(status_code=304, headers=HEADERS | {"ETag": tag})
         try:
             answer = await run_in_threadpool(self.look, request)
-        except Refused as error:
+        except RequestError as error:
             return self.render(Page("missing.html", {"message": str(error)}), 404)
         if isinstance(answer, str):
             return RedirectResponse(answer, 302)
@@ -143,7 +145,7 @@ class Site:
             answer.context["query"] = asked.query
         return answer
 
-    def asked(self, request: Request, db: Database) -> Asked:
+    def asked(self, request: Request, db: Transaction) -> Asked:
         return Asked(db, self.blobs, with_whole_entity(db, names_in(request)), request.query_params)
 
     async def post(self, request: Request) -> Response:
@@ -154,16 +156,16 @@ class Site:
         actions = {"sweeps": sweep.act, "runs": run.act}
 
         def act() -> None:
-            with self.store.transaction() as db:
+            with self.database.transaction() as db:
                 asked = self.asked(request, db)
                 action = actions.get(asked.names[2]) if len(asked.names) == 4 else None
                 if action is None:
-                    raise Refused("There is nothing to do at this address.", 404)
+                    raise RequestError("There is nothing to do at this address.", 404)
                 action(asked, form)
 
         try:
             await run_in_threadpool(act)
-        except Refused as error:
+        except RequestError as error:
             return self.render(Page("missing.html", {"message": str(error)}), 404)
         return RedirectResponse(request.scope["raw_path"].decode(), 303)
 
@@ -177,7 +179,7 @@ def names_in(request: Request) -> list[str]:
     return [unquote(part) for part in request.scope["raw_path"].decode().split("/") if part]
 
 
-def with_whole_entity(db: Database, names: list[str]) -> list[str]:
+def with_whole_entity(db: Transaction, names: list[str]) -> list[str]:
     """The names with the entity as one: the client prints the slashes in it as they are."""
     for end in range(len(names) - 1, 0, -1):
         if project_named(db, "/".join(names[:end]), names[end]):
@@ -193,7 +195,7 @@ def changed(query: QueryParams, **changes: Any) -> str:
 
 
 def view_of(names: list[str]) -> Any:
-    """The view that shows an address. Raises Refused (404) for an address that means nothing."""
+    """The view that shows an address. Raises RequestError (404) for an address that means nothing."""
     if len(names) < 2:
         return overview.home
     if len(names) == 2 or names[2] in ("workspace", "table", "overview"):
@@ -206,7 +208,7 @@ def view_of(names: list[str]) -> Any:
         return artifact.version if len(names) > 4 else artifact.listing
     if len(names) == 3:
         return overview.shortcut
-    raise Refused("There is nothing at this address.", 404)
+    raise RequestError("There is nothing at this address.", 404)
 
 
 async def read_form(request: Request) -> dict[str, str]:

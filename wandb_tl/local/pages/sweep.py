@@ -6,14 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from wandb_tl.local import search, sweep_config
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import curves, runs_table
 from wandb_tl.local.pages.media import Media
 from wandb_tl.local.pages.values import Run, flat_config, is_number, read_runs
 from wandb_tl.local.pages.view import Answer, Asked, Page
-from wandb_tl.local.silence import AGENT_SILENCE_SECONDS
-from wandb_tl.local.store import Database, Refused, Row
-from wandb_tl.local.sweeps import change, expected_runs
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.run_states import AGENT_SILENCE_SECONDS, RunState
+from wandb_tl.local.sweeps import grid, sweep_config
+from wandb_tl.local.sweeps.sweep_rows import change, expected_runs
 
 # A parameter that spans more than this factor is drawn on a logarithmic axis.
 LOGARITHMIC = 30
@@ -26,12 +27,12 @@ def metric_of(config: Row) -> tuple[str | None, str]:
 
 
 def find(asked: Asked) -> Row:
-    """The sweep that the address names. Raises Refused (404) where there is none."""
+    """The sweep that the address names. Raises RequestError (404) where there is none."""
     project = asked.project()
     query = "SELECT * FROM sweep WHERE project_id = ? AND name = ?"
     found = asked.db.one(query, project["id"], asked.names[3])
     if found is None:
-        raise Refused(f"There is no sweep {asked.names[3]} in this project.", 404)
+        raise RequestError(f"There is no sweep {asked.names[3]} in this project.", 404)
     return found
 
 
@@ -108,7 +109,7 @@ def sweep(asked: Asked) -> Answer:
             "table": table,
             "total": len(runs),
             "drawn": min(len(runs), curves.RUNS),
-            "states": Counter(run.state for run in runs if run.state != "finished"),
+            "states": Counter(run.state for run in runs if run.state != RunState.FINISHED),
             "expected": expected_runs(config),
             "ended": sum(not run.live for run in runs),
             "best": ranked[0] if ranked else None,
@@ -124,7 +125,7 @@ def act(asked: Asked, form: dict[str, str]) -> None:
     change(asked.db, find(asked), None, form.get("state"))
 
 
-def agents(db: Database, sweep: Row) -> int:
+def agents(db: Transaction, sweep: Row) -> int:
     """How many agents are at work."""
     since = db.now - AGENT_SILENCE_SECONDS
     return db.value("SELECT count(*) FROM agent WHERE sweep_id = ? AND heartbeat_at > ?", sweep["id"], since)
@@ -135,7 +136,7 @@ def parameters_of(runs: list[Run], config: Row) -> list[str]:
     given = {key for run in runs if run.row["sweep_args"] for key in flat_config(run.row["sweep_args"])}
     varied = {
         ".".join(path)
-        for path, spec in search.leaves(config.get("parameters") or {})
+        for path, spec in grid.leaves(config.get("parameters") or {})
         if isinstance(spec, dict) and "value" not in spec and len(spec.get("values") or [0, 0]) > 1
     }
     differing = runs_table.differing(runs)
@@ -181,7 +182,7 @@ def strip(runs: list[Run], parameter: str, metric: str, config: Row) -> dict[str
 
 def log_parameters(config: Row) -> set[str]:
     """The parameters that the sweep draws from a logarithmic distribution."""
-    leaves = search.leaves(config.get("parameters") or {})
+    leaves = grid.leaves(config.get("parameters") or {})
     return {".".join(path) for path, spec in leaves if "log" in str((spec or {}).get("distribution"))}
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from wandb_tl.local.file_stream import LIVE
-from wandb_tl.local.store import Database, Row, finite, json_object
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.json_path import finite, json_object
+from wandb_tl.local.records.run_states import LIVE
 
 # Told apart by people who see red and green alike, on light and on dark.
 COLORS = (
@@ -70,7 +71,7 @@ class Run:
         }.get(key)
 
 
-def read_runs(db: Database, project: Row, condition: str = "1", *values: Any) -> list[Run]:
+def read_runs(db: Transaction, project: Row, condition: str = "1", *values: Any) -> list[Run]:
     """The runs of a project that meet an SQL condition, oldest first."""
     # Counted within the project, neighbours differ in colour, and a run has one colour on all pages.
     query = (

@@ -8,25 +8,27 @@ from urllib.parse import quote
 
 from starlette.datastructures import QueryParams
 
-from wandb_tl.local.blobs import Blobs
+from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.values import Run, read_runs
-from wandb_tl.local.store import Database, Refused, Row, project_named
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.names import project_named
 
 
 @dataclass
 class Asked:
     """A request for a page: the names in its address, and the query behind them."""
 
-    db: Database
+    db: Transaction
     blobs: Blobs
     names: list[str]
     query: QueryParams
 
     def project(self) -> Row:
-        """The project that the address names. Raises Refused (404) where there is none."""
+        """The project that the address names. Raises RequestError (404) where there is none."""
         found = project_named(self.db, self.names[0], self.names[1])
         if found is None:
-            raise Refused(f"There is no project {self.names[0]}/{self.names[1]} here.", 404)
+            raise RequestError(f"There is no project {self.names[0]}/{self.names[1]} here.", 404)
         return found
 
     def page(self) -> int:

@@ -1,0 +1,80 @@
+"""Tables as text, Markdown and LaTeX."""
+
+import pandas as pd
+from sweep_frames import GRID, grid, runs_of
+
+from wandb_tl.analysis import conclusions, effects, tables
+
+TABLE_1 = ["Pretrained", "Finetuning", "Optimizer", "Avg Train Loss", "Avg Train Accuracy", "Test Accuracy"]
+
+
+def results(frame, **options):
+    return tables.results(frame, effects.recipes(frame), **options)
+
+
+def test_columns_of_the_original_table():
+    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[3]), [80.125, 81.5])
+    cells = results(frame)
+    assert list(cells) == TABLE_1
+    assert cells.iloc[0].tolist() == ["True", "False", "SGD", f"{1 / 81.5:.4f}", "0.8150", "81.50"]
+
+
+def test_other_hyperparameters_that_differ_come_first():
+    frame = runs_of(grid({"lr": [0.1, 0.01]}, seeds=[0]), [80.0, 81.0])
+    assert list(results(frame)) == ["lr", *TABLE_1] and results(frame)["lr"].tolist() == ["0.01", "0.1"]
+
+
+def test_seeds_give_one_row_with_an_interval():
+    frame = runs_of(grid({"optimizer": ["Adam"]}, seeds=[0, 1, 2]), [80.0, 81.0, 82.0])
+    [row] = results(frame, numbered=True).to_dict("records")
+    # The half width is 4.303 (t of 0.975 with two degrees of freedom, from a table) / sqrt(3).
+    assert row["Test Accuracy"] == "81.00 ± 2.48" and row["n"] == "3" and row["Row"] == "1"
+
+
+def test_what_has_no_effect_is_left_empty():
+    frame = runs_of(
+        grid({"optimizer": ["Adam", "SGD"], "weight_decay": [0.0, 0.1]}, seeds=[0]), [90, 90, 1, 2]
+    )
+    cells = results(frame)
+    assert cells["Optimizer"].tolist() == ["Adam", "SGD", "SGD"]
+    assert cells["weight_decay"].tolist() == ["", "0.1", "0"]
+
+
+def test_markdown_aligns_numbers_and_escapes_bars():
+    text = tables.markdown(pd.DataFrame({"name": ["a|b<i>*"], "value": ["81.00 ± 2.48"]}))
+    heading, rule, row = text.splitlines()
+    assert (
+        "a\\|b&lt;i&gt;\\*" in row and rule.startswith("|:--") and rule.endswith("-:|") and "value" in heading
+    )
+
+
+def test_latex_escapes_what_it_would_obey():
+    text = tables.latex(pd.DataFrame({"a_b": ["50 % & more"], "n": ["1.0 ± 0.1"]}), "A $ caption")
+    assert r"a\_b & n \\" in text and r"50 \% \& more & 1.0 $\pm$ 0.1 \\" in text
+    assert r"\caption{A \$ caption}" in text and r"\begin{tabular}{lr}" in text and r"\toprule" in text
+
+
+def test_costs_leave_out_what_no_run_reports():
+    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0, 1]), [80, 81, 90, 91])
+    cells = tables.costs(frame, effects.recipes(frame))
+    # The second recipe is the better one: its runs took 12 and 13 seconds.
+    assert cells["Train seconds"].tolist() == ["12.5", "10.5"] and "Energy, Wh" not in cells
+    frame["energy_wh"] = [1.0, 2.0, 3.0, float("nan")]
+    assert tables.costs(frame, effects.recipes(frame))["Energy, Wh"].tolist() == ["3.00", "1.50"]
+
+
+def test_effects_name_the_rows_they_rest_on():
+    frame = runs_of(grid(GRID), lambda config: 80 + 10 * config.pretrained + config.seed % 2 / 10)
+    recipes = effects.recipes(frame)
+    cells = tables.comparisons(effects.comparisons(frame), conclusions.row_of_each_run(recipes))
+    main = cells.set_index("Change").loc["pretrained: False → True"]
+    assert main["Points"].startswith("+10.00") and main["Rests on"] == "rows 1-4 against 5-8"
+    assert main["Pairs"] == "20" and main["Seeds"] == "5"
+    assert list(cells["Kind"]) == ["main"] * 3 + ["interaction"] * 3 + ["lead"]
+
+
+def test_total_time():
+    frame = runs_of(grid({}, seeds=[0, 1]), [80.0, 81.0])
+    assert tables.total_time(frame) == "Total training time of the 2 runs: 21.00 s on CPU."
+    frame.attrs["left_out"] = {"crashed": 1, "failed": 2}
+    assert tables.total_time(frame).endswith(" on CPU. Left out: 1 crashed, 2 failed.")

@@ -1,0 +1,242 @@
+"""What versions contain, through the unmodified client: all at once, in parts, by either digest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from live_server import Server
+from version_lab import Lab, md5
+
+from wandb_tl.local.artifacts import manifests, versions
+from wandb_tl.local.errors import RequestError
+
+LOG = """
+import json, os, wandb
+answer = {}
+
+def fails(action, *arguments, **how):
+    try:
+        action(*arguments, **how)
+    except Exception as error:
+        return str(error)
+
+def made(name, files, **how):
+    artifact = wandb.Artifact(name, "data", **how)
+    for path, content in files.items():
+        with artifact.new_file(path) as file:
+            file.write(content)
+    return artifact
+
+with wandb.init(project="parts", id="one") as run:
+    log = lambda *what, **how: run.log_artifact(made(*what, **how)).wait()
+    log("grown", {"a": "1", "b": "1"}, incremental=True)
+    grown = log("grown", {"b": "2", "deep/er": "2"}, incremental=True)
+    answer["incremental"] = [grown.version, grown.file_count, grown.size]
+    draft = wandb.Api().artifact("parts/grown:v0").new_draft()
+    draft.remove("a")
+    with draft.new_file("d") as file:
+        file.write("3")
+    answer["draft"] = run.log_artifact(draft).wait().version
+    answer["same"] = log("grown", {"a": "1", "b": "2", "deep/er": "2"}).version
+    part = run.upsert_artifact(made("joint", {"0": "0", "x": "0"}), distributed_id="job", aliases=["ours"])
+    answer["open"] = [part.wait().state, wandb.Api().artifact_exists("parts/joint:latest")]
+    answer["region"] = fails(log, "far", {"a": "1"}, storage_region="mars")
+    answer["default region"] = log("near", {"a": "1"}, storage_region="default").version
+    fast = {"digest_algorithm": "XXH128"}
+    answer["xxh"] = [log("fast", {"a": "xxh", "b": "1"}, **fast).digest_algorithm.value,
+                     log("fast", {"a": "xxh", "b": "1"}, **fast).version,
+                     log("fast", {"c": "2"}, **fast, incremental=True).version,
+                     log("grown", {"b": "xxh"}, **fast).digest_algorithm.value]
+    os.environ["WANDB_USE_V1_ARTIFACTS"] = "true"
+    log("old", {"a": "first layout"})
+    del os.environ["WANDB_USE_V1_ARTIFACTS"]
+    outer = wandb.Artifact("outer", "data")
+    inner = wandb.Api().artifact("parts/grown:v1").get_entry("deep/er")
+    outer.add_reference(inner.ref_url(), name="inner")
+    run.log_artifact(outer).wait()
+
+with wandb.init(project="parts", id="two") as run:
+    upsert = lambda files: run.upsert_artifact(made("joint", files), distributed_id="job").wait()
+    finish = lambda files: run.finish_artifact(made("joint", files), distributed_id="job").wait()
+    upsert({"1": "1", "x": "1"})
+    joint = finish({"2": "2"})
+    answer["joint"] = [joint.version, sorted(joint.aliases), joint.logged_by().id]
+    upsert({"1": "3"})
+    answer["joint again"] = finish({"2": "2"}).version
+print(json.dumps(answer))
+"""
+
+READ = """
+import json, pathlib, wandb
+api = wandb.Api()
+answer = {}
+
+def contents(name):
+    artifact = api.artifact(f"parts/{name}")
+    root = pathlib.Path(artifact.download(root=f"down/{name}"))
+    artifact.verify(root)
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+names = "grown:v0 grown:v1 grown:v2 near:v0 fast:v0 fast:v1 joint:v0 joint:v1"
+answer["contents"] = {name: contents(name) for name in names.split()}
+answer["loggers"] = sorted(run.id for run in api.runs("parts")
+                           if any(artifact.name == "joint:v0" for artifact in run.logged_artifacts()))
+whole = api.artifact("parts/grown:v1")
+answer["digest"] = whole.digest == whole.manifest.digest()
+answer["url"] = whole.manifest.storage_policy._file_url(whole, whole.get_entry("deep/er"))
+answer["files"] = [[file.name for file in whole.files(per_page=2)],
+                   [(file.name, file.size) for file in whole.files(["deep/er"])], len(whole.files())]
+root = whole.download(root="whole")
+pathlib.Path(root, "a").write_text("spoilt")
+try:
+    whole.verify(root)
+except ValueError as error:
+    answer["spoilt"] = str(error)
+answer["checkout"] = pathlib.Path(whole.checkout(root), "a").read_text()
+answer["inner"] = pathlib.Path(api.artifact("parts/outer:v0").get_entry("inner").download()).read_text()
+
+def fetch(name, path):
+    entry = api.artifact(f"parts/{name}").get_entry(path)
+    return pathlib.Path(entry.download(root=f"one/{name}", skip_cache=True)).read_text()
+
+answer["single"] = [fetch("grown:v1", "deep/er"), fetch("fast:v0", "a"), fetch("old:v0", "a")]
+print(json.dumps(answer))
+"""
+
+
+@pytest.fixture(scope="module")
+def answer(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    # Read with a cache of its own: what was logged is in the other one.
+    logged = server.run(LOG)
+    return logged | server.run(READ, WANDB_CACHE_DIR=str(tmp_path_factory.mktemp("cache")))
+
+
+def test_incremental_versions_add_to_the_latest(answer: dict[str, Any]) -> None:
+    assert answer["incremental"] == ["v1", 3, 3] and answer["contents"]["grown:v0"] == {"a": "1", "b": "1"}
+    assert answer["contents"]["grown:v1"] == {"a": "1", "b": "2", "deep/er": "2"}
+    assert answer["digest"] and answer["same"] == "v1"
+
+
+def test_drafts_begin_with_their_base(answer: dict[str, Any]) -> None:
+    assert answer["draft"] == "v2" and answer["contents"]["grown:v2"] == {"b": "1", "d": "3"}
+
+
+def test_runs_make_a_version_together(answer: dict[str, Any]) -> None:
+    assert answer["open"] == ["PENDING", False]
+    assert answer["joint"] == ["v0", ["latest", "ours"], "one"] and answer["loggers"] == ["one", "two"]
+    assert answer["contents"]["joint:v0"] == {"0": "0", "1": "1", "2": "2", "x": "1"}
+    assert answer["joint again"] == "v1" and answer["contents"]["joint:v1"] == {"1": "3", "2": "2"}
+
+
+def test_both_digests(answer: dict[str, Any]) -> None:
+    assert answer["xxh"] == ["MANIFEST_XXH128", "v0", "v1", "MANIFEST_MD5"]
+    assert answer["contents"]["fast:v0"] == {"a": "xxh", "b": "1"}
+    assert answer["contents"]["fast:v1"] == {"a": "xxh", "b": "1", "c": "2"}
+
+
+def test_files_come_one_by_one_and_by_every_layout(answer: dict[str, Any], server: Server) -> None:
+    assert answer["single"] == ["2", "xxh", "first layout"] and answer["inner"] == "2"
+    assert answer["files"] == [["a", "b", "deep/er"], [["deep/er", 1]], 3]
+    assert "Digest mismatch for file: a" in answer["spoilt"] and answer["checkout"] == "1"
+    assert server.request(answer["url"]) == (200, 2) and server.request(answer["url"], key=None)[0] == 401
+    digest = hashlib.md5(b"2").hexdigest()
+    assert server.request(f"/artifactsV2/default/e/p/c/birth/{digest}/name") == (200, 2)
+    nowhere = (
+        f"artifactsV2/mars/e/p/c/birth/{digest}/n",
+        "artifactsV2/default/e/p/c/b/xyz/n",
+        "artifacts/e/00",
+    )
+    assert [server.request(f"/{path}")[0] for path in nowhere] == [404, 404, 404]
+
+
+def test_unknown_storage_region_is_refused(answer: dict[str, Any]) -> None:
+    assert "there is no storage region mars here" in answer["region"]
+    assert answer["default region"] == "v0" and answer["contents"]["near:v0"] == {"a": "1"}
+
+
+# ---- the rules, without a client -------------------------------------------------------------------------
+
+
+def test_an_address_asked_for_again_is_the_same(lab: Lab) -> None:
+    one, two = lab.create("1"), lab.create("2")
+    blob = lab.expect(one, b"x")
+    assert lab.expect(one, b"x")["id"] == blob["id"] != lab.expect(two, b"x")["id"]
+    lab.upload(blob["id"], b"x")
+    assert lab.expect(two, b"x")["id"] == blob["id"] and lab.expect(two, b"x")["uploaded_at"]
+
+
+def test_a_file_costs_the_same_however_many_there_are(lab: Lab) -> None:
+    one, work = lab.create("1"), [0]
+
+    def count() -> None:
+        work[-1] += 1
+
+    lab.db.connection.set_progress_handler(count, 100)
+    for number in range(1500):
+        if number % 500 == 0:
+            work.append(0)
+        lab.expect(one, str(number).encode())
+    lab.db.connection.set_progress_handler(None, 0)
+    assert work[3] < 1.5 * work[1], work
+
+
+def test_contents_are_found_by_xxh128_too(lab: Lab) -> None:
+    one = lab.create("1")
+    large = lab.expect(one, b"", md5="", digest="xxh large")
+    small = lab.expect(one, b"small", digest="xxh small")
+    assert large["announced"] is None and small["announced"] == md5(b"small")
+    for blob, content in ((large, b"large"), (small, b"small")):
+        assert manifests.stored(lab.db, "xxh large") is None or blob is small
+        lab.upload(blob["id"], content)
+    found = [manifests.stored(lab.db, digest) for digest in ("xxh large", "xxh small", md5(b"small"), "")]
+    assert [blob and blob["id"] for blob in found] == [large["id"], small["id"], small["id"], None]
+    assert lab.expect(lab.create("2"), b"", md5="", digest="xxh large")["id"] == large["id"]
+
+
+def test_parts_that_never_came_are_left_out(lab: Lab) -> None:
+    one = lab.create("1", distributedID="job")
+    assert lab.create("2", distributedID="job")["id"] == one["id"] != lab.create("2")["id"]
+    lab.add(one, {"a": "1", "b": "1"}, kind="PATCH")
+    lab.add(one, {"b": "22"}, kind="PATCH")
+    lab.announce(one, kind="PATCH")
+    done = lab.commit(one)
+    listed = lab.db.all("SELECT path, size FROM manifest_entry WHERE artifact_id = ?", done["id"])
+    assert {row["path"]: row["size"] for row in listed} == {"a": 1, "b": 2}
+    assert (done["size"], done["file_count"]) == (3, 2)
+    assert lab.create("1", distributedID="job")["id"] != one["id"]
+
+
+def test_a_base_that_is_gone_is_not_forgotten_silently(lab: Lab) -> None:
+    base = lab.make("1", {"a": "1"})
+    more = lab.create("2")
+    lab.add(more, {"b": "1"}, base, "INCREMENTAL")
+    versions.delete(lab.db, base, with_aliases=True)
+    with pytest.raises(RequestError, match="that this one adds to is gone"):
+        lab.commit(more)
+
+
+def test_a_manifest_that_is_announced_anew_counts_when_it_is_uploaded(lab: Lab) -> None:
+    one = lab.create("1")
+    manifest = lab.add(one, {"a": "1"})
+    newer = b'{"version": 1, "contents": {}}'
+    manifests.update(lab.db, manifest, None, md5(newer))
+    with pytest.raises(RequestError, match="manifest was not uploaded"):
+        lab.commit(one)
+    lab.upload(manifest["blob_id"], newer)
+    manifests.update(lab.db, manifest, None, md5(newer))
+    assert lab.commit(one)["file_count"] == 0
+
+
+def test_complete_versions_do_not_change(lab: Lab) -> None:
+    done = lab.create("1")
+    manifest = lab.add(done, {"a": "1"})
+    done = lab.commit(done)
+    for action in (
+        lambda: lab.expect(done, b"y"),
+        lambda: manifests.announce(lab.db, done, None, {"name": "m", "digest": "x"}),
+        lambda: manifests.update(lab.db, manifest, None, "x"),
+    ):
+        with pytest.raises(RequestError, match="does not change any more"):
+            action()

@@ -1,0 +1,87 @@
+"""Grids against W&B's own engine: which points there are, and which of them runs have taken."""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+
+import pytest
+
+from wandb_tl.local.sweeps import grid, sweep_rows
+
+with warnings.catch_warnings():
+    # Of the engine's own making.
+    warnings.simplefilter("ignore")
+    from sweeps import SweepRun, next_runs
+
+PARAMETERS = {
+    "lr": {"values": [1, 0.1, 1e-3]},
+    "flag": {"values": [True, False, None]},
+    "layers": {"values": [[1, 2], [3]]},
+    "model": {"values": [{"name": "a", "depth": 1}, {"name": "b"}]},
+    "seed": {"min": 0, "max": 1},
+    "q": {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.5},
+    "outer": {"parameters": {"inner": {"values": ["x", 2.0]}, "fixed": {"value": 7}}},
+    "fixed": {"value": "f"},
+}
+CONFIG = {"method": "grid", "parameters": PARAMETERS}
+
+
+def left_by_the_engine(configs: list[dict]) -> set[str]:
+    runs = [SweepRun(config=config) for config in configs]
+    found = [run for run in next_runs(CONFIG, runs, n=1000) if run is not None]
+    return {grid.canonical(run.config) for run in found}
+
+
+def left(configs: list[dict]) -> set[str]:
+    points = (grid.grid_point(CONFIG, config) for config in configs)
+    taken = {grid.canonical(point) for point in points if point is not None}
+    return set(grid.grid_keys(json.dumps(PARAMETERS))) - taken
+
+
+def test_all_points_are_those_of_the_engine() -> None:
+    assert sweep_rows.expected_runs(CONFIG) == 3 * 3 * 2 * 2 * 2 * 2 * 2 == len(left([]))
+    assert left([]) == left_by_the_engine([])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_take_the_points_that_the_engine_thinks_they_take(seed: int) -> None:
+    """Configs as scripts leave them: other spellings of numbers, keys added, values of their own."""
+    rng, configs = random.Random(seed), []
+    for point in rng.sample(list(grid.grid(CONFIG)), 40):
+        config = json.loads(json.dumps(point)) | {"_wandb": {"value": {}}, "own": {"value": 1}}
+        change = rng.randrange(6)
+        if change == 0:
+            config["lr"]["value"] = 1.0
+        elif change == 1:
+            config["model"]["value"]["added"] = 1
+        elif change == 2:
+            config["outer"]["value"]["inner"] = rng.choice((2, "elsewhere"))
+        elif change == 3:
+            config["lr"]["value"] = 0.7
+        elif change == 4:
+            del config["flag"]
+        configs.append(config)
+    assert left(configs) == left_by_the_engine(configs)
+    assert len(left([])) - 40 <= len(left(configs)) < len(left([]))
+
+
+def test_kept_points_of_grids_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "MOST_KEPT", 100)
+    grids = [json.dumps({"a": {"min": 1, "max": size}}) for size in (41, 42, 43, 150)]
+    first, second = (grid.grid_keys(grid) for grid in grids[:2])
+    assert grid.grid_keys(grids[0]) is first
+    third = grid.grid_keys(grids[2])
+    # The one that was asked for least recently had to go.
+    assert grid.grid_keys(grids[0]) is first and grid.grid_keys(grids[2]) is third
+    assert grid.grid_keys(grids[1]) is not second
+    assert len(grid.grid_keys(grids[3])) == 150
+    assert grid.grid_keys(grids[1]) == second
+
+
+def test_value_that_occurs_twice_makes_one_run() -> None:
+    config = {"method": "grid", "parameters": {"a": {"values": [1, 1, 2]}}}
+    assert sweep_rows.expected_runs(config) == 2
+    assert sweep_rows.expected_runs(config | {"run_cap": 1}) == 1
+    assert sweep_rows.expected_runs({"method": "random", "parameters": config["parameters"]}) is None

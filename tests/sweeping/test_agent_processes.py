@@ -1,0 +1,47 @@
+"""Agents as processes: which GPU or cores each gets, and that nothing of theirs is left."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from wandb_tl.sweeping import agent_processes
+from wandb_tl.sweeping.agent_processes import AgentProcess
+
+
+def test_cores_are_those_that_the_process_may_use():
+    count = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    count += "from wandb_tl.sweeping.agent_processes import usable_cores; print(usable_cores())"
+    done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n" and agent_processes.usable_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "gpus"), [("", []), ("-1", []), ("2", ["2"]), ("0,GPU-af", ["0", "GPU-af"])]
+)
+def test_gpus_are_those_that_the_user_leaves_visible(monkeypatch, value, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert agent_processes.visible_gpus() == gpus
+
+
+def test_an_agent_that_does_not_end_goes_with_its_run(monkeypatch):
+    run = "import time; print('ready', flush=True); time.sleep(100)"
+    agent = f"""
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", {run!r}], process_group=0)
+time.sleep(100)
+"""
+    monkeypatch.setattr(agent_processes, "STOP_SECONDS", 0.5)
+    stubborn = subprocess.Popen([sys.executable, "-c", agent], stdout=subprocess.PIPE, text=True)
+    assert stubborn.stdout.readline() == "ready\n"
+    [child] = psutil.Process(stubborn.pid).children()
+    began = time.monotonic()
+    agent_processes.stop([AgentProcess(stubborn, Path("log"), Path("events"))])
+    assert stubborn.wait(timeout=60) == -signal.SIGKILL and time.monotonic() - began > 0.5
+    psutil.wait_procs([child], timeout=60)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,174 @@
+"""A sweep as a W&B Report and a saved workspace, which others can open."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import wandb
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+from wandb_workspaces.workspaces.errors import SpecVersionError
+
+from wandb_tl.analysis import conclusions, effects, tables
+from wandb_tl.analysis.results import Results
+from wandb_tl.errors import InputError, one_line
+
+MEDIA = ("confusion_matrix", "grad_cam", "reliability")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about: all runs of a project, or those of one sweep, whose page is at `url`."""
+
+    entity: str
+    project: str
+    sweep: str | None
+    name: str
+    description: str
+    url: str
+
+    @property
+    def path(self) -> str:
+        return "/".join(filter(None, (self.entity, self.project, self.sweep)))
+
+    @property
+    def title(self) -> str:
+        """By which it is told from others of the project; a name alone may be that of several sweeps."""
+        return f"{self.name[:100]} ({self.sweep or 'all runs'})"
+
+    @property
+    def filters(self) -> str:
+        """In the language of wandb-workspaces; nothing for all runs."""
+        return f"Sweep = '{self.sweep}'" if self.sweep else ""
+
+
+def publish(results: Results, title: str | None = None) -> tuple[str, str]:
+    """Publish the report and save the workspace; returns their addresses.
+
+    InputError if no run has finished, or the server has no reports.
+    """
+    frame = results.frame()
+    recipes = effects.recipes(frame)
+    comparisons = effects.comparisons(frame)
+    told = conclusions.sentences(frame, recipes, comparisons, results.image_by_image(recipes))
+    table = tables.results(frame, recipes, numbered=True)
+    varied = effects.varied(frame)
+    with _errors_in_one_line(results.path):
+        subject = find_subject(results.path)
+        workspace = save_workspace(subject, varied)
+        texts = {
+            "What was compared": conclusions.introduction(frame, recipes),
+            "Conclusions": "\n".join(f"- {sentence}" for sentence in told),
+            "Results": f"{tables.markdown(table)}\n\n{conclusions.caption(frame, recipes)}",
+        }
+        report = save_report(subject, title or subject.title, blocks(subject, workspace, texts, varied))
+    return report, workspace
+
+
+def find_subject(path: str) -> Subject:
+    """The sweep or the project at ENTITY/PROJECT[/SWEEP], which exists. wandb.Error if it cannot be asked."""
+    api = wandb.Api()
+    entity, project, *rest = path.split("/")
+    if not rest:
+        found = api.project(project, entity)
+        return Subject(entity, project, None, project, "", found.url)
+    sweep = api.sweep(path)
+    return Subject(entity, project, sweep.id, sweep.name, sweep.config.get("description") or "", sweep.url)
+
+
+def blocks(subject: Subject, workspace: str, texts: dict[str, str], varied: list[str]) -> list[wr.Block]:
+    """The report's blocks: texts (Markdown by heading), then panels.
+
+    workspace: its address. varied: the hyperparameters that differ between the recipes.
+    """
+    runs = {"entity": subject.entity, "project": subject.project, "filters": subject.filters}
+    first = f"{subject.description} See ".lstrip()
+    links = [wr.Link("the runs", subject.url), " or ", wr.Link("these charts as a workspace", workspace), "."]
+    written = [wr.P([first, *links])]
+    for heading, text in texts.items():
+        written += [wr.H2(heading), wr.MarkdownBlock(text)]
+    for heading, panels in sections(varied).items():
+        # Curves of one recipe's seeds are drawn as one, with their spread.
+        grouped = [f"config.{name}" for name in varied] if heading == "By epoch" else []
+        runset = wr.Runset(name="Recipes" if grouped else "Runs", groupby=grouped, **runs)
+        written += [wr.H2(heading), wr.PanelGrid(runsets=[runset], panels=panels)]
+    return written
+
+
+def sections(varied: list[str]) -> dict[str, list[wr.Panel]]:
+    """The panels by heading, in a grid that is 24 wide."""
+    measured = wr.SummaryMetric(effects.METRIC)
+    axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name)) for name in varied]
+    wide, half = wr.Layout(w=24, h=9), wr.Layout(w=12, h=8)
+    return {
+        "Hyperparameters": [
+            wr.ParallelCoordinatesPlot(
+                columns=[*axes, wr.ParallelCoordinatesPlotColumn(metric=measured)], layout=wide
+            ),
+            wr.ParameterImportancePlot(with_respect_to=effects.METRIC, layout=half),
+            wr.ScatterPlot(
+                title="What accuracy costs", x=wr.SummaryMetric("train_seconds"), y=measured, layout=half
+            ),
+            wr.RunComparer(diff_only=True, layout=wide),
+        ],
+        "By epoch": [wr.LinePlot(x="epoch", y=[key], layout=half) for key in ("test/accuracy", "train/loss")],
+        "Pictures": [wr.MediaBrowser(media_keys=list(MEDIA), layout=wide)],
+    }
+
+
+def save_workspace(subject: Subject, varied: list[str]) -> str:
+    """Save the panels as a workspace of the project, or write the one that is there anew; its address.
+
+    There is one a sweep: its name is made from the sweep's.
+    """
+    name = subject.sweep or "allruns"
+    try:
+        # Of this address the library reads only names.
+        workspace = ws.Workspace.from_url(f"https://wandb.ai/{subject.entity}/{subject.project}?nw={name}")
+    except ValueError:
+        workspace = ws.Workspace(entity=subject.entity, project=subject.project)
+        # Else it makes one up, and the next time there is no way to find the workspace.
+        workspace._internal_name = f"nw-{name}-v"
+    # The library refuses symbols in this name, + and = among them.
+    workspace.name = "".join(char for char in subject.title if not unicodedata.category(char).startswith("S"))
+    workspace.sections = [
+        ws.Section(name=heading, panels=panels, is_open=True) for heading, panels in sections(varied).items()
+    ]
+    workspace.runset_settings = ws.RunsetSettings(filters=subject.filters)
+    return workspace.save().url
+
+
+def save_report(subject: Subject, title: str, content: list[wr.Block]) -> str:
+    """Publish the report, in the place of the one of this title about the same runs; its address.
+
+    What people commented on it stays.
+    """
+    description = f"Results of {subject.path}"
+    reports = wandb.Api().reports(f"{subject.entity}/{subject.project}")
+    found = [one for one in reports if (one.display_name, one.description) == (title, description)]
+    if found:
+        report = wr.Report.from_url(found[0].url)
+    else:
+        report = wr.Report(
+            entity=subject.entity, project=subject.project, title=title, description=description
+        )
+    report.blocks, report.width = content, "fixed"
+    report.save()
+    # The library's own address has the title in it as it is, with characters that mean something there.
+    home, _, _ = report.url.partition("/reports/")
+    slug = re.sub(r"\W+", "-", title).strip("-")
+    return f"{home}/reports/{quote(slug)}--{report.id.rstrip('=')}"
+
+
+@contextlib.contextmanager
+def _errors_in_one_line(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (wandb.Error, WandbApiFailedError, SpecVersionError, ValueError) as error:
+        raise InputError(f"{path}: cannot publish a report there: {one_line(error)}") from error

@@ -1,0 +1,114 @@
+"""What all commands have in common: how they are described, started and ended, and their exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, NoReturn
+
+from wandb_tl.errors import InputError, nearest
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of every command, and of a run as its agent sees it."""
+
+    OK = 0
+    # A run crashed, or not all runs of a sweep finished.
+    FAILED = 1
+    BAD_INPUT = 2
+    # 128 + the number of the signal, as shells count it.
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises InputError, in one line, for a mistake.
+
+    synonyms: other words for a flag, without dashes, such as {"learning_rate": "lr"}; used for suggestions.
+    """
+
+    def __init__(self, *args: Any, synonyms: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.synonyms = synonyms or {}
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._unknown(unknown[0].split("=")[0]))
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+    def _unknown(self, argument: str) -> str:
+        if not argument.startswith("-"):
+            return f"{argument}: one argument too many"
+        flags = [flag[2:] for action in self._actions for flag in action.option_strings if flag[:2] == "--"]
+        name = nearest(argument.lstrip("-"), flags, self.synonyms)
+        return f"{argument}: no such flag" + (f" (did you mean --{name}?)" if name else "")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the package.
+
+    summary: its line in the list of commands. add_arguments: adds its arguments to a parser. run: does its
+    work for the parsed options and returns an exit code; InputError for bad input.
+    ends_on: signals that end it as SystemExit does, so that it stops what it has started. dies_of_sigint:
+    it ends by SIGINT and not by an exit code when it is interrupted.
+    """
+
+    name: str
+    summary: str
+    description: str
+    epilog: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    ends_on: tuple[str, ...] = ()
+    dies_of_sigint: bool = False
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+
+    def parser(self, prog: str | None = None) -> Parser:
+        """The command's parser. prog: how it was started, python -m wandb_tl.NAME by default."""
+        parser = Parser(
+            prog=prog or f"python -m wandb_tl.{self.name}",
+            description=self.description,
+            epilog=self.epilog,
+            allow_abbrev=False,
+            synonyms=self.synonyms,
+        )
+        self.add_arguments(parser)
+        return parser
+
+    def main(self, arguments: list[str] | None = None, prog: str | None = None) -> int:
+        """Parse the arguments (of the process by default) and run. Bad input is one line on stderr."""
+        try:
+            return self.run(self.parser(prog).parse_args(arguments))
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return ExitCode.BAD_INPUT
+        except KeyboardInterrupt:
+            return ExitCode.INTERRUPTED
+
+    def start(self, arguments: list[str] | None = None, prog: str | None = None) -> NoReturn:
+        """Run as a process of its own, and end that process."""
+        for name in self.ends_on:
+            number = getattr(signal, name, None)
+            # An ignored signal stays ignored, as SIGHUP is under nohup.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _end)
+        code = self.main(arguments, prog)
+        if code == ExitCode.INTERRUPTED and self.dies_of_sigint:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        sys.exit(code)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

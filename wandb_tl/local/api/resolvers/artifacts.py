@@ -1,0 +1,237 @@
+"""Artifacts: uploaded by wandb-core in five steps, read by wandb.Api()."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from graphql import GraphQLResolveInfo
+
+from wandb_tl.local.artifacts import collections, portfolios, versions
+from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
+
+
+def by_id(db: Transaction, artifact_id: str) -> Row:
+    """The version behind an id: the server's own, or one that the client invented for it."""
+    found = db.get("artifact", decode_id("Artifact", artifact_id)) or versions.by_client_id(db, artifact_id)
+    if found is None:
+        raise RequestError("there is no such artifact; it may have been deleted")
+    return found
+
+
+# ---- writing ---------------------------------------------------------------------------------------------
+
+
+def create_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    project = ensure_project(db, input.get("entityName"), input.get("projectName"))
+    run = run_named(db, project, input.get("runName"))
+    return {"artifact": versions.create(db, project, run, input)}
+
+
+def commit_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    return {"artifact": versions.commit(db, info.context.blobs, by_id(db, input["artifactID"]))}
+
+
+def update_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    return {"artifact": versions.update(db, by_id(db, input["artifactID"]), input)}
+
+
+def delete_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    artifact = by_id(db, input["artifactID"])
+    dead = versions.delete(db, artifact, with_aliases=bool(input.get("deleteAliases")))
+    info.context.dead_blobs.extend(dead)
+    return {"artifact": artifact}
+
+
+def use_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    artifact = by_id(db, input["artifactID"])
+    run = run_named(
+        db, project_named(db, input.get("entityName"), input.get("projectName")), input["runName"]
+    )
+    if run is None:
+        raise RequestError(f"there is no run {input['runName']} that could use the artifact")
+    versions.relate(db, run, artifact, "input")
+    return {"artifact": artifact}
+
+
+def add_aliases(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    artifact = by_id(db, input["artifactID"])
+    for item in input["aliases"]:
+        collections.add_aliases(db, artifact, collection_of(db, item), [item["alias"]])
+    return {"success": True}
+
+
+def delete_aliases(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    artifact = by_id(db, input["artifactID"])
+    for item in input["aliases"]:
+        collections.remove_aliases(db, artifact, collection_of(db, item), [item["alias"]])
+    return {"success": True}
+
+
+def link_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    membership = portfolios.link(db, by_id(db, input.get("artifactID") or input.get("clientID") or ""), input)
+    return {"version_index": membership["version_index"], "artifact_membership": membership}
+
+
+def unlink_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+    db = info.context.db
+    portfolio = db.get("collection", decode_id("ArtifactCollection", input["artifactPortfolioID"]))
+    portfolios.unlink(db, by_id(db, input["artifactID"]), portfolio)
+    return {"success": True}
+
+
+def collection_of(db: Transaction, item: Row) -> Row:
+    """The collection that an input names by entityName, projectName and artifactCollectionName."""
+    project = project_named(db, item.get("entityName"), item.get("projectName"))
+    found = project and collections.named(db, project, item["artifactCollectionName"])
+    if found is None:
+        raise RequestError(f"there is no artifact collection {item['artifactCollectionName']}")
+    return found
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+def artifact(_row: Any, info: GraphQLResolveInfo, id: str) -> Row | None:
+    db = info.context.db
+    return db.get("artifact", decode_id("Artifact", id)) or versions.by_client_id(db, id)
+
+
+def client_id_mapping(_row: Any, info: GraphQLResolveInfo, clientID: str) -> Row | None:
+    found = versions.by_client_id(info.context.db, clientID)
+    return found and {"server_id": encode_id("Artifact", found["id"])}
+
+
+def membership_named(row: Row, info: GraphQLResolveInfo, name: str) -> Row | None:
+    return collections.member_named(info.context.db, row, name)
+
+
+def artifact_named(row: Row, info: GraphQLResolveInfo, name: str) -> Row | None:
+    found = collections.member_named(info.context.db, row, name)
+    return found and info.context.db.get("artifact", found["artifact_id"])
+
+
+def _related(role: str) -> Any:
+    def resolve(
+        row: Row, info: GraphQLResolveInfo, first: int | None = None, after: str | None = None
+    ) -> Row:
+        query = (
+            "SELECT artifact.* FROM artifact JOIN run_artifact ON run_artifact.artifact_id = artifact.id"
+            " WHERE run_artifact.run_id = ? AND role = ? AND state = 'COMMITTED' ORDER BY run_artifact.id"
+        )
+        return info.context.db.page(query, [row["id"], role], first, after)
+
+    return resolve
+
+
+def used_by(row: Row, info: GraphQLResolveInfo) -> Row:
+    query = (
+        "SELECT run.* FROM run JOIN run_artifact ON run_artifact.run_id = run.id"
+        " WHERE run_artifact.artifact_id = ? AND role = 'input' ORDER BY run_artifact.id"
+    )
+    return info.context.db.page(query, [row["id"]], None, None)
+
+
+def aliases(row: Row, info: GraphQLResolveInfo) -> list[Row]:
+    """Of a version, in all of its collections; its numbers there are among them, as vN.
+
+    The client takes the version of a member of a portfolio from there.
+    """
+    query = (
+        "SELECT alias.* FROM alias JOIN membership ON membership.id = alias.membership_id"
+        " WHERE membership.artifact_id = ?1 UNION ALL"
+        " SELECT -id, collection_id, id, 'v' || version_index FROM membership WHERE artifact_id = ?1"
+    )
+    return info.context.db.all(query, row["id"])
+
+
+def memberships(row: Row, info: GraphQLResolveInfo) -> Row:
+    query = "SELECT * FROM membership WHERE artifact_id = ? ORDER BY id"
+    return info.context.db.page(query, [row["id"]], None, None)
+
+
+def commit_hash(row: Row, _info: GraphQLResolveInfo) -> str | None:
+    """A hash of its own for every committed version."""
+    if row["state"] != "COMMITTED":
+        return None
+    return hashlib.sha1(f"{row['id']} {row['digest']}".encode(), usedforsecurity=False).hexdigest()[:20]
+
+
+def tags_of(column: str) -> Any:
+    return lambda row, info: info.context.db.all(
+        f"SELECT * FROM tag WHERE {column} = ? ORDER BY id", row["id"]
+    )
+
+
+def by_column(table: str, column: str) -> Any:
+    return lambda row, info: info.context.db.get(table, row[column])
+
+
+def opaque_id(kind: str) -> Any:
+    return lambda row, _info: encode_id(kind, row["id"])
+
+
+RESOLVERS = {
+    "Query": {
+        "artifact": artifact,
+        "clientIDMapping": client_id_mapping,
+    },
+    "Mutation": {
+        "createArtifact": create_artifact,
+        "commitArtifact": commit_artifact,
+        "updateArtifact": update_artifact,
+        "deleteArtifact": delete_artifact,
+        "useArtifact": use_artifact,
+        "addAliases": add_aliases,
+        "deleteAliases": delete_aliases,
+        "linkArtifact": link_artifact,
+        "unlinkArtifact": unlink_artifact,
+    },
+    "Project": {
+        "artifact": artifact_named,
+        "artifactCollectionMembership": membership_named,
+    },
+    "Run": {"outputArtifacts": _related("output"), "inputArtifacts": _related("input")},
+    "Artifact": {
+        "id": opaque_id("Artifact"),
+        "artifactSequence": by_column("collection", "sequence_id"),
+        "artifactType": lambda row, info: info.context.db.one(
+            "SELECT artifact_type.* FROM artifact_type"
+            " JOIN collection ON collection.type_id = artifact_type.id WHERE collection.id = ?",
+            row["sequence_id"],
+        ),
+        "tags": tags_of("artifact_id"),
+        "ttlDurationSeconds": lambda row, _: -2 if row["ttl_seconds"] is None else row["ttl_seconds"],
+        "ttlIsInherited": lambda row, _: row["ttl_seconds"] is None,
+        "metadata": lambda row, _: row["metadata"] or json.dumps({}),
+        "commitHash": commit_hash,
+        "aliases": aliases,
+        "artifactMemberships": memberships,
+        "createdBy": by_column("run", "created_by"),
+        "usedBy": used_by,
+    },
+    "ArtifactAlias": {
+        "id": opaque_id("ArtifactAlias"),
+        "artifactCollection": by_column("collection", "collection_id"),
+    },
+    "Tag": {"id": opaque_id("Tag")},
+    "ArtifactCollectionMembership": {
+        "id": opaque_id("ArtifactCollectionMembership"),
+        "artifactCollection": by_column("collection", "collection_id"),
+        "artifact": by_column("artifact", "artifact_id"),
+        "aliases": lambda row, info: info.context.db.all(
+            "SELECT * FROM alias WHERE membership_id = ? ORDER BY id", row["id"]
+        ),
+    },
+}

@@ -1,0 +1,89 @@
+"""Who asks, and what the server can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphql import GraphQLResolveInfo
+
+from wandb_tl.local.records.names import DEFAULT_ENTITY, encode_id, user_name
+
+# The client's names of what this server implements.
+FEATURES = (
+    "ARTIFACT_COLLECTIONS_FILTERING_SORTING",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILE_DOWNLOAD_HANDLER",
+    "ARTIFACT_DIGEST_ALGORITHM",
+    "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE",
+    "ARTIFACT_TAGS",
+    "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
+    "CLIENT_IDS",
+    "FILESTREAM_GZIP",
+    "LARGE_FILENAMES",
+    "MARK_RUN_FILES_UPLOADED",
+    "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+    "STRUCTURED_CONSOLE_LOGS",
+    "SWEEPS_LOCAL_SCHEDULER",
+    "SWEEPS_QUERY_FILTERING",
+    "TOTAL_COUNT_IN_FILE_CONNECTION",
+    "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
+)
+
+# The releases of the wandb client that this server speaks with; `wandb verify` compares its own.
+CLI_VERSIONS = {"min_cli_version": "0.28.0", "max_cli_version": "0.31.0"}
+
+
+def user(*_: Any, **__: Any) -> dict[str, Any]:
+    """The one user there is: the holder of the key."""
+    name = user_name()
+    return {
+        "kind": "User",
+        "id": encode_id("User", 1),
+        "name": name,
+        "username": name,
+        "email": "",
+        "entity": DEFAULT_ENTITY,
+        "admin": True,
+        "flags": "{}",
+        "teams": {"edges": []},
+        "api_keys": {"edges": []},
+        "organizations": [],
+    }
+
+
+def users(_row: Any, _info: Any, query: str | None = None) -> dict[str, Any]:
+    me = user()
+    known = not query or query in (me["username"], me["name"])
+    return {"edges": [{"node": me}] if known else []}
+
+
+def server_info(*_: Any) -> dict[str, Any]:
+    features = [{"name": name, "is_enabled": True} for name in FEATURES]
+    return {"features": features, "cli_version_info": CLI_VERSIONS}
+
+
+def entity(_row: Any, info: GraphQLResolveInfo, name: str | None = None) -> dict[str, Any]:
+    name = name or DEFAULT_ENTITY
+    return {
+        "id": encode_id(f"Entity:{name}", 0),
+        "name": name,
+        "user": user() | {"organizations": lambda: _organizations(info)},
+        # Registry paths ([ORGANIZATION/]wandb-registry-NAME/COLLECTION) lead to an organization's projects:
+        # here every entity is one.
+        "organization": _organization(info, name),
+        "xxhash_digests_enabled": True,
+    }
+
+
+def _organization(info: GraphQLResolveInfo, name: str) -> dict[str, Any]:
+    return {"name": name, "org_entity": lambda: entity(None, info, name)}
+
+
+def _organizations(info: GraphQLResolveInfo) -> list[dict[str, Any]]:
+    rows = info.context.db.all("SELECT DISTINCT entity FROM project")
+    return [_organization(info, row["entity"]) for row in rows]
+
+
+RESOLVERS = {
+    "Query": {"viewer": user, "users": users, "serverInfo": server_info, "entity": entity},
+}

@@ -1,0 +1,151 @@
+"""Files on disk: opaque names, signed addresses, atomic writes.
+
+A blob's name is a random id that the server made, so that nothing a user calls a file can leave the folder.
+wandb uploads and downloads carry no credentials: the address itself is signed, for one method and one blob.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+
+from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.database import Transaction
+
+
+class Blobs:
+    """The folder of blobs below one root."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder
+        self.secret = hmac.digest(key.encode(), b"blob addresses", "sha256")
+        # Folders of files that are surely on the disk.
+        self.known: set[Path] = set()
+        folder.mkdir(exist_ok=True)
+        (folder / "incoming").mkdir(exist_ok=True)
+        for left_over in (folder / "incoming").iterdir():
+            left_over.unlink()
+
+    def signature(self, method: str, blob_id: str) -> str:
+        return hmac.new(self.secret, f"{method} {blob_id}".encode(), hashlib.sha256).hexdigest()
+
+    def allows(self, method: str, blob_id: str, signature: str) -> bool:
+        method = "GET" if method == "HEAD" else method
+        return hmac.compare_digest(self.signature(method, blob_id).encode(), signature.encode())
+
+    def url(self, base_url: str, method: str, blob_id: str) -> str:
+        """The absolute, signed address; wandb-core takes no relative one."""
+        return f"{base_url}/blobs/{blob_id}?signature={self.signature(method, blob_id)}"
+
+    def path(self, blob_id: str) -> Path:
+        return stored_at(self.folder, blob_id)
+
+    async def receive(self, blob_id: str, chunks: AsyncIterator[bytes], md5: str | None) -> tuple[int, str]:
+        """Write an upload in full or not at all; returns (size in bytes, base64 md5).
+
+        Raises RequestError where the bytes are not those whose md5 was announced.
+        """
+        incoming = self.folder / "incoming" / secrets.token_hex(16)
+        digest, size = hashlib.md5(usedforsecurity=False), 0
+        try:
+            with incoming.open("wb") as file:
+                async for chunk in chunks:
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                file.flush()
+                # Beside the event loop, which other clients' heartbeats wait for.
+                await run_in_threadpool(os.fsync, file.fileno())
+            found = base64.b64encode(digest.digest()).decode()
+            if md5 and md5 != found:
+                raise RequestError(f"the upload's MD5 is {found}, not {md5} as announced", 400)
+            await run_in_threadpool(self._keep, incoming, blob_id)
+        finally:
+            incoming.unlink(missing_ok=True)
+        return size, found
+
+    def write(self, blob_id: str, content: bytes) -> tuple[int, str]:
+        """Write what the server itself made; returns (size in bytes, base64 md5)."""
+        incoming = self.folder / "incoming" / secrets.token_hex(16)
+        with incoming.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        self._keep(incoming, blob_id)
+        md5 = hashlib.md5(content, usedforsecurity=False).digest()
+        return len(content), base64.b64encode(md5).decode()
+
+    def _keep(self, incoming: Path, blob_id: str) -> None:
+        """Give a file that is on the disk its place, and make sure that it is found there after a crash."""
+        final = self.path(blob_id)
+        if final.parent not in self.known:
+            final.parent.mkdir(exist_ok=True)
+            _sync(self.folder)
+            self.known.add(final.parent)
+        incoming.replace(final)
+        _sync(final.parent)
+
+    def read(self, blob_id: str) -> bytes:
+        return self.path(blob_id).read_bytes()
+
+    def delete(self, blob_id: str) -> None:
+        with suppress(FileNotFoundError):
+            self.path(blob_id).unlink()
+
+    def delete_unnamed(self, db: Transaction) -> None:
+        """Delete the files that no row names: those of deletions that a crash cut off after their commit.
+
+        To be called only before anything is uploaded.
+        """
+        named = {row["id"] for row in db.all("SELECT id FROM blob")}
+        for file in self.folder.glob("??/*"):
+            if file.name not in named:
+                file.unlink()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stored_at(folder: Path, blob_id: str) -> Path:
+    """The file of a blob in the folder of blobs."""
+    return folder / blob_id[:2] / blob_id
+
+
+def new_blob(db: Transaction, name: str, md5: str | None = None, permanent: bool = False) -> str:
+    """Announce a blob; returns its id. `name` only tells a download its content type."""
+    blob_id = secrets.token_hex(16)
+    db.insert("blob", id=blob_id, name=name, announced=md5, permanent=int(permanent))
+    return blob_id
+
+
+def unused(db: Transaction, blob_ids: list[str]) -> list[str]:
+    """Forget those of the blobs that nothing refers to any more.
+
+    Returns them. Delete their files after commit.
+    """
+    dead = []
+    for blob_id in set(blob_ids):
+        references = db.value(
+            "SELECT (SELECT count(*) FROM file WHERE blob_id = ?1)"
+            " + (SELECT count(*) FROM manifest WHERE blob_id = ?1)"
+            " + (SELECT count(*) FROM manifest_entry WHERE blob_id = ?1)"
+            " + (SELECT count(*) FROM expected_blob WHERE blob_id = ?1)",
+            blob_id,
+        )
+        if references == 0:
+            db.run("DELETE FROM blob WHERE id = ?", blob_id)
+            dead.append(blob_id)
+    return dead

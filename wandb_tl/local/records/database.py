@@ -1,0 +1,160 @@
+"""The records: one SQLite database, one connection, one transaction at a time.
+
+Times are Unix seconds (REAL). JSON that clients sent (config, summary, history lines) is kept as the text
+they sent, because it may hold the bare tokens NaN and Infinity, which SQLite's own JSON functions refuse.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.json_path import pluck
+from wandb_tl.local.records.migrations import MIGRATIONS, TABLES, VERSION
+
+# A server without any transaction for so long was itself away, as on a laptop that slept: its watch over
+# silent runs makes one every 5 s. What it missed in a shorter absence must not make a run silent that speaks
+# every 30 s.
+DEAF_SECONDS = 15
+
+Row = dict[str, Any]
+
+
+class Transaction:
+    """Queries inside one transaction; rows are dictionaries of column -> value."""
+
+    def __init__(self, connection: sqlite3.Connection, listening_since: float) -> None:
+        self.connection = connection
+        self.listening_since = listening_since
+        self.now = time.time()
+
+    def all(self, sql: str, *values: Any) -> list[Row]:
+        return self.connection.execute(sql, values).fetchall()
+
+    def one(self, sql: str, *values: Any) -> Row | None:
+        return self.connection.execute(sql, values).fetchone()
+
+    def value(self, sql: str, *values: Any) -> Any:
+        """The first column of the first row, or None when there is no row."""
+        row = self.connection.execute(sql, values).fetchone()
+        return None if row is None else next(iter(row.values()))
+
+    def run(self, sql: str, *values: Any) -> int:
+        """Execute a statement; returns the number of rows that it changed."""
+        return self.connection.execute(sql, values).rowcount
+
+    def many(self, sql: str, rows: Iterator[tuple] | list[tuple]) -> None:
+        self.connection.executemany(sql, rows)
+
+    def insert(self, table: str, **columns: Any) -> int:
+        """Insert a row; returns its id."""
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        cursor = self.connection.execute(
+            f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(columns.values())
+        )
+        return cursor.lastrowid
+
+    def update(self, table: str, row_id: int, **columns: Any) -> None:
+        if columns:
+            sets = ", ".join(f"{name} = ?" for name in columns)
+            self.connection.execute(f"UPDATE {table} SET {sets} WHERE id = ?", (*columns.values(), row_id))
+
+    def get(self, table: str, row_id: int | None) -> Row | None:
+        return None if row_id is None else self.one(f"SELECT * FROM {table} WHERE id = ?", row_id)
+
+    def page(self, sql: str, values: list[Any], first: int | None, after: str | None) -> Row:
+        """One page of a query, in the shape of a GraphQL connection.
+
+        Cursors are row offsets. `first=None` means everything. A row's own edge is {"node": row, "cursor":
+        str}. Raises RequestError for what is no cursor.
+        """
+        if after and not re.fullmatch("[0-9]{1,18}", after):
+            raise RequestError(
+                f"{after} is no cursor: a page begins after one that an earlier page ended with"
+            )
+        offset = int(after) if after else 0
+        limit = -1 if first is None else max(first, 0)
+        rows = self.all(f"{sql} LIMIT ? OFFSET ?", *values, limit if limit < 0 else limit + 1, offset)
+        more = 0 <= limit < len(rows)
+        rows = rows[:limit] if more else rows
+        edges = [{"node": row, "cursor": str(offset + i + 1)} for i, row in enumerate(rows)]
+        return {
+            "edges": edges,
+            "page_info": {"end_cursor": edges[-1]["cursor"] if edges else after, "has_next_page": more},
+            "total_count": lambda *_: self.value(f"SELECT count(*) FROM ({sql})", *values),
+        }
+
+
+class Database:
+    """The database file of one root. `transaction()` gives one thread at a time a Transaction.
+
+    `read_only` reads beside the server of the root, which stays the only writer. RequestError for a file that
+    a newer release wrote, and for one to be read only that an older release wrote.
+    """
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        self.listening_since = self.heard_at = time.time()
+        address = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        self.connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+        self.connection.row_factory = _as_dictionary
+        self.connection.create_function("pluck", 2, pluck, deterministic=True)
+        self.connection.create_function("regexp", 2, _matches, deterministic=True)
+        self.lock = threading.Lock()
+        if not read_only:
+            # An answer promises that the records it acknowledges survive a crash: sync at each commit.
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                self.connection.execute(f"PRAGMA {pragma}")
+        version = self.connection.execute("PRAGMA user_version").fetchone()["user_version"]
+        if version > VERSION:
+            raise RequestError(f"{path} was written by a newer release of this server")
+        if 0 < version < min(MIGRATIONS) - 1:
+            raise RequestError(
+                f"{path} was written before the first release of this server: serve another folder"
+            )
+        if read_only:
+            if version < VERSION:
+                raise RequestError(
+                    f"{path} was written by an older release of this server: serve it once first"
+                )
+            return
+        steps = {VERSION: TABLES}
+        if version > 0:
+            steps = {number: MIGRATIONS[number] for number in range(version + 1, VERSION + 1)}
+        for number, script in steps.items():
+            # In one transaction: a server that is killed here finds the old file or the new one.
+            self.connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Commits at the end, rolls back on an exception."""
+        with self.lock:
+            now = time.time()
+            if now - self.heard_at > DEAF_SECONDS:
+                self.listening_since = now
+            self.heard_at = now
+            self.connection.execute("BEGIN")
+            try:
+                yield Transaction(self.connection, self.listening_since)
+                self.connection.execute("COMMIT")
+            except BaseException:
+                self.connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        with self.lock:
+            self.connection.close()
+
+
+def _as_dictionary(cursor: sqlite3.Cursor, row: tuple) -> Row:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def _matches(pattern: str, text: Any) -> bool:
+    return text is not None and re.search(pattern, str(text)) is not None

@@ -1,0 +1,71 @@
+"""Values in JSON text: the object in a string, the value at a dotted path, numbers that SQLite can hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def json_object(text: str) -> Row | None:
+    """The JSON object that a text holds, None for a text that holds none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+_parsed = lru_cache(maxsize=1024)(json_object)
+
+
+def pluck(text: str | None, path: str) -> Any:
+    """SQL function: the value at `path` in a JSON object, as an SQL value (lists and objects as JSON text).
+
+    A key may itself contain dots, so the longest literal key wins: "a.b" is looked up before a -> b.
+    """
+    value = find(_parsed(text), path) if text else None
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    if isinstance(value, str):
+        # Halves of characters, which JSON can hold and SQLite cannot.
+        return value.encode(errors="replace").decode()
+    return sql_number(value) if isinstance(value, int) else value
+
+
+def sql_number(value: int) -> int | float:
+    """The number as SQLite can hold it: a float where it needs more than 64 bits."""
+    if -(1 << 63) <= value < 1 << 63:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def find(value: Any, path: str) -> Any:
+    """The value at a dotted path, None where there is none; literal keys with dots come first."""
+    if not isinstance(value, dict):
+        return None
+    if path in value:
+        return value[path]
+    parts = path.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:cut])
+        if head in value:
+            return find(value[head], ".".join(parts[cut:]))
+    return None
+
+
+def finite(value: Any) -> float | None:
+    """The value as a finite number, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None

@@ -1,0 +1,70 @@
+"""How rows are named: the default entity, opaque ids, and projects and runs by their names."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import getpass
+from typing import Any
+
+from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.database import Transaction
+
+Row = dict[str, Any]
+
+DEFAULT_ENTITY = "local"
+
+
+def user_name() -> str:
+    """The one user there is: the account that the server runs under."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return DEFAULT_ENTITY
+
+
+def encode_id(kind: str, row_id: int) -> str:
+    """The opaque id of a row as clients see it: base64 of "Kind:7"."""
+    return base64.b64encode(f"{kind}:{row_id}".encode()).decode()
+
+
+def decode_id(kind: str, text: str) -> int | None:
+    """The row id inside an opaque id, or None where the text is no id of this kind."""
+    try:
+        found, _, number = base64.b64decode(text, validate=True).decode().partition(":")
+        return int(number) if found == kind else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def project_named(db: Transaction, entity: str | None, name: str | None) -> Row | None:
+    return db.one(
+        "SELECT * FROM project WHERE entity = ? AND name = ?",
+        entity or DEFAULT_ENTITY,
+        name or "uncategorized",
+    )
+
+
+def ensure_project(db: Transaction, entity: str | None, name: str | None) -> Row:
+    """The project, made if there is none. An empty entity is the default one.
+
+    Raises RequestError for the two names that clients cannot write into an address.
+    """
+    entity, name = entity or DEFAULT_ENTITY, name or "uncategorized"
+    if {entity, name} & {".", ".."}:
+        raise RequestError(
+            f"{entity}/{name} is no name of a project: neither part can be a single or a double dot"
+        )
+    db.run(
+        "INSERT INTO project (entity, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        entity,
+        name,
+        db.now,
+    )
+    return project_named(db, entity, name)
+
+
+def run_named(db: Transaction, project: Row | None, name: str | None) -> Row | None:
+    if project is None:
+        return None
+    return db.one("SELECT * FROM run WHERE project_id = ? AND name = ?", project["id"], name)

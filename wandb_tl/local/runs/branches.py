@@ -1,0 +1,61 @@
+"""Runs that go on from a step of a run: of the same one (`resume_from`) or of another one (`fork_from`)."""
+
+from __future__ import annotations
+
+import json
+
+from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records import run_states
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.json_path import find, json_object
+from wandb_tl.local.records.names import run_named
+from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT
+
+
+def rewind(db: Transaction, run: Row, metric: str, value: float) -> Row:
+    """Forget what a run logged after a step, and start it again there; returns the run.
+
+    Raises RequestError for another measure than `_step`, the only one that the client offers.
+    """
+    if metric != "_step":
+        raise RequestError(f"a run is taken up at a _step, not at a {metric}")
+    db.run("DELETE FROM stream_line WHERE run_id = ? AND stream = ? AND step > ?", run["id"], HISTORY, value)
+    kept = "SELECT line FROM stream_line WHERE run_id = ?1 AND stream = ?2"
+    db.run(f"DELETE FROM metric_value WHERE run_id = ?1 AND line NOT IN ({kept})", run["id"], HISTORY)
+    # The console and the system metrics are not counted in steps: they begin anew.
+    db.run("DELETE FROM stream_line WHERE run_id = ? AND stream IN (?, ?)", run["id"], EVENTS, OUTPUT)
+    changes: Row = {"history_keys": None, "history_keys_lines": 0, "summary": _summary(db, run)}
+    changes |= run_states.begun(None, db.now) | {"stop_requested": 0}
+    db.update("run", run["id"], **changes)
+    return db.get("run", run["id"])
+
+
+def fork(db: Transaction, run: Row, project: Row, config: str | None) -> None:
+    """Give a new run the history of the run that its config says it branches from, up to that step.
+
+    Raises RequestError where there is no such run.
+    """
+    point = find(json_object(config or "{}"), "_wandb.value.branch_point")
+    if not isinstance(point, dict):
+        return
+    parent = run_named(db, project, str(point.get("run_id")))
+    if parent is None:
+        raise RequestError(f"there is no run {point.get('run_id')} to fork from in {project['name']}")
+    db.run(
+        "INSERT INTO stream_line (run_id, stream, line, step, text)"
+        " SELECT ?, stream, line, step, text FROM stream_line WHERE run_id = ? AND stream = ? AND step <= ?",
+        run["id"],
+        parent["id"],
+        HISTORY,
+        point.get("step"),
+    )
+    db.update("run", run["id"], summary=_summary(db, run))
+
+
+def _summary(db: Transaction, run: Row) -> str:
+    """The last value of every key in a run's history."""
+    summary: Row = {}
+    lines = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
+    for row in db.all(lines, run["id"], HISTORY):
+        summary |= json_object(row["text"]) or {}
+    return json.dumps(summary)

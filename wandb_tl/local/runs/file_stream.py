@@ -1,0 +1,144 @@
+"""The file stream: what a running script has logged since the last request.
+
+wandb-core posts {"files": {stream: {"offset": int, "content": [line, ...]}}, "complete": bool, "exitcode":
+int, "preempting": bool} every transmit interval, and {} every 30 s when there is nothing to say. `offset`
+counts lines of the stream, so that a request which is sent twice changes nothing. The answer is {} or
+{"stopped": true}.
+
+Nothing is refused that could be understood later: a 4xx answer ends the run's uploads for good. Nor may
+anything in a body fail: the client would send it again for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records import run_states
+from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.json_path import json_object
+from wandb_tl.local.records.names import project_named, run_named
+from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
+from wandb_tl.local.runs import history_keys
+from wandb_tl.local.sweeps import observations
+
+# The line that is the first, and the lines from there on.
+Chunk = tuple[int, list[str]]
+
+
+def receive(
+    db: Transaction, entity: str, project: str, name: str, body: Row, writer: str | None = None
+) -> dict[str, Any]:
+    """Store one request's lines and the state that follows from it; returns the answer.
+
+    `writer` is one of several processes that write the run together (mode="shared"), None for the only one.
+    Raises RequestError (404) for a run that does not exist, because it was deleted.
+    """
+    run = run_named(db, project_named(db, entity, project), name)
+    if run is None:
+        raise RequestError(f"there is no run {entity}/{project}/{name}", 404)
+    logged: list[Chunk] = []
+    for stream, offset, lines in _chunks(body):
+        if writer is None:
+            write_lines(db, run, stream, offset, lines)
+            placed = [(offset, lines)]
+        else:
+            placed = _write_shared(db, run, stream, writer, offset, lines)
+        if stream == HISTORY:
+            logged += placed
+    db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
+    if logged:
+        history_keys.note(db, run["id"])
+    if logged and run["sweep_id"] is not None:
+        for offset, lines in logged:
+            observations.note(db, run, offset, lines)
+        run = db.get("run", run["id"])
+    return {"stopped": True} if run["stop_requested"] and not body.get("complete") else {}
+
+
+def _chunks(body: Row) -> Iterator[tuple[str, int, list[str]]]:
+    """The body's (stream, offset, lines), without what nothing can be made of."""
+    files = body.get("files")
+    for stream, chunk in files.items() if isinstance(files, dict) else ():
+        content = chunk.get("content") if isinstance(chunk, dict) else None
+        offset = whole(chunk.get("offset") or 0) if isinstance(content, list) else None
+        if offset is not None and 0 <= offset < 1 << 62:
+            yield _text(stream), offset, [_text(line) for line in content]
+
+
+def _text(line: Any) -> str:
+    """A line as text that can be kept, without the halves of characters that JSON can hold."""
+    text = line if isinstance(line, str) else json.dumps(line)
+    return text.encode(errors="replace").decode()
+
+
+def whole(value: Any) -> int | None:
+    """A number without its fraction; None for what is no number, or none that 64 bits hold."""
+    if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    number = int(value)
+    return number if -(1 << 63) <= number < 1 << 63 else None
+
+
+def write_lines(db: Transaction, run: Row, stream: str, offset: int, lines: list[str]) -> None:
+    """Put lines at their place in a stream. Later lines stay: progress bars rewrite earlier ones."""
+    if not lines:
+        return
+    if stream == SUMMARY:
+        if json_object(lines[-1]) is not None:
+            db.update("run", run["id"], summary=lines[-1])
+        return
+    if stream == HISTORY and offset < run["history_keys_lines"]:
+        db.update("run", run["id"], history_keys=None, history_keys_lines=0)
+    counted = stream in (HISTORY, EVENTS)
+    rows = (
+        (run["id"], stream, line, _step(text) if counted else None, text)
+        for line, text in enumerate(lines, start=offset)
+    )
+    db.many(
+        "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
+    )
+
+
+def _write_shared(
+    db: Transaction, run: Row, stream: str, writer: str, offset: int, lines: list[str]
+) -> list[Chunk]:
+    """Put one writer's lines behind those of the others, or where they went when they were sent before.
+
+    Returns them with their places, those that follow one another together.
+    """
+    placed: list[Chunk] = []
+    if stream == SUMMARY:
+        known = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
+        lines = [json.dumps(known | (json_object(line) or {})) for line in lines[-1:]]
+        write_lines(db, run, stream, 0, lines)
+        return placed
+    place, end = (run["id"], stream, writer), line_count(db, run["id"], stream)
+    for number, text in enumerate(lines, start=offset):
+        query = "SELECT line FROM shared_line WHERE run_id = ? AND stream = ? AND writer = ? AND number = ?"
+        line = db.value(query, *place, number)
+        if line is None:
+            line, end = end, end + 1
+            db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, line)
+        if placed and line == placed[-1][0] + len(placed[-1][1]):
+            placed[-1][1].append(text)
+        else:
+            placed.append((line, [text]))
+    for line, texts in placed:
+        write_lines(db, run, stream, line, texts)
+    return placed
+
+
+def _step(text: str) -> int | None:
+    return whole((json_object(text) or {}).get("_step"))
+
+
+def _state_after(run: Row, body: Row) -> Row:
+    preempting = bool(body.get("preempting") or run["preempting"])
+    if body.get("complete"):
+        code = whole(body.get("exitcode") or 0)
+        return run_states.ended(run, 1 if code is None else code, preempting)
+    return run_states.spoken(run, preempting)

