@@ -140,5 +140,5 @@ def test_plucked_values_fit_a_column() -> None:
 def test_what_is_no_cursor_is_refused(tmp_path: Path) -> None:
     with Database(tmp_path / "wandb.sqlite").transaction() as db:
         for cursor in ("abc", "-1", "9" * 30):
-            with pytest.raises(RequestError, match="is no cursor"):
+            with pytest.raises(RequestError, match="is not a valid cursor"):
                 db.page("SELECT * FROM run", [], 1, cursor)

@@ -10,86 +10,168 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar, overload
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.json_path import pluck
 from wandb_tl.local.records.migrations import MIGRATIONS, TABLES, VERSION
+from wandb_tl.local.records.rows import (
+    AgentRow,
+    ArtifactRow,
+    ArtifactTypeRow,
+    BlobRow,
+    CollectionRow,
+    FileRow,
+    ManifestRow,
+    MembershipRow,
+    ProjectRow,
+    Row,
+    RunRow,
+    SqlValue,
+    SweepRow,
+    ViewRow,
+)
 
 # A server without any transaction for so long was itself away, as on a laptop that slept: its watch over
 # silent runs makes one every 5 s. What it missed in a shorter absence must not make a run silent that speaks
 # every 30 s.
 DEAF_SECONDS = 15
 
-Row = dict[str, Any]
+R = TypeVar("R")
+
+
+class Edge(TypedDict):
+    """A node of a page and the cursor that the next page starts after."""
+
+    node: Any
+    cursor: str
+    # Of the versions of a collection: v3, say.
+    version: NotRequired[str]
+
+
+class PageInfo(TypedDict):
+    end_cursor: str | None
+    has_next_page: bool
+
+
+class Page(TypedDict):
+    """A GraphQL connection. total_count is computed only for clients that ask for it."""
+
+    edges: list[Edge]
+    page_info: PageInfo
+    total_count: NotRequired[Callable[[], int]]
 
 
 class Transaction:
-    """Queries inside one transaction; rows are dictionaries of column -> value."""
+    """Queries inside one transaction; rows are dictionaries of column -> value.
+
+    `row=` names the type of the rows that a query selects; without it they are untyped.
+    """
 
     def __init__(self, connection: sqlite3.Connection, listening_since: float) -> None:
         self.connection = connection
         self.listening_since = listening_since
         self.now = time.time()
 
-    def all(self, sql: str, *values: Any) -> list[Row]:
+    @overload
+    def all(self, sql: str, *values: SqlValue) -> list[Row]: ...
+    @overload
+    def all(self, sql: str, *values: SqlValue, row: type[R]) -> list[R]: ...
+    def all(self, sql: str, *values: SqlValue, row: type[Any] | None = None) -> list[Any]:
         return self.connection.execute(sql, values).fetchall()
 
-    def one(self, sql: str, *values: Any) -> Row | None:
+    @overload
+    def one(self, sql: str, *values: SqlValue) -> Row | None: ...
+    @overload
+    def one(self, sql: str, *values: SqlValue, row: type[R]) -> R | None: ...
+    def one(self, sql: str, *values: SqlValue, row: type[Any] | None = None) -> Any:
         return self.connection.execute(sql, values).fetchone()
 
-    def value(self, sql: str, *values: Any) -> Any:
+    def value(self, sql: str, *values: SqlValue) -> Any:
         """The first column of the first row, or None when there is no row."""
         row = self.connection.execute(sql, values).fetchone()
         return None if row is None else next(iter(row.values()))
 
-    def run(self, sql: str, *values: Any) -> int:
+    def run(self, sql: str, *values: SqlValue) -> int:
         """Execute a statement; returns the number of rows that it changed."""
         return self.connection.execute(sql, values).rowcount
 
-    def many(self, sql: str, rows: Iterator[tuple] | list[tuple]) -> None:
+    def many(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> None:
+        """Execute a statement once for each row of values."""
         self.connection.executemany(sql, rows)
 
-    def insert(self, table: str, **columns: Any) -> int:
+    def insert(self, table: str, **columns: SqlValue) -> int:
         """Insert a row; returns its id."""
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         cursor = self.connection.execute(
             f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(columns.values())
         )
-        return cursor.lastrowid
+        # An INSERT always sets it.
+        return cursor.lastrowid or 0
 
-    def update(self, table: str, row_id: int, **columns: Any) -> None:
+    def update(self, table: str, row_id: int, **columns: SqlValue) -> None:
         if columns:
             sets = ", ".join(f"{name} = ?" for name in columns)
             self.connection.execute(f"UPDATE {table} SET {sets} WHERE id = ?", (*columns.values(), row_id))
 
-    def get(self, table: str, row_id: int | None) -> Row | None:
+    @overload
+    def get(self, table: Literal["project"], row_id: int | None) -> ProjectRow | None: ...
+    @overload
+    def get(self, table: Literal["sweep"], row_id: int | None) -> SweepRow | None: ...
+    @overload
+    def get(self, table: Literal["agent"], row_id: int | None) -> AgentRow | None: ...
+    @overload
+    def get(self, table: Literal["run"], row_id: int | None) -> RunRow | None: ...
+    @overload
+    def get(self, table: Literal["file"], row_id: int | None) -> FileRow | None: ...
+    @overload
+    def get(self, table: Literal["artifact_type"], row_id: int | None) -> ArtifactTypeRow | None: ...
+    @overload
+    def get(self, table: Literal["collection"], row_id: int | None) -> CollectionRow | None: ...
+    @overload
+    def get(self, table: Literal["artifact"], row_id: int | None) -> ArtifactRow | None: ...
+    @overload
+    def get(self, table: Literal["membership"], row_id: int | None) -> MembershipRow | None: ...
+    @overload
+    def get(self, table: Literal["manifest"], row_id: int | None) -> ManifestRow | None: ...
+    @overload
+    def get(self, table: Literal["saved_view"], row_id: int | None) -> ViewRow | None: ...
+    def get(self, table: str, row_id: int | None) -> Any:
+        """The row with this id, None if there is none. `existing(db.get(…))` where there must be one."""
         return None if row_id is None else self.one(f"SELECT * FROM {table} WHERE id = ?", row_id)
 
-    def page(self, sql: str, values: list[Any], first: int | None, after: str | None) -> Row:
-        """One page of a query, in the shape of a GraphQL connection.
+    def blob(self, blob_id: str) -> BlobRow | None:
+        """The row of a blob, whose ids are strings."""
+        return self.one("SELECT * FROM blob WHERE id = ?", blob_id, row=BlobRow)
 
-        Cursors are row offsets. `first=None` means everything. A row's own edge is {"node": row, "cursor":
-        str}. Raises RequestError for what is no cursor.
+    def page(self, sql: str, values: Sequence[SqlValue], first: int | None, after: str | None) -> Page:
+        """One page of a query. Cursors are row offsets. `first=None` means everything.
+
+        Raises RequestError for an invalid cursor.
         """
         if after and not re.fullmatch("[0-9]{1,18}", after):
-            raise RequestError(
-                f"{after} is no cursor: a page begins after one that an earlier page ended with"
-            )
+            raise RequestError(f"{after} is not a valid cursor: pass the endCursor of an earlier page")
         offset = int(after) if after else 0
         limit = -1 if first is None else max(first, 0)
         rows = self.all(f"{sql} LIMIT ? OFFSET ?", *values, limit if limit < 0 else limit + 1, offset)
         more = 0 <= limit < len(rows)
         rows = rows[:limit] if more else rows
-        edges = [{"node": row, "cursor": str(offset + i + 1)} for i, row in enumerate(rows)]
+        edges: list[Edge] = [{"node": row, "cursor": str(offset + i + 1)} for i, row in enumerate(rows)]
         return {
             "edges": edges,
             "page_info": {"end_cursor": edges[-1]["cursor"] if edges else after, "has_next_page": more},
-            "total_count": lambda *_: self.value(f"SELECT count(*) FROM ({sql})", *values),
+            "total_count": lambda: int(self.value(f"SELECT count(*) FROM ({sql})", *values)),
         }
+
+
+def existing(row: R | None) -> R:
+    """The row. Raises LookupError for None: another row refers to one that the database does not have."""
+    if row is None:
+        raise LookupError("the database lacks a row that another one refers to")
+    return row
 
 
 class Database:
@@ -152,7 +234,7 @@ class Database:
             self.connection.close()
 
 
-def _as_dictionary(cursor: sqlite3.Cursor, row: tuple) -> Row:
+def _as_dictionary(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
