@@ -25,7 +25,7 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(watch, "CLEAN_SECONDS", 0.2)
     monkeypatch.setattr(run_states, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(versions, "ABANDONED_SECONDS", 0.5)
-    monkeypatch.setattr(databases, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(databases, "AWAY_SECONDS", 0.3)
     database, files = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k" * 64)
     with database.transaction() as db:
         project = ensure_project(db, None, "p")
@@ -56,4 +56,4 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
 
 def test_a_death_is_noticed_within_a_minute() -> None:
     assert run_states.SILENCE_SECONDS + watch.WATCH_SECONDS <= 60
-    assert watch.WATCH_SECONDS < databases.DEAF_SECONDS
+    assert watch.WATCH_SECONDS < databases.AWAY_SECONDS

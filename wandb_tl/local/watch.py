@@ -14,7 +14,7 @@ from wandb_tl.local.records.run_states import give_up_silent
 log = logging.getLogger("wandb_tl.local")
 
 # With silence.SILENCE_SECONDS, a run whose process died is marked within a minute. The server's own absences
-# are noticed as database.DEAF_SECONDS, which is to be some of these.
+# are noticed as database.AWAY_SECONDS, which is to be some of these.
 WATCH_SECONDS = 5
 CLEAN_SECONDS = 3600
 

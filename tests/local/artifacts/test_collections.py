@@ -190,7 +190,7 @@ def test_who_leaves_hands_latest_on(lab: Lab) -> None:
 def test_names_that_would_read_as_something_else_are_refused(lab: Lab) -> None:
     shelf = lab.db.get("collection", lab.create("d")["sequence_id"])
     for name in ("", "a:b", "a/b"):
-        with pytest.raises(RequestError, match="is no name for a collection"):
+        with pytest.raises(RequestError, match="is not a valid collection name"):
             collections.change(lab.db, shelf, name, None)
 
 

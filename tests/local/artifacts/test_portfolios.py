@@ -147,7 +147,7 @@ def test_registered_models(answer: dict[str, Any]) -> None:
 
 def test_what_cannot_be_linked_says_why(answer: dict[str, Any]) -> None:
     assert "net is a collection that versions are logged to" in answer["to a sequence"]
-    assert "'shelf:v1' is no name for a collection" in answer["to a version"]
+    assert "'shelf:v1' is not a valid collection name" in answer["to a version"]
     assert "shelf is a collection of links" in answer["log to a portfolio"]
     assert "shelf is of type model; it cannot also be of type dataset" in answer["of another type"]
 

@@ -20,7 +20,7 @@ def test_server_that_was_asleep_listens_anew(tmp_path: Path, monkeypatch: pytest
     clock = [1000.0]
     monkeypatch.setattr(database_module.time, "time", lambda: clock[0])
     database = Database(tmp_path / "wandb.sqlite")
-    for seconds, since in ((5, 1000), (database_module.DEAF_SECONDS, 1000), (600, 1620), (5, 1620)):
+    for seconds, since in ((5, 1000), (database_module.AWAY_SECONDS, 1000), (600, 1620), (5, 1620)):
         clock[0] += seconds
         with database.transaction() as db:
             assert db.listening_since == since

@@ -121,15 +121,15 @@ def test_order_puts_runs_without_the_key_last(db: Transaction, order: str | None
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{broken", "no JSON"),
+        ("{broken", "not valid JSON"),
         ("[1]", "object of key"),
         ('{"$where": 1}', r"\$where is not supported"),
         ('{"name": {"$near": 1}}', r"\$near is not supported"),
         ('{"colour": 1}', "cannot be filtered or ordered by colour"),
         ('{"$or": {}}', "takes a list"),
-        ('{"name": {"$regex": "("}}', "no regular expression"),
+        ('{"name": {"$regex": "("}}', "not a valid regular expression"),
         (json.dumps({"name": {"$regex": "a" * 1001}}), "may have 1000 characters, not 1001"),
-        ('{"created_at": {"$gt": "soon"}}', "no ISO 8601 time"),
+        ('{"created_at": {"$gt": "soon"}}', "not a valid ISO 8601 time"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, says: str) -> None:

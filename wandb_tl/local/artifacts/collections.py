@@ -53,7 +53,7 @@ def ensure(db: Transaction, project: Row, kind: str, type_name: str, name: str) 
 
 def _check_name(name: str) -> None:
     if not name or ":" in name or "/" in name:
-        raise RequestError(f"{name!r} is no name for a collection: it must not be empty or hold : or /")
+        raise RequestError(f"{name!r} is not a valid collection name: it must not be empty or contain : or /")
 
 
 def named(db: Transaction, project: Row, name: str) -> Row | None:

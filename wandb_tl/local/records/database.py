@@ -1,6 +1,6 @@
 """The records: one SQLite database, one connection, one transaction at a time.
 
-Times are Unix seconds (REAL). JSON that clients sent (config, summary, history lines) is kept as the text
+Times are Unix seconds (REAL). JSON from clients (config, summary, history lines) is kept as the string that
 they sent, because it may hold the bare tokens NaN and Infinity, which SQLite's own JSON functions refuse.
 """
 
@@ -35,10 +35,10 @@ from wandb_tl.local.records.rows import (
     ViewRow,
 )
 
-# A server without any transaction for so long was itself away, as on a laptop that slept: its watch over
-# silent runs makes one every 5 s. What it missed in a shorter absence must not make a run silent that speaks
-# every 30 s.
-DEAF_SECONDS = 15
+# After this many seconds without a transaction, the server itself was away, for example on a laptop that
+# slept: its watch over silent runs makes a transaction every 5 s. A run sends a heartbeat every 30 s and does
+# not become silent in a shorter absence.
+AWAY_SECONDS = 15
 
 R = TypeVar("R")
 
@@ -48,7 +48,7 @@ class Edge(TypedDict):
 
     node: Any
     cursor: str
-    # Of the versions of a collection: v3, say.
+    # Only for versions of a collection, for example v3.
     version: NotRequired[str]
 
 
@@ -168,17 +168,17 @@ class Transaction:
 
 
 def existing(row: R | None) -> R:
-    """The row. Raises LookupError for None: another row refers to one that the database does not have."""
+    """The row, for a query that must find one. Raises LookupError for None: the database is damaged."""
     if row is None:
-        raise LookupError("the database lacks a row that another one refers to")
+        raise LookupError("a row that another row refers to is missing from the database")
     return row
 
 
 class Database:
     """The database file of one root. `transaction()` gives one thread at a time a Transaction.
 
-    `read_only` reads beside the server of the root, which stays the only writer. RequestError for a file that
-    a newer release wrote, and for one to be read only that an older release wrote.
+    `read_only` reads beside the server of the root, which stays the only writer. Raises RequestError for a
+    file that a newer release wrote, and with `read_only` for one that an older release wrote.
     """
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
@@ -193,6 +193,10 @@ class Database:
             # An answer promises that the records it acknowledges survive a crash: sync at each commit.
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self.connection.execute(f"PRAGMA {pragma}")
+        self._upgrade(path, read_only)
+
+    def _upgrade(self, path: Path, read_only: bool) -> None:
+        """Create the tables of a new file, or bring those of an earlier version up to date."""
         version = self.connection.execute("PRAGMA user_version").fetchone()["user_version"]
         if version > VERSION:
             raise RequestError(f"{path} was written by a newer release of this server")
@@ -210,7 +214,7 @@ class Database:
         if version > 0:
             steps = {number: MIGRATIONS[number] for number in range(version + 1, VERSION + 1)}
         for number, script in steps.items():
-            # In one transaction: a server that is killed here finds the old file or the new one.
+            # In one transaction: a server that is killed here leaves the old file or the new one.
             self.connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
 
     @contextmanager
@@ -218,7 +222,7 @@ class Database:
         """Commits at the end, rolls back on an exception."""
         with self.lock:
             now = time.time()
-            if now - self.heard_at > DEAF_SECONDS:
+            if now - self.heard_at > AWAY_SECONDS:
                 self.listening_since = now
             self.heard_at = now
             self.connection.execute("BEGIN")
@@ -238,5 +242,5 @@ def _as_dictionary(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-def _matches(pattern: str, text: Any) -> bool:
-    return text is not None and re.search(pattern, str(text)) is not None
+def _matches(pattern: str, value: SqlValue) -> bool:
+    return value is not None and re.search(pattern, str(value)) is not None

@@ -1,4 +1,4 @@
-"""Filters and orders of runs, collections and versions: the client's Mongo-style JSON -> SQL.
+"""Filters and orders of runs, sweeps, collections and versions: the client's Mongo-style JSON -> SQL.
 
 Keys are those that W&B documents (`state`, `display_name`, `config.lr`, `summary_metrics.loss`, ...). As in
 Mongo, a missing value equals null, differs from everything else, and is never less or greater than anything.
@@ -39,20 +39,21 @@ TIMES = {
     "updated_at": "run.heartbeat_at",
     "updatedAt": "run.heartbeat_at",
 }
-# A pattern is searched while others wait.
+# A search holds up other clients.
 LONGEST_PATTERN = 1000
 
 COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
+# An SQL expression or condition, and the values of its placeholders.
 Compiled = tuple[str, list[Any]]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What rows of a table can be filtered and ordered by.
+    """The keys that rows of a table can be filtered and ordered by.
 
-    `columns` and `times` (Unix seconds; filters hold ISO 8601) map keys to SQL. `sets` maps keys of several
-    values to a table expression whose column item.value has them. `other` reads the remaining keys.
+    `columns` and `times` (Unix seconds; filters hold ISO 8601) map keys to SQL. `sets` maps keys with several
+    values to a table expression whose column item.value has them. `other` compiles the remaining keys.
     """
 
     table: str
@@ -66,21 +67,21 @@ class Kind:
         """A key as an SQL expression, NULL where the row does not have it."""
         if key in self.columns or key in self.times:
             return self.columns.get(key) or self.times[key], []
-        found = self.other(key)
-        if found is None:
+        compiled = self.other(key)
+        if compiled is None:
             raise RequestError(f"{self.plural} cannot be filtered or ordered by {key}")
-        return found
+        return compiled
 
 
 def where(filters: str | None, kind: Kind | None = None) -> Compiled:
-    """The SQL condition on a table (`run` unless told otherwise) and its values for a filter in JSON text.
+    """The SQL condition on a table (`run` by default) and its values for a filter in JSON.
 
-    Raises RequestError for what it cannot read.
+    Raises RequestError for an invalid filter.
     """
     try:
         parsed = json.loads(filters) if filters else {}
     except ValueError:
-        raise RequestError(f"the filter is no JSON: {filters}") from None
+        raise RequestError(f"the filter is not valid JSON: {filters}") from None
     return _condition(parsed or {}, kind or RUNS)
 
 
@@ -88,18 +89,18 @@ def _condition(filters: Any, kind: Kind) -> Compiled:
     if not isinstance(filters, dict):
         raise RequestError(f"a filter is an object of key: condition, not {json.dumps(filters)}")
     parts = []
-    for key, wanted in filters.items():
+    for key, operand in filters.items():
         if key in ("$and", "$or", "$nor"):
-            if not isinstance(wanted, list):
+            if not isinstance(operand, list):
                 raise RequestError(f"{key} takes a list of filters")
-            joined = _join([_condition(item, kind) for item in wanted], " AND " if key == "$and" else " OR ")
+            joined = _join([_condition(item, kind) for item in operand], " AND " if key == "$and" else " OR ")
             parts.append(_negated(joined) if key == "$nor" else joined)
         elif key == "$not":
-            parts.append(_negated(_condition(wanted, kind)))
+            parts.append(_negated(_condition(operand, kind)))
         elif key.startswith("$"):
             raise RequestError(f"the filter operator {key} is not supported")
         else:
-            parts.append(_key(key, wanted, kind))
+            parts.append(_key(key, operand, kind))
     return _join(parts, " AND ")
 
 
@@ -110,7 +111,7 @@ def _join(parts: list[Compiled], glue: str) -> Compiled:
 
 
 def _tree(conditions: list[str], glue: str) -> str:
-    """The conditions joined two by two: SQLite takes a row of them as an expression as deep as it is long."""
+    """The conditions joined as a balanced tree: SQLite limits the depth of an expression, also of a chain."""
     if len(conditions) == 1:
         return f"({conditions[0]})"
     half = len(conditions) // 2
@@ -122,8 +123,9 @@ def _negated(part: Compiled) -> Compiled:
     return f"(NOT coalesce({part[0]}, 0))", part[1]
 
 
-def _key(key: str, wanted: Any, kind: Kind) -> Compiled:
-    tests = wanted if isinstance(wanted, dict) and any(k.startswith("$") for k in wanted) else {"$eq": wanted}
+def _key(key: str, operand: Any, kind: Kind) -> Compiled:
+    has_operators = isinstance(operand, dict) and any(name.startswith("$") for name in operand)
+    tests = operand if has_operators else {"$eq": operand}
     if key in kind.sets:
         items = kind.sets[key]
         return _join([_set_test(items, operator, value) for operator, value in tests.items()], " AND ")
@@ -141,8 +143,8 @@ def _of_run(key: str) -> Compiled | None:
         return "(run.heartbeat_at - run.created_at)", []
     root, _, path = key.partition(".")
     if root == "config" and path:
-        # config.lr, config.lr.value and config.nested.depth all occur; values sit one level down, under
-        # "value".
+        # Clients write config.lr, config.lr.value and config.nested.depth; the values lie one level deeper,
+        # under "value".
         head, _, rest = path.partition(".")
         inner = rest.removeprefix("value").removeprefix(".") if rest.split(".")[0] == "value" else rest
         nested = f"{head}.value.{inner}" if inner else f"{head}.value"
@@ -169,15 +171,15 @@ def _seconds(value: Any) -> Any:
     try:
         moment = datetime.datetime.fromisoformat(value)
     except ValueError:
-        raise RequestError(f"{value} is no ISO 8601 time") from None
+        raise RequestError(f"{value} is not a valid ISO 8601 time") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _listed(items: list[Any]) -> str:
-    """The items but for null as JSON text that SQLite reads, which knows neither NaN nor Infinity."""
+    """The items except null as JSON that SQLite can parse: it supports neither NaN nor Infinity."""
     words = {math.inf: "9e999", -math.inf: "-9e999"}
-    known = (item for item in items if item is not None and item == item)
-    return f"[{', '.join(words.get(item) or json.dumps(item) for item in known)}]"
+    comparable = (item for item in items if item is not None and item == item)
+    return f"[{', '.join(words.get(item) or json.dumps(item) for item in comparable)}]"
 
 
 def _test(expression: str, bound: list[Any], operator: str, value: Any, convert: Any) -> Compiled:
@@ -185,10 +187,10 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
         if not isinstance(value, list):
             raise RequestError(f"{operator} takes a list")
         items = [convert(item) for item in value]
-        found = f"{expression} IN (SELECT value FROM json_each(?))", [*bound, _listed(items)]
+        member = f"{expression} IN (SELECT value FROM json_each(?))", [*bound, _listed(items)]
         if None in items:
-            found = _join([found, (f"{expression} IS NULL", bound)], " OR ")
-        return _negated(found) if operator == "$nin" else found
+            member = _join([member, (f"{expression} IS NULL", bound)], " OR ")
+        return _negated(member) if operator == "$nin" else member
     if operator == "$not":
         inner = value if isinstance(value, dict) else {"$eq": value}
         return _negated(_join([_test(expression, bound, op, v, convert) for op, v in inner.items()], " AND "))
@@ -199,33 +201,36 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
     if operator == "$ne":
         return f"({expression} IS NOT ?)", [*bound, convert(value)]
     if operator == "$regex":
-        try:
-            re.compile(value)
-        except (re.error, TypeError, OverflowError, RecursionError):
-            raise RequestError(f"{value} is no regular expression") from None
-        if len(value) > LONGEST_PATTERN:
-            raise RequestError(
-                f"a regular expression may have {LONGEST_PATTERN} characters, not {len(value)}"
-            )
-        return f"({expression} REGEXP ?)", [*bound, value]
+        return f"({expression} REGEXP ?)", [*bound, _pattern(value)]
     if operator in COMPARISONS:
         value = convert(value)
-        # SQLite sorts every text after every number; only values of one kind are comparable here.
+        # SQLite sorts every string after every number; here only values of one type are comparable.
         kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
         sql = f"(typeof({expression}) IN {kinds} AND {expression} {COMPARISONS[operator]} ?)"
         return sql, [*bound, *bound, value]
     raise RequestError(f"the filter operator {operator} is not supported")
 
 
+def _pattern(value: Any) -> str:
+    """A valid regular expression."""
+    try:
+        re.compile(value)
+    except (re.error, TypeError, OverflowError, RecursionError):
+        raise RequestError(f"{value} is not a valid regular expression") from None
+    if len(value) > LONGEST_PATTERN:
+        raise RequestError(f"a regular expression may have {LONGEST_PATTERN} characters, not {len(value)}")
+    return str(value)
+
+
 def _set_test(items: str, operator: str, value: Any) -> Compiled:
-    """Tests of several values, as of tags: one holds where it holds for one of them, a negative for none."""
+    """A test of a key with several values, such as tags: one value must pass; with a negation, none may."""
     negative = {"$ne": "$eq", "$nin": "$in", "$not": "$not"}
     if operator == "$not":
         inner = value if isinstance(value, dict) else {"$eq": value}
         return _negated(_join([_set_test(items, op, v) for op, v in inner.items()], " AND "))
     sql, values = _test("item.value", [], negative.get(operator, operator), value, _plain)
-    found = f"EXISTS (SELECT 1 FROM {items} WHERE {sql})"
-    return _negated((found, values)) if operator in negative else (found, values)
+    exists = f"EXISTS (SELECT 1 FROM {items} WHERE {sql})"
+    return _negated((exists, values)) if operator in negative else (exists, values)
 
 
 def order_by(order: str | None, kind: Kind = RUNS) -> Compiled:

@@ -1,4 +1,4 @@
-"""Values in JSON text: the object in a string, the value at a dotted path, numbers that SQLite can hold."""
+"""JSON strings: the object in a string, the value at a dotted path, and numbers that SQLite can store."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 from functools import lru_cache
 from typing import Any
 
-Row = dict[str, Any]
+# An object that a client sent: a run's config or summary, a line of its history, a view's spec.
+JsonObject = dict[str, Any]
 
 
-def json_object(text: str) -> Row | None:
-    """The JSON object that a text holds, None for a text that holds none."""
+def json_object(text: str) -> JsonObject | None:
+    """The JSON object that a string holds, None if it holds anything else."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -23,7 +24,7 @@ _parsed = lru_cache(maxsize=1024)(json_object)
 
 
 def pluck(text: str | None, path: str) -> Any:
-    """SQL function: the value at `path` in a JSON object, as an SQL value (lists and objects as JSON text).
+    """SQL function: the value at `path` in a JSON object, as an SQL value (lists and objects as JSON).
 
     A key may itself contain dots, so the longest literal key wins: "a.b" is looked up before a -> b.
     """
@@ -31,7 +32,7 @@ def pluck(text: str | None, path: str) -> Any:
     if isinstance(value, (dict, list)):
         return json.dumps(value)
     if isinstance(value, str):
-        # Halves of characters, which JSON can hold and SQLite cannot.
+        # JSON can hold lone surrogates, SQLite cannot.
         return value.encode(errors="replace").decode()
     return sql_number(value) if isinstance(value, int) else value
 
@@ -65,7 +66,7 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""The version of the tables, and what lifts a file of an earlier version to it."""
+"""The version of the tables, and the SQL that upgrades a file of an earlier version to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 TABLES = (Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")
 
-# The version of TABLES. Raise it with every change of TABLES, and add what lifts a file to it.
+# The version of TABLES. Raise it with every change of TABLES, and add the SQL that upgrades a file to it.
 VERSION = 3
 MIGRATIONS = {
     3: """

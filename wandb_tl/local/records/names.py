@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import getpass
-from typing import Any
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
-
-Row = dict[str, Any]
+from wandb_tl.local.records.database import Transaction, existing
+from wandb_tl.local.records.rows import ProjectRow, RunRow
 
 DEFAULT_ENTITY = "local"
 
 
 def user_name() -> str:
-    """The one user there is: the account that the server runs under."""
+    """The only user: the account that the server runs under."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -29,31 +27,33 @@ def encode_id(kind: str, row_id: int) -> str:
 
 
 def decode_id(kind: str, text: str) -> int | None:
-    """The row id inside an opaque id, or None where the text is no id of this kind."""
+    """The row id inside an opaque id, or None if the string is not an id of this kind."""
     try:
-        found, _, number = base64.b64decode(text, validate=True).decode().partition(":")
-        return int(number) if found == kind else None
+        prefix, _, number = base64.b64decode(text, validate=True).decode().partition(":")
+        return int(number) if prefix == kind else None
     except (binascii.Error, ValueError):
         return None
 
 
-def project_named(db: Transaction, entity: str | None, name: str | None) -> Row | None:
+def project_named(db: Transaction, entity: str | None, name: str | None) -> ProjectRow | None:
+    """The project of this name, None if there is none. An empty entity is the default one."""
     return db.one(
         "SELECT * FROM project WHERE entity = ? AND name = ?",
         entity or DEFAULT_ENTITY,
         name or "uncategorized",
+        row=ProjectRow,
     )
 
 
-def ensure_project(db: Transaction, entity: str | None, name: str | None) -> Row:
-    """The project, made if there is none. An empty entity is the default one.
+def ensure_project(db: Transaction, entity: str | None, name: str | None) -> ProjectRow:
+    """The project of this name, created if there is none. An empty entity is the default one.
 
-    Raises RequestError for the two names that clients cannot write into an address.
+    Raises RequestError for `.` and `..`, which clients cannot write into an address.
     """
     entity, name = entity or DEFAULT_ENTITY, name or "uncategorized"
     if {entity, name} & {".", ".."}:
         raise RequestError(
-            f"{entity}/{name} is no name of a project: neither part can be a single or a double dot"
+            f"{entity}/{name} is not a valid project name: neither part can be a single or a double dot"
         )
     db.run(
         "INSERT INTO project (entity, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -61,10 +61,11 @@ def ensure_project(db: Transaction, entity: str | None, name: str | None) -> Row
         name,
         db.now,
     )
-    return project_named(db, entity, name)
+    return existing(project_named(db, entity, name))
 
 
-def run_named(db: Transaction, project: Row | None, name: str | None) -> Row | None:
+def run_named(db: Transaction, project: ProjectRow | None, name: str | None) -> RunRow | None:
+    """The run that clients know by this name (its id in an address), None if there is none."""
     if project is None:
         return None
-    return db.one("SELECT * FROM run WHERE project_id = ? AND name = ?", project["id"], name)
+    return db.one("SELECT * FROM run WHERE project_id = ? AND name = ?", project["id"], name, row=RunRow)

@@ -1,4 +1,4 @@
-"""The streams of lines that a run logs, by the names that the client gives them."""
+"""The streams of lines that a run logs, under the names that the client uses."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ OUTPUT = "output.log"
 def line_count(db: Transaction, run_id: int, stream: str) -> int:
     """How many lines of a stream a run has."""
     last = db.value("SELECT max(line) FROM stream_line WHERE run_id = ? AND stream = ?", run_id, stream)
-    return 0 if last is None else last + 1
+    return 0 if last is None else int(last) + 1

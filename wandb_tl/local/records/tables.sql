@@ -1,4 +1,4 @@
--- The tables of the store. What an older file lacks of them, store.MIGRATIONS adds.
+-- The tables of the database. migrations.py upgrades older files; rows.py has the types of the rows.
 CREATE TABLE IF NOT EXISTS project (
     id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, name TEXT NOT NULL, description TEXT,
     created_at REAL NOT NULL, UNIQUE (entity, name));
@@ -9,9 +9,9 @@ CREATE TABLE IF NOT EXISTS sweep (
 CREATE TABLE IF NOT EXISTS agent (
     id INTEGER PRIMARY KEY AUTOINCREMENT, sweep_id INTEGER NOT NULL REFERENCES sweep ON DELETE CASCADE,
     name TEXT NOT NULL UNIQUE, host TEXT, created_at REAL NOT NULL, heartbeat_at REAL NOT NULL);
--- A run that the scheduler handed out exists from the hand-out on, in state pending and with started_at null.
+-- A run of a sweep exists from the moment when it is handed out, in state pending and with started_at null.
 -- prior: it was made outside of its sweep and joined it later. early_stopped: hyperband asked it to stop.
--- stop_seen_at: when its agent was first seen at work on it although it shall stop.
+-- stop_seen_at: when its agent was first seen working on it after it was asked to stop.
 CREATE TABLE IF NOT EXISTS run (
     id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
     name TEXT NOT NULL, display_name TEXT NOT NULL, state TEXT NOT NULL, config TEXT NOT NULL DEFAULT '{}',
@@ -32,15 +32,15 @@ CREATE TABLE IF NOT EXISTS stream_line (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, line INTEGER NOT NULL,
     step INTEGER, text TEXT NOT NULL, PRIMARY KEY (run_id, stream, line)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS stream_line_by_step ON stream_line (run_id, stream, step);
--- What the history of a sweep's run holds of the sweep's metric; number counts the run's values from 1.
+-- The values of a sweep's metric in the history of its runs; number counts a run's values from 1.
 CREATE TABLE IF NOT EXISTS metric_value (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, line INTEGER NOT NULL, number INTEGER NOT NULL,
     value REAL NOT NULL, PRIMARY KEY (run_id, line)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS metric_value_by_number ON metric_value (run_id, number, value);
--- The bytes lie in the file of the blob's id. md5 is base64; size and uploaded_at are null until they
--- arrived. announced: the md5 that the upload must have. permanent: contents of artifacts, which are written
--- once and then belong to every version that lists their md5. digest: the MD5 or XXH128 (base64) by which the
--- manifest that they were announced for lists them.
+-- The bytes are in a file named by the blob's id. md5 is base64; md5, size and uploaded_at are null until the
+-- upload is complete. announced: the md5 that the upload must have. permanent: contents of artifacts, which
+-- are written once and belong to every version that lists their md5. digest: the MD5 or XXH128 (base64) by
+-- which the manifest that they were announced for lists them.
 CREATE TABLE IF NOT EXISTS blob (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, announced TEXT, permanent INTEGER NOT NULL DEFAULT 0, md5 TEXT,
     size INTEGER, uploaded_at REAL, digest TEXT);
@@ -59,8 +59,8 @@ CREATE TABLE IF NOT EXISTS collection (
     type_id INTEGER NOT NULL REFERENCES artifact_type, kind TEXT NOT NULL, name TEXT NOT NULL,
     description TEXT, next_version INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL,
     updated_at REAL NOT NULL, UNIQUE (project_id, name));
--- distributed_id: what the runs that make a version together call it. ttl_seconds: -2 is for ever, null is as
--- in the collection, which here is for ever too.
+-- distributed_id: the name that runs which make a version together use for it. ttl_seconds: -2 means for
+-- ever, null means the collection's time to live, which here is for ever too.
 CREATE TABLE IF NOT EXISTS artifact (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     sequence_id INTEGER NOT NULL REFERENCES collection ON DELETE CASCADE,
@@ -96,7 +96,7 @@ CREATE TABLE IF NOT EXISTS manifest (
     kind TEXT NOT NULL DEFAULT 'FULL', base_id INTEGER);
 CREATE INDEX IF NOT EXISTS manifest_by_artifact ON manifest (artifact_id);
 CREATE INDEX IF NOT EXISTS manifest_by_blob ON manifest (blob_id);
--- What the committed manifest lists; blob_id is null for references, which name their place in ref.
+-- The entries of the committed manifest; blob_id is null for references, whose address is in ref.
 CREATE TABLE IF NOT EXISTS manifest_entry (
     artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE, path TEXT NOT NULL,
     digest TEXT NOT NULL, size INTEGER NOT NULL, ref TEXT, blob_id TEXT REFERENCES blob,
@@ -113,17 +113,18 @@ CREATE TABLE IF NOT EXISTS run_artifact (
     artifact_id INTEGER NOT NULL REFERENCES artifact ON DELETE CASCADE, role TEXT NOT NULL,
     UNIQUE (run_id, artifact_id, role));
 CREATE INDEX IF NOT EXISTS run_artifact_by_artifact ON run_artifact (artifact_id, role);
--- Ids that clients invented for what they were about to log, as in wandb-client-artifact:// paths.
+-- Ids that clients invented for artifacts before they logged them, as in wandb-client-artifact:// paths.
 CREATE TABLE IF NOT EXISTS client_id (
     client_id TEXT PRIMARY KEY, artifact_id INTEGER REFERENCES artifact ON DELETE CASCADE,
     collection_id INTEGER REFERENCES collection ON DELETE CASCADE);
 CREATE INDEX IF NOT EXISTS client_id_by_artifact ON client_id (artifact_id);
 CREATE INDEX IF NOT EXISTS client_id_by_collection ON client_id (collection_id);
--- Where the lines of a run that several processes write together went: each of them counts its own.
+-- Runs that several processes write together: each process numbers its own lines; line is the place in the
+-- run's stream.
 CREATE TABLE IF NOT EXISTS shared_line (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, writer TEXT NOT NULL,
     number INTEGER NOT NULL, line INTEGER NOT NULL, PRIMARY KEY (run_id, stream, writer, number)) WITHOUT ROWID;
--- Reports and the workspaces that somebody saved; resolvers/views.py has the types. spec: JSON of the client.
+-- Reports and saved workspaces; resolvers/views.py lists the types. spec: JSON of the client.
 CREATE TABLE IF NOT EXISTS saved_view (
     id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
     type TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL, description TEXT NOT NULL,

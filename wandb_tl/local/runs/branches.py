@@ -25,7 +25,7 @@ def rewind(db: Transaction, run: Row, metric: str, value: float) -> Row:
     # The console and the system metrics are not counted in steps: they begin anew.
     db.run("DELETE FROM stream_line WHERE run_id = ? AND stream IN (?, ?)", run["id"], EVENTS, OUTPUT)
     changes: Row = {"history_keys": None, "history_keys_lines": 0, "summary": _summary(db, run)}
-    changes |= run_states.begun(None, db.now) | {"stop_requested": 0}
+    changes |= run_states.started(None, db.now) | {"stop_requested": 0}
     db.update("run", run["id"], **changes)
     return db.get("run", run["id"])
 

@@ -141,4 +141,4 @@ def _state_after(run: Row, body: Row) -> Row:
     if body.get("complete"):
         code = whole(body.get("exitcode") or 0)
         return run_states.ended(run, 1 if code is None else code, preempting)
-    return run_states.spoken(run, preempting)
+    return run_states.heard(run, preempting)

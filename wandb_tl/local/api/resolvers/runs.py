@@ -17,7 +17,7 @@ from wandb_tl.local.records import filters
 from wandb_tl.local.records.database import Row, Transaction
 from wandb_tl.local.records.json_path import find, json_object
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
-from wandb_tl.local.records.run_states import LIVE, RunState, begun, set_by_hand
+from wandb_tl.local.records.run_states import LIVE, RunState, set_by_hand, started
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT
 from wandb_tl.local.runs import branches, file_stream, history, history_keys
 
@@ -113,7 +113,7 @@ def upsert_bucket(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     if info.context.shared and "config" in changes:
         changes["config"] = _merged(found["config"], changes["config"])
     if input.get("host") is not None:
-        changes |= begun(input.get("state"), db.now) | {"started_at": found["started_at"] or db.now}
+        changes |= started(input.get("state"), db.now) | {"started_at": found["started_at"] or db.now}
         if found["state"] not in LIVE:
             # What is asked of a run that lives, or is about to, is asked of this process.
             changes["stop_requested"] = 0
@@ -141,7 +141,7 @@ def _make(db: Transaction, project: Row, input: Row, columns: Row) -> Row:
     number = db.value("SELECT count(*) FROM run WHERE project_id = ?", project["id"]) + 1
     names = {"name": input.get("name") or secrets.token_hex(4), "display_name": invented_name(number)}
     times = {"created_at": db.now, "started_at": db.now}
-    row = names | columns | begun(input.get("state"), db.now) | times
+    row = names | columns | started(input.get("state"), db.now) | times
     run_id = db.insert("run", project_id=project["id"], **row)
     branches.fork(db, db.get("run", run_id), project, input.get("config"))
     return db.get("run", run_id)
