@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import report
 import torch
+import work
 from grid import run_sweep
 
 # Multiply-adds of a ResNet-50 at 224 px, forward, up to its last stage and in it; at other sizes they go with
@@ -35,16 +36,12 @@ def main() -> None:
     options = parser.parse_args()
     product, copied = ceilings(report.device())
     for size in options.image_sizes:
-        work = {
-            "image_size": size,
-            "train_limit": options.train_images,
-            "test_limit": options.test_images,
-            "epochs": options.epochs,
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            seconds = run_sweep(Path(folder), work)
-            rows = pd.read_csv(Path(folder) / "reports" / "results.csv")
-            passes = speeds_of_passes(Path(folder))
+        sizes = argparse.Namespace(**vars(options), image_size=size)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name, "sweep")
+            seconds = run_sweep(folder, work.hyperparameters(sizes), ["--in-process"])
+            rows = pd.read_csv(folder / "reports" / "results.csv")
+            passes = speeds_of_passes(folder)
         steps = rows[rows["finetuning"]]["images_per_second"].max()
         flops = 2 * (size / 224) ** 2
         shares = (max(passes) * UP_TO_LAST_STAGE * flops / product, steps * 3 * LAST_STAGE * flops / product)

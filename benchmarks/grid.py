@@ -1,75 +1,64 @@
-"""python benchmarks/grid.py: the eight runs of the original experiment, naive and ours.
+"""python benchmarks/grid.py: the eight runs of the original experiment, by plain.py and by run_sweep.
 
-Naive is the loop of tutorial.py, eight times in one process, without W&B. Ours is the whole command
-run_sweep --local --in-process, from nothing: server, agents, runs with their figures and models, table.
+plain.py --grid is one process whose recipes share their frozen layers. Ours is the whole command
+run_sweep --local, from an empty folder: server, two agents, runs with their figures and models, report.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import report
 import timm
-import tutorial
+import work
 from safetensors.torch import save_file
+from whole_process import REPOSITORY, seconds_of, variables
 
-from wandb_tl import datasets
-from wandb_tl.config import RunConfig, cache_dir
-
-REPOSITORY = Path(__file__).parents[1]
+BENCHMARKS = REPOSITORY / "benchmarks"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--train-images", type=int, default=1000)
-    parser.add_argument("--test-images", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=10)
+    work.add_size_flags(parser, 2000, 500)
+    parser.add_argument("--in-process", action="store_true", help="as run_sweep's flag")
+    parser.add_argument("--tutorial", action="store_true", help="tutorial.py eight times, too: a long wait")
     options = parser.parse_args()
-    work = {
-        "image_size": options.image_size,
-        "train_limit": options.train_images,
-        "test_limit": options.test_images,
-        "epochs": options.epochs,
-    }
-    data = datasets.load(RunConfig(**work))
-    with tempfile.TemporaryDirectory() as folder:
-        ours = run_sweep(Path(folder), work)
-    began = time.perf_counter()
-    for pretrained, finetuning, optimizer in itertools.product((True, False), (True, False), ("Adam", "SGD")):
-        recipe = {"pretrained": pretrained, "finetuning": finetuning, "optimizer": optimizer}
-        tutorial.train(RunConfig(**work, **recipe), data.train, data.test, report.device())
-    naive = time.perf_counter() - began
-    report.report(
+    plain = [BENCHMARKS / "plain.py", "--grid", f"--precision={report.precision()}"]
+    recipes = itertools.product(("true", "false"), ("Adam", "SGD"), range(2))
+    tutorials = [
+        [BENCHMARKS / "tutorial.py", f"--finetuning={finetuning}", f"--optimizer={optimizer}"]
+        for finetuning, optimizer, _ in recipes
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = variables(folder)
+        sizes = work.size_flags(options)
+        seconds = {"plain": seconds_of([*plain, *sizes], folder, environment)}
+        if options.tutorial:
+            seconds["tutorial"] = sum(seconds_of([*one, *sizes], folder, environment) for one in tutorials)
+        flags = ["--in-process"] if options.in_process else []
+        seconds["ours"] = run_sweep(folder / "ours", work.hyperparameters(options), flags)
+    report.report_seconds(
         f"grid_{options.image_size}px",
-        f"eight runs of ResNet-50, {len(data.train):,} training and {len(data.test):,} test images at "
-        f"{options.image_size} px, {options.epochs} epochs: {naive / ours:.1f}x faster "
-        f"(tutorial {naive:.0f} s, ours {ours:.0f} s with server, tracking and table)",
-        {"tutorial_seconds": naive, "sweep_seconds": ours},
+        f"eight runs of ResNet-50, {work.amount(options)}",
+        {way: [taken] for way, taken in seconds.items()},
+        ("ours",),
     )
 
 
-def run_sweep(folder: Path, work: dict[str, int]) -> float:
-    """Seconds of the whole command, with nothing there before but the data and a file of weights."""
+def run_sweep(folder: Path, hyperparameters: dict[str, int | str], flags: list[str]) -> float:
+    """Seconds of the whole command in a new folder that contains only the data and a file of weights."""
+    environment = variables(folder)
     weights = folder / "weights.safetensors"
     save_file(timm.create_model("resnet50").state_dict(), weights)
-    (folder / "cache").mkdir()
-    (folder / "cache" / "FashionMNIST").symlink_to(cache_dir() / "FashionMNIST")
-    given = work | {"weights_file": weights, "norm": "source"}
-    command = [sys.executable, "-m", "wandb_tl.run_sweep", str(REPOSITORY / "sweep.yaml"), "--local"]
-    command += ["--in-process", "--root", str(folder / "root"), "--reports", str(folder / "reports")]
-    command += [text for name, value in given.items() for text in ("--set", f"{name}={value}")]
-    began = time.perf_counter()
-    environment = os.environ | {"WANDB_TL_CACHE": str(folder / "cache")}
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    command = ["-m", "wandb_tl.run_sweep", REPOSITORY / "sweep.yaml", "--local", *flags]
+    command += ["--root", folder / "root", "--reports", folder / "reports"]
+    for name, value in (hyperparameters | {"weights_file": weights}).items():
+        command += ["--set", f"{name}={value}"]
+    return seconds_of(command, folder, environment)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import statistics
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 
 import torch
 
-from wandb_tl.agents import usable_cores
-from wandb_tl.devices import device_name
+from wandb_tl.sweeping.agent_processes import usable_cores
+from wandb_tl.training.devices import device_name, resolve_precision
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,14 +23,32 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def precision() -> str:
+    """What this package computes in by default on this machine."""
+    return resolve_precision("auto", device())
+
+
 def machine() -> dict[str, Any]:
     packages = ("torch", "torchvision", "timm", "wandb")
     return {
         "device": device_name(device()),
+        "precision": precision(),
         "cores": usable_cores(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         **{package: version(package) for package in packages},
     }
+
+
+def report_seconds(name: str, work: str, seconds: dict[str, list[float]], ours: tuple[str, ...]) -> None:
+    """Report the median seconds of each way to do the work, and how many times as fast ours are."""
+    median = {way: statistics.median(times) for way, times in seconds.items()}
+    ratios = {own: {way: median[way] / median[own] for way in seconds if way not in ours} for own in ours}
+    parts = [f"{way} {taken:.1f} s" for way, taken in median.items()]
+    for own, by_way in ratios.items():
+        times = [f"{ratio:.2f}x as fast as {way}" for way, ratio in by_way.items()]
+        parts.append(f"{own} is {' and '.join(times)}")
+    line = f"{work}: {', '.join(parts)}"
+    report(name, line, {"seconds": seconds, "ratios": ratios})
 
 
 def report(name: str, line: str, figures: dict[str, Any]) -> None:

@@ -1,89 +1,116 @@
 """python benchmarks/run_overhead.py: what a run costs beyond its arithmetic, under each kind of agent.
 
-The same sweep of short runs on activations that are there already, by one agent. A run's overhead is the time
-from its beginning to the beginning of the next one, less its `train_seconds`, from looking for the
-activations to the last test.
+One agent works on a sweep of short runs whose activations are cached already. A run's overhead is the time
+from its creation to the creation of the next one, less its `train_seconds`, which last from the look-up of
+the activations to the last test. With --baseline, the same for another checkout, in turn with this one; each
+has its own server and cache, and both use this Python and its libraries.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 import report
 import wandb
-import yaml
-from local_server import REPOSITORY, serving
+from local_server import serving
+from whole_process import REPOSITORY, seconds_of
 
 SWEEP = {
     "program": "wandb_tl/train.py",
-    "project": "overhead",
     "command": ["${env}", sys.executable, "-m", "wandb_tl.train", "${args}"],
     "method": "grid",
-    "parameters": {
-        "model_name": {"value": "tf_efficientnet_lite0"},
-        "image_size": {"value": 64},
-        "train_limit": {"value": 5000},
-        "epochs": {"value": 5},
-    },
 }
+PARAMETERS = {"model_name": "tf_efficientnet_lite0", "image_size": 64}
 AGENTS = {
     "wandb agent": ["wandb", "agent"],
-    "a process a run": ["wandb_tl.agent"],
+    "a process per run": ["wandb_tl.agent"],
     "in-process": ["wandb_tl.agent", "--in-process"],
 }
+PROJECT = "overhead"
+CREATE = f"import json, sys, wandb; print(wandb.sweep(json.loads(sys.argv[1]), project='{PROJECT}'))"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--train-images", type=int, default=5000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1, help="sweeps per agent and checkout (default: 1)")
+    parser.add_argument("--baseline", type=Path, metavar="DIR", help="another checkout to compare with")
     options = parser.parse_args()
-    figures = {}
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as environment:
-        os.environ.update(environment)
-        for name, module in AGENTS.items():
-            # Two more than are counted: the first one with the start of the agent, and the last one, after
-            # which none begins.
-            figures[name] = measure(Path(folder), module, options.runs + 2)
-    told = ", ".join(
-        f"{name} {overhead:.2f} s a run (the first one {start:.1f} s)"
-        for name, (overhead, start) in figures.items()
-    )
-    report.report("run_overhead", f"overhead of {options.runs} runs under one agent: {told}", figures)
+    checkouts = {"before": options.baseline.resolve()} if options.baseline else {}
+    checkouts["after"] = REPOSITORY
+    figures: dict[str, dict[str, list[tuple[float, float]]]] = {agent: {} for agent in AGENTS}
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        servers = {
+            side: stack.enter_context(serving(Path(name, side), checkout))
+            for side, checkout in checkouts.items()
+        }
+        for side, checkout in checkouts.items():
+            check_code(Path(name, side), servers[side], checkout)
+        for _, agent, side in itertools.product(range(options.rounds), AGENTS, checkouts):
+            overheads = measure(Path(name, side), servers[side], AGENTS[agent], options)
+            figures[agent].setdefault(side, []).append(overheads)
+    report.report("run_overhead", line(options.runs, figures), figures)
 
 
-def measure(folder: Path, module: list[str], runs: int) -> tuple[float, float]:
+def check_code(folder: Path, environment: Mapping[str, str], checkout: Path) -> None:
+    """Exit unless Python runs the checkout's code there, and not that of an installed package."""
+    command = [sys.executable, "-c", "import wandb_tl; print(wandb_tl.__file__)"]
+    file = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout.strip()
+    if Path(file) != checkout / "wandb_tl" / "__init__.py":
+        sys.exit(f"{checkout}: Python imports {file or 'no wandb_tl'} instead")
+
+
+def measure(
+    folder: Path, environment: dict[str, str], agent: list[str], options: argparse.Namespace
+) -> tuple[float, float]:
     """Mean overhead of a run, and that of the first one with the start of the agent."""
-    file = folder / "sweep.yaml"
-    parameters = SWEEP["parameters"] | {"seed": {"values": list(range(runs))}}
-    file.write_text(yaml.safe_dump(SWEEP | {"parameters": parameters}))
-    made = subprocess.run(
-        [sys.executable, "-m", "wandb", "sweep", str(file)],
-        cwd=REPOSITORY,
-        env=os.environ | {"WANDB_SILENT": "false"},
-        capture_output=True,
-        text=True,
-        check=True,
+    # Two more than count: the first one, and the last one, after which no other is created.
+    seeds = list(range(options.runs + 2))
+    values = PARAMETERS | {"train_limit": options.train_images, "epochs": options.epochs}
+    parameters = {name: {"value": value} for name, value in values.items()} | {"seed": {"values": seeds}}
+    definition = json.dumps(SWEEP | {"parameters": parameters})
+    create = [sys.executable, "-c", CREATE, definition]
+    output = subprocess.run(
+        create, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    path = (made.stdout + made.stderr).split("wandb agent ")[1].split()[0]
+    api = wandb.Api({"base_url": environment["WANDB_BASE_URL"]}, api_key=environment["WANDB_API_KEY"])
+    path = f"{api.default_entity}/{PROJECT}/{output.stdout.split()[-1]}"
     began = time.time()
-    command = [sys.executable, "-m", *module, path]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    found = sorted(wandb.Api().sweep(path).runs, key=lambda run: run.created_at)
-    assert len(found) == runs and {run.state for run in found} == {"finished"}
-    # A run is made when it is handed out.
-    starts = [datetime.fromisoformat(run.created_at).timestamp() for run in found]
+    seconds_of(["-m", *agent, path], folder, environment)
+    runs = sorted(api.sweep(path).runs, key=lambda run: run.created_at)
+    assert len(runs) == len(seeds) and {run.state for run in runs} == {"finished"}
+    # A run is created when it is handed out.
+    starts = [datetime.fromisoformat(run.created_at).timestamp() for run in runs]
     gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
-    overheads = [gap - run.summary["train_seconds"] for gap, run in zip(gaps, found, strict=False)]
-    return sum(overheads[1:]) / len(overheads[1:]), starts[0] - began + overheads[0]
+    overheads = [gap - run.summary["train_seconds"] for gap, run in zip(gaps, runs, strict=False)]
+    return statistics.mean(overheads[1:]), starts[0] - began + overheads[0]
+
+
+def line(runs: int, figures: dict[str, dict[str, list[tuple[float, float]]]]) -> str:
+    """Each agent's means over the rounds, before and after if there are both."""
+    parts = []
+    for agent, sides in figures.items():
+        for side, rounds in sides.items():
+            mean, first = (statistics.mean(column) for column in zip(*rounds, strict=True))
+            name = f"{agent}, {side}" if len(sides) > 1 else agent
+            parts.append(f"{name}: {mean:.2f} s per run (the first one {first:.1f} s)")
+    return f"overhead of {runs} runs under one agent: {'; '.join(parts)}"
 
 
 if __name__ == "__main__":
+    os.environ["WANDB_SILENT"] = "true"
     main()

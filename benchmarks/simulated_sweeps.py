@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import report
 
-from wandb_tl import effects
+from wandb_tl.analysis import effects
 from wandb_tl.config import RunConfig
 
 SPREAD, EFFECT = 0.4, 2.0

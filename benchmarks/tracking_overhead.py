@@ -16,8 +16,9 @@ import report
 import wandb
 from local_server import serving
 
-from wandb_tl import datasets, models, tracking, train
+from wandb_tl import train
 from wandb_tl.config import RunConfig
+from wandb_tl.training import datasets, models, tracking
 
 
 def main() -> None:
