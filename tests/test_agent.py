@@ -83,7 +83,7 @@ def test_every_point_is_run_once(server, tmp_path, flags):
     processes = {process_of(server, run_id) for run_id in found}
     assert len(processes) == (1 if flags else 2)
     # The second run takes what the first one has computed.
-    assert out.count("from before") == 2 and "leaked" not in out and "Traceback" not in out, out
+    assert out.count("reused") == 2 and "leaked" not in out and "Traceback" not in out, out
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_run_whose_process_dies_goes_on_in_a_new_one(server, tmp_path, flags):
     out, _ = agent.communicate(timeout=400)
     assert agent.returncode == 0 and "its process died (exit code -9)" in out, out
     assert list(states(server, path).values()) == ["finished", "finished"]
-    assert out.count("going on after epoch") == 1, out
+    assert out.count("resuming after epoch") == 1, out
     # Each epoch once, and the two rows of media of each run.
     assert epochs_of(server, path) == 2 * (12 + 2)
 
@@ -122,7 +122,7 @@ def test_what_an_agent_is_doing_when_it_is_stopped_goes_back_to_the_sweep(server
     assert list(states(server, path).values()) == ["preempted"]
     assert not any(worker.is_running() for worker in workers)
     code, out = call(server, "wandb_tl.agent", path)
-    assert code == 0 and "going on after epoch" in out, out
+    assert code == 0 and "resuming after epoch" in out, out
     assert list(states(server, path).values()) == ["finished"]
 
 

@@ -159,7 +159,7 @@ def test_an_id_is_not_given_to_another_recipe(server):
     tries = {name: start(server, *lite0, WANDB_RUN_ID=name, WANDB_PROJECT="ids") for name in messages}
     for name, process in tries.items():
         out, _ = process.communicate(timeout=240)
-        error = f"error: WANDB_RUN_ID: the run ids/{name} {messages[name]}; take another id\n"
+        error = f"error: WANDB_RUN_ID: the run ids/{name} {messages[name]}; use another id\n"
         assert process.returncode == 2 and out.endswith(error) and "Traceback" not in out, out
 
 
@@ -182,9 +182,10 @@ def test_the_model_artifact_survives_an_outage_and_gives_the_model_back(server, 
     assert process.returncode == 0 and "Traceback" not in out, out
     script = """
     import json, torch, wandb
-    from wandb_tl import datasets, models
+    from wandb_tl.training import datasets, models
+    from wandb_tl.training.trained_weights import load_trained
     folder = wandb.Api().artifact("local/models/model-artifact:latest").download()
-    model, config, class_names = models.load_trained(folder)
+    model, config, class_names = load_trained(folder)
     test = datasets.load(config).test
     preprocess = models.preprocess(model, config.image_size, torch.device("cpu"))
     with torch.no_grad():

@@ -176,7 +176,7 @@ def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environ
     assert done.returncode == 0 and "2 runs finished, after" in done.stdout, done.stdout + done.stderr
     assert sum(line.startswith("| True") for line in done.stdout.splitlines()) == 2
     said = "".join(log.read_text() for log in tmp_path.glob("wandb/agent-*.log"))
-    assert said.count("going on after epoch") == 2
+    assert said.count("resuming after epoch") == 2
     assert nothing_left_in(tmp_path) and not list(cache.glob("checkpoints/*"))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wandb_tl.training import tracking
     from wandb_tl.training.checkpoints import Checkpoint
     from wandb_tl.training.datasets import Dataset
+    from wandb_tl.training.process_cache import ProcessCache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,42 +40,52 @@ def config_of(options: argparse.Namespace) -> RunConfig:
     return RunConfig(**{name: value for name, value in vars(options).items() if name in FIELDS})
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train by the flags, in a W&B run."""
+def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:
+    """Train by the flags, in a W&B run.
+
+    cache: the process's, if it has several runs; it keeps images and activations between them.
+    """
     config = config_of(options)
     # Bad input is refused before the libraries are loaded, and before there is a run.
     cache_limit()
     import torch
 
     from wandb_tl.training import datasets, models, tracking
+    from wandb_tl.training.process_cache import ProcessCache
 
+    cache = cache or ProcessCache()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = datasets.load(config)
+    data = datasets.load(config, cache.images)
     model = models.build(config, len(data.class_names)).to(device)
     with tracking.start(config) as wandb_run:
-        checkpoint = train(config, data, model, device, wandb_run)
-    # Only now has W&B everything: a run that is killed before this resumes from its checkpoint.
+        checkpoint = train(config, data, model, device, wandb_run, cache)
+    # Only now is everything uploaded: a run that is killed before this resumes from its checkpoint.
     checkpoint.discard()
     return ExitCode.OK
 
 
 def train(
-    config: RunConfig, data: Dataset, model: nn.Module, device: torch.device, wandb_run: tracking.Run
+    config: RunConfig,
+    data: Dataset,
+    model: nn.Module,
+    device: torch.device,
+    wandb_run: tracking.Run,
+    cache: ProcessCache,
 ) -> Checkpoint:
     """Train the model on the data by the config, and log its metrics, figures, tables and weights.
 
     Returns the checkpoint, to be discarded when the W&B run is over.
     """
     from wandb_tl.figures import media
-    from wandb_tl.training import loop, models, tracking
+    from wandb_tl.training import loop, tracking, trained_weights
 
     draw = partial(media.draw, config, data, model)
-    result = loop.train(config, data, model, device, wandb_run, draw)
+    result = loop.train(config, data, model, device, wandb_run, draw, cache.activations)
     tracking.log_summary(wandb_run, result.progress, result.test)
     tracking.log_media(wandb_run, config.epochs, draw(result.test, result.progress.rows))
     tracking.log_tables(wandb_run, config.epochs, media.tabulate(data, result.test))
     description = {"config": config.as_dict(), "class_names": data.class_names}
-    tracking.log_model(wandb_run, models.trained_tensors(model, config), description)
+    tracking.log_model(wandb_run, trained_weights.trained_tensors(model, config), description)
     return result.checkpoint
 
 

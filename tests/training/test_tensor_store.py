@@ -25,7 +25,7 @@ PROCESS = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from wandb_tl.tensor_store import Layout, TensorStore
+from wandb_tl.training.tensor_store import Layout, TensorStore
 
 folder, log, action, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 values = torch.arange(14 * 300, dtype=torch.float32).view(14, 300)

@@ -1,4 +1,4 @@
-"""A run's state after its last finished epoch, on disk, so that a killed run goes on from there."""
+"""A run's state after its last finished epoch, on disk, so that a killed run resumes from there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wandb_tl.errors import one_line
 
 @dataclass
 class Progress:
-    """What a run has done so far: one row of metrics a finished epoch, and the time and energy they took."""
+    """The finished part of a run: one row of metrics per epoch, and the seconds and watt-hours it took."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -28,21 +28,21 @@ class Progress:
 class Checkpoint:
     """The checkpoint file of one run: every stateful object of the training loop, by name.
 
-    key: what tells the run from all others, such as ("entity", "project", "run id"). identity: what must be
-    the same when it goes on. Set $WANDB_TL_CACHE to a shared folder and a run can go on on another machine.
+    key: identifies the run, such as ("entity", "project", "run id"). identity: must be the same when the run
+    resumes. With $WANDB_TL_CACHE on a shared folder, a run can resume on another machine.
     """
 
     def __init__(self, key: tuple[str, ...], identity: dict[str, Any], **stateful: Any) -> None:
-        # quote() escapes a comma, so that no two keys make one name.
+        # quote() escapes commas, so that no two keys have the same name.
         name = ",".join(quote(part, safe="") for part in key)
         self.path = Path(cache_dir(), "checkpoints", f"{name}.pt")
         self._identity = identity
         self._stateful = stateful
 
     def save(self, progress: Progress) -> None:
-        """Replace the file by the present state; a kill in between leaves the old one whole."""
+        """Replace the file by the present state; a kill meanwhile leaves the old file intact."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        state = {name: thing.state_dict() for name, thing in self._stateful.items()}
+        state = {name: stateful.state_dict() for name, stateful in self._stateful.items()}
         temporary = self.path.with_suffix(f".{os.getpid()}")
         try:
             torch.save({"identity": self._identity, "progress": vars(progress), **state}, temporary)
@@ -51,9 +51,9 @@ class Checkpoint:
             temporary.unlink(missing_ok=True)
 
     def load(self) -> Progress:
-        """Bring the objects to the saved state; a fresh Progress if there is none of this identity."""
+        """Restore the saved state of the objects; an empty Progress if none of this identity is saved."""
         try:
-            # To the CPU: each object puts its tensors where it computes.
+            # To the CPU: each object moves its tensors to its own device.
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return Progress()
@@ -61,12 +61,12 @@ class Checkpoint:
             print(f"{self.path} cannot be read ({one_line(error)[:200]}): the run starts over")
             return Progress()
         if state["identity"] != self._identity:
-            print(f"{self.path} is of other hyperparameters or another precision: the run starts over")
+            print(f"{self.path} has other hyperparameters or another precision: the run starts over")
             return Progress()
-        for name, thing in self._stateful.items():
-            thing.load_state_dict(state[name])
+        for name, stateful in self._stateful.items():
+            stateful.load_state_dict(state[name])
         return Progress(**state["progress"])
 
     def discard(self) -> None:
-        """Remove the file: the run is done."""
+        """Remove the file of a finished run."""
         self.path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Convolutions made cheaper without changing what they compute.
+"""Faster convolutions that compute the same.
 
-A frozen BatchNorm is folded into the convolution before it. On a CPU, a convolution that trains takes the
-form whose gradient oneDNN computes fastest.
+Frozen BatchNorms are folded into the convolutions before them. On a CPU, trainable convolutions take the form
+whose gradient oneDNN computes fastest.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# A folded network rounds elsewhere: the largest difference allowed, as a share of the largest output. TF32,
-# which a GPU's convolutions use, has ten bits.
+# The largest difference that folding may make by rounding, as a share of the largest output. A GPU's
+# convolutions use TF32, which has ten bits.
 FOLDING_TOLERANCE = {"cpu": 1e-3, "cuda": 0.02}
 
 
 def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
     """A copy of the network, in eval mode, with every BatchNorm2d that follows a convolution folded into it.
 
-    The network itself where a copy's output for the example (N, C, H, W) would differ. Tensors that are not
-    folded are shared.
+    Returns the network itself if the copy's output for the example (N, C, H, W) differs. The copy shares the
+    tensors that are not folded.
     """
     shared = {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]}
     folded = copy.deepcopy(network, shared).eval()
     for convolution, norm in _pairs(folded, example):
-        fused = fuse_conv_bn_eval(folded.get_submodule(convolution), folded.get_submodule(norm))
+        before, after = folded.get_submodule(convolution), folded.get_submodule(norm)
+        assert isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d)
+        fused = fuse_conv_bn_eval(before, after)
         folded.set_submodule(convolution, fused)
-        # timm's BatchNormAct2d goes on with an activation.
+        # timm's BatchNormAct2d has an activation after its norm.
         rest = [getattr(folded.get_submodule(norm), name, None) for name in ("drop", "act")]
         folded.set_submodule(norm, nn.Sequential(*(part for part in rest if part is not None)))
     with torch.no_grad():
@@ -38,16 +40,16 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
         try:
             computed = folded(example)
         except Exception:
-            # A forward that looks into the norm that is no more.
+            # This forward uses the norm other than by calling it.
             return network
     allowed = FOLDING_TOLERANCE[example.device.type] * expected.abs().max()
     return folded if (computed - expected).abs().max() <= allowed else network
 
 
 def train_on_cpu(network: nn.Module) -> None:
-    """Give the network's 1x1 and depthwise convolutions the form that trains fastest on a CPU, in place.
+    """Give the network's 1x1 and depthwise convolutions, in place, the form that trains fastest on a CPU.
 
-    Names, parameters and their gradients are those of before.
+    Names, parameters and gradients stay the same.
     """
     for module in network.modules():
         if type(module) is not nn.Conv2d or module.padding_mode != "zeros":
@@ -63,7 +65,7 @@ class _Pointwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         down, across = self.stride
-        # Of pixels that are not neighbours in memory, oneDNN's bf16 product takes a hundred times as long.
+        # oneDNN's bf16 product takes a hundred times as long for pixels that are not contiguous.
         pixels = input[:, :, ::down, ::across].permute(0, 2, 3, 1).contiguous()
         return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
@@ -77,26 +79,26 @@ class _Depthwise(nn.Conv2d):
 
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
-    """Names of each convolution and of the BatchNorm that is given its very output, where both run once."""
-    made_by: dict[int, str] = {}
-    # An output that were freed would leave its identity to another one.
+    """Names of each convolution and of the BatchNorm whose input is its output, if both are called once."""
+    sources: dict[int, str] = {}
+    # Kept, because a new tensor may get the id of a freed one.
     outputs: list[Tensor] = []
     pairs: list[tuple[str, str]] = []
 
-    def made(name: str, output: Tensor) -> None:
+    def after_convolution(name: str, output: Tensor) -> None:
         outputs.append(output)
-        made_by[id(output)] = name
+        sources[id(output)] = name
 
-    def given(name: str, value: Tensor) -> None:
-        if id(value) in made_by:
-            pairs.append((made_by[id(value)], name))
+    def before_norm(name: str, value: Tensor) -> None:
+        if id(value) in sources:
+            pairs.append((sources[id(value)], name))
 
     hooks = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
-            hook = module.register_forward_hook(lambda *call, name=name: made(name, call[2]))
+            hook = module.register_forward_hook(lambda *call, name=name: after_convolution(name, call[2]))
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            hook = module.register_forward_pre_hook(lambda *call, name=name: given(name, call[1][0]))
+            hook = module.register_forward_pre_hook(lambda *call, name=name: before_norm(name, call[1][0]))
         else:
             continue
         hooks.append(hook)

@@ -1,7 +1,7 @@
 """The trainable part's forward and backward as two CUDA graphs.
 
-At small image sizes a GPU waits for Python, which launches hundreds of kernels a step; a graph is launched
-as one. See torch.cuda.make_graphed_callables.
+At small image sizes a GPU waits for Python, which launches hundreds of kernels per step; a graph is launched
+as a whole. See torch.cuda.make_graphed_callables.
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wandb_tl.errors import one_line
+from wandb_tl.training.devices import Autocast
 
-# Largest difference of a gradient, as a share of its largest value: bf16 kernels need not repeat themselves.
+# Largest difference of a gradient, as a share of its largest value: bf16 kernels are not deterministic.
 TOLERANCE = 0.02
 
 Forward = Callable[[Tensor], Tensor]
 
 
-def capture(trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Callable) -> Forward | None:
-    """The forward of the module in its present mode, as a graph for inputs of this shape, gradients included.
+def capture(trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Autocast) -> Forward | None:
+    """The module's forward and backward in its present mode, as graphs for inputs of this shape.
 
-    It is tried on these inputs (N, …) and labels (N,) before it is trusted. None, with a line that says why,
-    where it cannot be captured or gives other gradients. Parameters and buffers are left as they were.
+    Their gradients are compared with the module's own on these inputs (N, …) and labels (N,). Returns None,
+    and prints the reason, if they differ or the module cannot be captured. Parameters and buffers keep their
+    values.
     """
     buffers = [(buffer, buffer.clone()) for buffer in trainable.buffers()]
     graphed: Forward | None = None
     try:
         expected = _gradients(trainable, trainable, inputs, labels, autocast)
-        # Cast weights that autocast kept would lie outside of the graph's memory.
+        # Weights that autocast has cast and cached would lie outside of the graph's memory.
         with autocast(cache_enabled=False):
             torch.cuda.make_graphed_callables(trainable, (inputs,))
-        # It is the module's forward now; what else calls the module shall not meet it.
+        # It has replaced the module's forward, which other callers of the module need as it was.
         graphed = vars(trainable).pop("forward")
         computed = _gradients(graphed, trainable, inputs, labels, autocast)
         if not _same(expected, computed):
-            print("a CUDA graph of the training step gives other gradients: kernels are launched one by one")
+            print("a CUDA graph of the training step changes its gradients: kernels are launched one by one")
             graphed = None
     except (AssertionError, RuntimeError) as error:
         reason = one_line(error)[:200]
@@ -53,12 +55,12 @@ def capture(trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Call
 
 
 def for_full_batches(graphed: Forward, eager: Forward, size: int) -> Forward:
-    """Graphed for batches of this size, and eager for the last one of an epoch, which may be smaller."""
+    """The graph for batches of this size, else the eager forward: an epoch's last batch may be smaller."""
     return lambda inputs: graphed(inputs) if len(inputs) == size else eager(inputs)
 
 
 def _gradients(
-    forward: Forward, trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Callable
+    forward: Forward, trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Autocast
 ) -> list[Tensor]:
     trainable.zero_grad(set_to_none=True)
     with autocast():

@@ -26,12 +26,12 @@ class Halves:
 
 
 def cut(model: nn.Module, example: Tensor, opened: Iterable[nn.Parameter] | None = None) -> Halves | None:
-    """Cut the model before the first module that trains whole; None where its forward cannot be cut there.
+    """Cut the model before the first module that trains whole; None if its forward cannot be cut there.
 
     The frozen half is the model's own forward, ended where that module is called. The trainable half is the
-    same forward with Identity in place of what the frozen half has done. Whether that is right for this
-    architecture is not assumed but checked on `example`, an input of the model, in eval mode.
-    opened: the parameters that count as training; by default those that require a gradient.
+    same forward with Identity in place of the modules of the frozen half. Not every architecture can be cut
+    like this, so both halves are compared with the whole model on `example`, an input of it, in eval mode.
+    opened: the parameters that count as trainable; by default those that require gradients.
     """
     model.eval()
     if opened is None:
@@ -41,7 +41,7 @@ def cut(model: nn.Module, example: Tensor, opened: Iterable[nn.Parameter] | None
     first = next((name for name in started if _trains_whole(model.get_submodule(name), trains)), None)
     if not first:
         return None
-    # What pools before the one layer that trains is frozen too.
+    # A trainable module may consist of pooling and one trainable layer: the pooling is frozen too.
     while (inside := _only_with_parameters(model, first)) in finished_before:
         first = inside
     earlier = [name for name in started if name in finished_before[first]]
@@ -55,19 +55,19 @@ def cut(model: nn.Module, example: Tensor, opened: Iterable[nn.Parameter] | None
     if not trains <= {id(parameter) for parameter in halves.trainable.parameters()}:
         return None
     if getattr(model, "drop_rate", 0) and model.get_submodule(first) in classifiers(model):
-        # The frozen half would end with the dropout of what the classifier is given.
+        # The frozen half would end with the dropout of the classifier's input.
         return None
     try:
         with torch.no_grad():
             whole, parts = model(example), halves.trainable(halves.frozen(example))
     except Exception:
-        # A forward that does more than call its modules in a row fails here in whatever way it likes.
+        # A forward that does more than call its modules in a row can fail here in any way.
         return None
     return halves if parts.shape == whole.shape and torch.equal(parts, whole) else None
 
 
 def cut_before_last_stage(model: nn.Module, example: Tensor) -> Halves | None:
-    """Cut the model where a recipe that opens the last stage does; None where that cannot be."""
+    """Cut the model where a recipe that opens the last stage cuts it; None if it cannot be cut there."""
     try:
         names = set(last_stages(model, 1))
     except InputError:
@@ -76,13 +76,13 @@ def cut_before_last_stage(model: nn.Module, example: Tensor) -> Halves | None:
 
 
 def _trains_whole(module: nn.Module, trains: set[int]) -> bool:
-    """Whether all parameters of a module, and it has some, are among those of these identities."""
+    """Whether a module has parameters, and all of them have one of these ids."""
     parameters = [id(parameter) for parameter in module.parameters()]
     return bool(parameters) and trains.issuperset(parameters)
 
 
 def _only_with_parameters(model: nn.Module, name: str) -> str | None:
-    """Name of the one child that holds all parameters of a module; None if there is no such child."""
+    """Name of the child that has all parameters of a module; None if there is no such child."""
     module = model.get_submodule(name)
     total = len(list(module.parameters()))
     holders = [child for child, part in module.named_children() if len(list(part.parameters())) == total]
@@ -90,7 +90,7 @@ def _only_with_parameters(model: nn.Module, name: str) -> str | None:
 
 
 def _call_order(model: nn.Module, example: Tensor) -> tuple[list[str], dict[str, set[str]]]:
-    """Names of the modules in the order in which forward enters them, and which had finished by then."""
+    """Names of the modules in the order in which forward enters them, and for each those finished before."""
     started: list[str] = []
     finished: set[str] = set()
     finished_before: dict[str, set[str]] = {}
@@ -113,8 +113,8 @@ def _call_order(model: nn.Module, example: Tensor) -> tuple[list[str], dict[str,
     return started, finished_before
 
 
-class _Reached(Exception):
-    """A forward has come to the boundary, with this value."""
+class _BoundaryReached(Exception):
+    """A forward pass has reached the boundary with this value."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -122,16 +122,16 @@ class _Reached(Exception):
 
 
 class _Boundary(nn.Module):
-    """Stands where the trainable part begins, and ends the forward there."""
+    """Takes the place of the first trainable module, and ends the forward pass there."""
 
     def forward(self, value: Tensor, **options: None) -> Tensor:
         if any(option is not None for option in options.values()):
-            raise TypeError("the trainable part is given more than one tensor")
-        raise _Reached(value)
+            raise TypeError("the trainable part has more than one input")
+        raise _BoundaryReached(value)
 
 
 class _Until(nn.Module):
-    """A model's forward up to where it calls a module; what it gives is that module's input."""
+    """A model's forward up to the call of a module; its output is that module's input."""
 
     def __init__(self, model: nn.Module, first: str, later: list[str]) -> None:
         super().__init__()
@@ -141,15 +141,15 @@ class _Until(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         try:
             self.model(pixels)
-        except _Reached as reached:
+        except _BoundaryReached as reached:
             return reached.value
-        raise RuntimeError("the forward did not come to the boundary")
+        raise RuntimeError("the forward pass did not reach the boundary")
 
 
 def _after(model: nn.Module, earlier: list[str]) -> nn.Module:
-    """The model's forward without what the earlier modules do.
+    """The model's forward without the earlier modules.
 
-    Nor a transformer's position embedding, which it does between them in a method of its own.
+    A transformer adds its position embedding between them, in a method of its own, which is removed as well.
     """
     rest = _without(model, earlier)
     if hasattr(rest, "_pos_embed"):

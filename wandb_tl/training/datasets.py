@@ -1,9 +1,8 @@
-"""Images and labels as tensors: Fashion-MNIST, or a folder of images with one subfolder a class."""
+"""Images and labels as tensors: Fashion-MNIST, or a folder of images with one subfolder per class."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import gzip
 import hashlib
 import io
@@ -11,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 import torchvision
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 from tqdm import tqdm
 
@@ -64,13 +65,37 @@ class Dataset:
     class_names: list[str]
 
 
-def load(config: RunConfig) -> Dataset:
-    """Load the images that the config names. InputError if they are absent, damaged or too few."""
+# All images of a dataset: the training split, the test split and the class names.
+Images = tuple[Split, Split, list[str]]
+
+
+class ImageCache:
+    """The images that the latest run of a process has loaded, kept for its next run."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._images: Images | None = None
+
+    def get(self, key: Hashable, load: Callable[[], Images]) -> Images:
+        """The images of this key, loaded unless the latest call had the same key."""
+        if self._images is None or key != self._key:
+            self._images = None
+            self._key, self._images = key, load()
+        return self._images
+
+
+def load(config: RunConfig, cache: ImageCache | None = None) -> Dataset:
+    """Load the images that the config names. InputError if they are absent, damaged or too few.
+
+    cache: the images of the process's latest run, used again if they have not changed.
+    """
+    cache = cache or ImageCache()
     if config.dataset == "folder":
-        train, test, class_names = _load_folder(config.data_dir, config.image_size)
+        train, test, class_names = _load_folder(config.data_dir, config.image_size, cache)
     else:
-        train, test, class_names = _load_fashion_mnist(Path(config.data_dir or cache_dir()))
-    # One fixed shuffle, whatever the run's seed: all runs of a sweep see the same images.
+        root = Path(config.data_dir or cache_dir())
+        train, test, class_names = cache.get(root, lambda: _load_fashion_mnist(root))
+    # One fixed shuffle for every seed: all runs of a sweep see the same images.
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     held_out = round(config.val_fraction * len(train))
     if config.val_fraction and not held_out:
@@ -87,7 +112,7 @@ def load(config: RunConfig) -> Dataset:
 class Preprocess:
     """uint8 images (N, C, H, W) -> normalised float32 (N, 3, size, size), channels last, on a device.
 
-    mean and std: one number a channel, for values between 0 and 1, as in a timm model's data config.
+    mean and std: one number per channel, for values between 0 and 1, as in a timm model's data config.
     """
 
     def __init__(
@@ -128,9 +153,7 @@ def augment(images: Tensor, how: str) -> Tensor:
     return padded[every, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-# A process that has many runs reads the images once.
-@functools.lru_cache(maxsize=1)
-def _load_fashion_mnist(root: Path) -> tuple[Split, Split, list[str]]:
+def _load_fashion_mnist(root: Path) -> Images:
     raw = root / "FashionMNIST" / "raw"
     if not all((raw / name).exists() for name in FASHION_MNIST_SHA256):
         _fetch_fashion_mnist(raw)
@@ -219,46 +242,60 @@ def _from_debian_package(folder: Path) -> None:
     _from_debian_folder(folder, folder / DEBIAN_FOLDER.relative_to("/"))
 
 
-def _load_folder(data_dir: str, size: int) -> tuple[Split, Split, list[str]]:
+def _load_folder(data_dir: str, size: int, cache: ImageCache) -> Images:
+    """The images of a folder, resized and cropped to (N, 3, size, size)."""
+    train, test = _image_folders(data_dir)
+
+    def load() -> Images:
+        return _read(train, size, "train images"), _read(test, size, "test images"), train.classes
+
+    # Files that have changed are read again.
+    return cache.get((train.root, size, _last_changes(train), _last_changes(test)), load)
+
+
+def _image_folders(data_dir: str) -> tuple[ImageFolder, ImageFolder]:
+    """The files of the training and of the test images, with their classes."""
     root = Path(data_dir)
     if not data_dir or not (root / "train").is_dir():
         raise InputError(f"data_dir: got {data_dir!r}, takes a folder with train/CLASS/* and test/CLASS/*")
     if not (root / "test").is_dir():
         raise InputError(f"data_dir: there is no folder {root / 'test'}")
     try:
-        train, test = (torchvision.datasets.ImageFolder(root / part) for part in ("train", "test"))
+        train, test = (ImageFolder(str(root / part)) for part in ("train", "test"))
     except OSError as error:
         raise InputError(f"data_dir: {str(error).splitlines()[0]}") from error
-    if odd := sorted(set(train.classes) ^ set(test.classes)):
-        raise InputError(f"data_dir: class {odd[0]!r} is not in both {root / 'train'} and {root / 'test'}")
+    if mismatched := sorted(set(train.classes) ^ set(test.classes)):
+        raise InputError(
+            f"data_dir: class {mismatched[0]!r} is not in both {root / 'train'} and {root / 'test'}"
+        )
     if len(train.classes) < 2:
-        raise InputError(f"data_dir: {root / 'train'} has one class, which leaves nothing to tell apart")
-
-    def read(samples: list[tuple[str, int]], title: str) -> Split:
-        files = tuple(Path(path) for path, _ in samples)
-        # A file that is written anew is read anew. One that is not there is told when it is to be read.
-        changed = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
-        return Split(_decode(files, changed, size, title), torch.tensor([label for _, label in samples]))
-
-    return read(train.samples, "train images"), read(test.samples, "test images"), train.classes
+        raise InputError(f"data_dir: {root / 'train'} has one class; classification needs at least two")
+    return train, test
 
 
-# Two: a training and a test split.
-@functools.lru_cache(maxsize=2)
-def _decode(files: tuple[Path, ...], changed: tuple[int, ...], size: int, title: str) -> Tensor:
-    """The images (N, 3, size, size) of files that were last changed at these times."""
+def _last_changes(folder: ImageFolder) -> tuple[tuple[str, int], ...]:
+    """The files of a folder and when each was last changed, in nanoseconds."""
+    files = [Path(path) for path, _ in folder.samples]
+    # A file that is missing, such as a broken link, is reported when it is read.
+    return tuple((str(file), file.stat().st_mtime_ns if file.exists() else 0) for file in files)
 
-    def decode(path: Path) -> Tensor:
+
+def _read(folder: ImageFolder, size: int, title: str) -> Split:
+    """The images (N, 3, size, size) of a folder, the shorter side resized and the longer one cropped."""
+
+    def decode(path: str) -> Tensor:
         try:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{path}: not a readable image") from error
-        return pil_to_tensor(center_crop(resize(upright, size), size))
+        pixels: Tensor = pil_to_tensor(center_crop(resize(upright, [size]), [size]))
+        return pixels
 
-    images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+    paths, labels = zip(*folder.samples, strict=True)
+    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:
-        decoded = pool.map(decode, files)
-        for number, image in enumerate(tqdm(decoded, title, len(files), disable=None)):
+        decoded = pool.map(decode, paths)
+        for number, image in enumerate(tqdm(decoded, title, len(paths), disable=None)):
             images[number] = image
-    return images
+    return Split(images, torch.tensor(labels))

@@ -1,4 +1,4 @@
-"""Logits -> plain data: metrics, confusion counts, and which images to show."""
+"""From logits to plain data: metrics, confusion counts, and the images to show."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from torchmetrics.functional.classification import (
 
 # Bins of the expected calibration error, as in Guo et al., On Calibration of Modern Neural Networks, 2017.
 ECE_BINS = 15
-# torchmetrics gives a confidence of exactly 1 a sixteenth bin; this one is the last that is in the fifteenth.
+# torchmetrics puts a confidence of exactly 1 into a sixteenth bin. This is the largest one of the fifteenth.
 BELOW_ONE = 1 - torch.finfo(torch.float32).eps / 2
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model does on N labelled images of K classes. Tensors are on the CPU.
+    """A model's predictions for N labelled images of K classes, and their scores. Tensors are on the CPU.
 
     loss: mean cross-entropy in nats; accuracy, f1_macro, ece: between 0 and 1; confusion (K, K) counts,
     actual by predicted; actual, predicted (N,) class indices; confidence (N,) probability of the predicted
     class.
 
-    Of each class: accuracy_by_class, which is its recall, NaN without images of it; precision_by_class, NaN
-    where it is never predicted; f1_by_class, NaN where neither is, so that f1_macro is the mean of the rest.
-    This is what scikit-learn computes with zero_division=nan.
+    For each class: accuracy_by_class, its recall, NaN if it has no images; precision_by_class, NaN if it is
+    never predicted; f1_by_class, NaN if both are so, and f1_macro is the mean of the others. scikit-learn
+    computes the same with zero_division=nan.
     """
 
     loss: float
@@ -46,7 +46,7 @@ class Evaluation:
     confidence: Tensor
 
     def metrics(self, split: str, class_names: list[str]) -> dict[str, float]:
-        """The scalars under the names that W&B shows: "test/accuracy", …"""
+        """The metrics by their names in W&B: "test/accuracy", …"""
         by_class = zip(class_names, self.accuracy_by_class, strict=True)
         return {
             f"{split}/loss": self.loss,
@@ -59,9 +59,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Images by the confidence of their prediction, in equally wide bins from 0 to 1; 0 in an empty one.
+    """Images by the confidence of their prediction, in bins of equal width from 0 to 1.
 
-    sum(count * |accuracy - confidence|) / N is the expected calibration error. confidence, accuracy: means.
+    count: images of each bin. confidence, accuracy: their means, 0 for an empty bin. The expected calibration
+    error is sum(count * |accuracy - confidence|) / N.
     """
 
     count: list[int]
@@ -70,7 +71,7 @@ class ReliabilityBins:
 
 
 def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
-    """Judge logits (N, K) against labels (N,), both on one device."""
+    """Evaluate logits (N, K) against labels (N,) on the same device."""
     classes = logits.shape[1]
     logits = logits.float()
     probabilities = logits.softmax(1)
@@ -95,10 +96,10 @@ def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
 
 
 def reliability_bins(evaluation: Evaluation) -> ReliabilityBins:
-    """How often predictions of each confidence are right: the bins that the `ece` of the evaluation is of."""
+    """The bins of the evaluation's `ece`: how often predictions of each confidence are right."""
     confidence = evaluation.confidence.clamp(max=BELOW_ONE)
     edges = torch.linspace(0, 1, ECE_BINS + 1)
-    # A confidence that is no number would stand behind the last bin.
+    # A confidence of NaN would be behind the last bin.
     index = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=ECE_BINS - 1)
     hits = evaluation.predicted == evaluation.actual
 
@@ -113,11 +114,12 @@ def reliability_bins(evaluation: Evaluation) -> ReliabilityBins:
 def confident_mistakes_first(evaluation: Evaluation, count: int) -> list[int]:
     """Indices of `count` images: mistakes before hits, the most confident first."""
     wrong = evaluation.predicted != evaluation.actual
-    return torch.argsort(wrong * 2 + evaluation.confidence, descending=True)[:count].tolist()
+    indices: list[int] = torch.argsort(wrong * 2 + evaluation.confidence, descending=True)[:count].tolist()
+    return indices
 
 
 def one_of_each_class(evaluation: Evaluation, seed: int) -> list[int]:
-    """Index of one random image of each class that has images, in the order of the classes."""
+    """Index of one random image per class that has images, in the order of the classes."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(evaluation.actual), generator=generator)
     labels = evaluation.actual[shuffled]

@@ -1,8 +1,8 @@
 """Tensors on disk by key, computed once for all processes of a machine and mapped into the memory of each.
 
-An entry is a folder: `data`, the values; `digests`, the SHA-256 of each block of rows; `entry.json`, what it
-is. It is filled under another name and renamed when it is whole. Processes that want one entry at the same
-moment share its blocks between them, and what a killed one has left the next one goes on with.
+An entry is a folder: `data`, the values; `digests`, the SHA-256 of each block of rows; `entry.json`, its
+description. It is filled under another name and renamed when it is complete. Processes that need one entry at
+the same time share its blocks between them, and the next process completes what a killed one has begun.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import torch
 from torch import Tensor
 
 DIGEST_BYTES = 32
-# A folder that nobody has finished for so long is abandoned.
+# An incomplete entry that has not changed for this long is abandoned.
 ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What an entry holds: a tensor of this shape and type, written a block of rows at a time."""
+    """The shape and type of an entry's tensor, which is written one block of rows at a time."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -52,15 +52,15 @@ class Layout:
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
-        """First row and the row after the last one, of each block."""
+        """The first row of each block, and the row after its last one."""
         rows = self.shape[0]
         return [(start, min(start + self.block_rows, rows)) for start in range(0, rows, self.block_rows)]
 
 
 class TensorStore:
-    """The entries of a folder, at most `limit` bytes of them; those used longest ago make room for new ones.
+    """The entries of a folder, at most `limit` bytes; evicts the least recently used ones.
 
-    Its methods raise OSError where the folder cannot be read or written.
+    Its methods raise OSError if the folder cannot be read or written.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -68,73 +68,78 @@ class TensorStore:
         self.limit = limit
 
     def get(self, key: str) -> Tensor | None:
-        """The tensor of an entry, mapped from its file and every block checked; None if there is none.
+        """The tensor of an entry, mapped from its file after all blocks are verified; None if there is none.
 
-        It can only be read: a write to it ends the process.
+        The tensor is read-only: writing to it kills the process.
         """
         folder = self.folder / key
         try:
             layout = _layout(json.loads((folder / "entry.json").read_text(encoding="utf-8")))
             tensor = _mapped(folder / "data", layout)
             if _intact(tensor, layout, (folder / "digests").read_bytes()):
-                # Where others may only read, when it was used is not noted.
+                # The time of its last use; it stays as it is in a folder that this user may only read.
                 with suppress(OSError):
                     os.utime(folder)
                 return tensor
         except FileNotFoundError:
-            # Not even the folder: there is no entry, or it has gone to make room.
+            # Without its folder there is no entry, or it has just been evicted.
             if not folder.exists():
                 return None
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
-            # What an entry.json that is not ours can lead to.
+            # The errors that a damaged entry.json can cause.
             pass
-        print(f"{folder} is damaged: it is computed again", flush=True)
+        print(f"{folder} is damaged and is computed again", flush=True)
         self._remove(folder)
         return None
 
     def fill(
-        self, key: str, layout: Layout, about: dict[str, Any], compute: Callable[[int, int], Tensor]
+        self, key: str, layout: Layout, description: dict[str, Any], compute: Callable[[int, int], Tensor]
     ) -> Tensor | None:
-        """Compute an entry with whoever else does so now, and return it as `get` does.
+        """Compute an entry, together with other processes that need it now, and return it as `get` does.
 
-        compute(start, stop) gives those rows, contiguous on the CPU; about: what the entry is, for people.
-        None, and nothing done, where the store has no room for it.
+        compute(start, stop) returns those rows on the CPU; description: for people who read entry.json.
+        Returns None, and computes nothing, if the store has no space for it.
         """
         whole, part = self.folder / key, self.folder / f"{key}.part"
         if not whole.exists():
-            if not self._make_room(layout.size, part):
+            if not self._evict_for(layout.size, part):
                 return None
             part.mkdir(parents=True, exist_ok=True)
             try:
-                # Another process may have finished it since this one looked.
+                # Another process may have completed it in the meantime.
                 if not whole.exists():
-                    self._fill(part, layout, about, compute)
+                    self._fill(part, layout, description, compute)
                 part.rename(whole)
             except OSError:
-                # The rename, or a file in there: another process was faster.
+                # Another process has renamed the folder first.
                 if not whole.exists():
                     raise
                 shutil.rmtree(part, ignore_errors=True)
         return self.get(key)
 
     def _fill(
-        self, part: Path, layout: Layout, about: dict[str, Any], compute: Callable[[int, int], Tensor]
+        self, part: Path, layout: Layout, description: dict[str, Any], compute: Callable[[int, int], Tensor]
     ) -> None:
-        description = {"shape": layout.shape, "dtype": str(layout.dtype).removeprefix("torch.")}
-        description |= {"block_rows": layout.block_rows, "about": about}
+        entry = {
+            "shape": layout.shape,
+            "dtype": str(layout.dtype).removeprefix("torch."),
+            "block_rows": layout.block_rows,
+            "about": description,
+        }
         temporary = part / f"entry.{os.getpid()}"
-        temporary.write_text(json.dumps(description, indent=2), encoding="utf-8")
+        temporary.write_text(json.dumps(entry, indent=2), encoding="utf-8")
         temporary.replace(part / "entry.json")
         flags = os.O_RDWR | os.O_CREAT
         data, digests = os.open(part / "data", flags, 0o666), os.open(part / "digests", flags, 0o666)
         try:
             os.ftruncate(digests, DIGEST_BYTES * len(layout.blocks))
-            # One process at a time: where the file system cannot, the C library writes zeros.
+            # One process at a time: the C library writes zeros if the file system cannot allocate.
             fcntl.lockf(digests, fcntl.LOCK_EX, 1, len(layout.blocks))
             if os.fstat(data).st_size < layout.size:
                 _allocate(data, layout.size)
             fcntl.lockf(digests, fcntl.LOCK_UN, 1, len(layout.blocks))
-            # First the blocks that nobody computes; then wait for the others', and do what a killed one left.
+            # First the blocks that no other process computes. Then wait for theirs, and compute those that a
+            # killed process has left.
             for lock in (fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX):
                 for number, (start, stop) in enumerate(layout.blocks):
                     try:
@@ -153,34 +158,34 @@ class TensorStore:
             os.close(data)
             os.close(digests)
 
-    def _make_room(self, size: int, part: Path) -> bool:
-        """Remove the entries used longest ago until there is room for one that is filled under `part`."""
+    def _evict_for(self, size: int, part: Path) -> bool:
+        """Evict the least recently used entries until one of `size` bytes, filled under `part`, has space."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             if (part / "data").stat().st_size >= size:
-                # Another process has made it already.
+                # Another process has already allocated it.
                 return True
-        held = {}
+        entries = {}
         for folder in self.folder.iterdir():
             if folder.suffix == ".gone":
-                # Who removed it was killed.
+                # The process that was removing it was killed.
                 shutil.rmtree(folder, ignore_errors=True)
             elif folder.is_dir() and folder != part:
-                # One that goes just now is none.
+                # Another process may be evicting it.
                 with suppress(FileNotFoundError):
-                    held[folder] = _last_change(folder), _bytes_in(folder)
-        total = sum(size for _, size in held.values())
-        # Half of the disk's free space is left to others.
+                    entries[folder] = _last_change(folder), _bytes_in(folder)
+        total = sum(size for _, size in entries.values())
+        # Half of the disk's free space stays free.
         limit = min(self.limit, total + shutil.disk_usage(self.folder).free // 2)
         abandoned = time.time() - ABANDONED_SECONDS
-        may_go = [
+        evictable = [
             (used, size, folder)
-            for folder, (used, size) in held.items()
+            for folder, (used, size) in entries.items()
             if folder.suffix != ".part" or used < abandoned
         ]
-        if total - sum(size for _, size, _ in may_go) + size > limit:
+        if total - sum(size for _, size, _ in evictable) + size > limit:
             return False
-        for _, freed, folder in sorted(may_go):
+        for _, freed, folder in sorted(evictable):
             if total + size <= limit:
                 break
             self._remove(folder)
@@ -188,7 +193,7 @@ class TensorStore:
         return True
 
     def _remove(self, folder: Path) -> None:
-        # Out of sight first, so that nobody finds half of it. Who has it mapped keeps it.
+        # Renamed first, so that no process reads half of it. A process that has it mapped can still read it.
         gone = Path(tempfile.mkdtemp(dir=self.folder, suffix=".gone"))
         with suppress(FileNotFoundError):
             folder.rename(gone / folder.name)
@@ -201,20 +206,20 @@ def _layout(description: dict[str, Any]) -> Layout:
 
 
 def _mapped(path: Path, layout: Layout) -> Tensor:
-    """The tensor of a file. ValueError if the file is of another size."""
+    """The tensor of a file. ValueError if the file has another size."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != layout.size:
-            raise ValueError(f"{path} is of another size")
-        # Nothing of it counts as this process's memory, so it may be larger than that.
+            raise ValueError(f"{path} has another size")
+        # Mapped pages do not count as the process's memory, so the tensor may be larger than that.
         pages = mmap.mmap(file.fileno(), layout.size, access=mmap.ACCESS_READ)
     with warnings.catch_warnings():
-        # That it is not writable is meant.
+        # PyTorch warns that the tensor is not writable, which is intended.
         warnings.simplefilter("ignore", UserWarning)
         return torch.frombuffer(pages, dtype=layout.dtype).view(layout.shape)
 
 
 def _intact(tensor: Tensor, layout: Layout, digests: bytes) -> bool:
-    """Whether every block is what was written."""
+    """Whether every block is as it was written."""
 
     def digest(block: tuple[int, int]) -> bytes:
         return hashlib.sha256(raw_bytes(tensor[slice(*block)])).digest()
@@ -224,8 +229,10 @@ def _intact(tensor: Tensor, layout: Layout, digests: bytes) -> bool:
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
-    """The values of a tensor on the CPU as bytes, not copied if it is contiguous."""
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    """The values of a tensor on the CPU as bytes, without a copy if it is contiguous."""
+    values: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    # NumPy declares the buffer protocol of its arrays only for Python 3.12 and later.
+    return memoryview(values)
 
 
 def _write(file: int, raw: memoryview, offset: int) -> None:
@@ -235,7 +242,7 @@ def _write(file: int, raw: memoryview, offset: int) -> None:
 
 
 def _allocate(file: int, size: int) -> None:
-    """Take the room on the disk, so that a full one says so now and not in the middle."""
+    """Allocate a file, so that a full disk is an error now and not after half of the entry."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(file, 0, size)
@@ -246,7 +253,7 @@ def _allocate(file: int, size: int) -> None:
 
 
 def _last_change(folder: Path) -> float:
-    """When an entry was last used; of one in progress, when something was last written."""
+    """When an entry was last used, or an incomplete one last written to."""
     times = [folder.stat().st_mtime]
     if folder.suffix == ".part":
         times += [file.stat().st_mtime for file in folder.iterdir()]

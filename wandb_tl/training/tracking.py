@@ -1,4 +1,4 @@
-"""A run's side of W&B: start or resume it, log its epochs, media and model, and end it truthfully."""
+"""A run in W&B: start or resume it, log its epochs, media and model, and end it in the right state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,35 +20,40 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
-from wandb import Run
+from wandb import Run as Run  # the loop takes its type from here
 
 from wandb_tl.config import RunConfig, check_value
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
 
-# The project of runs that are started alone and name none (under a sweep, the sweep's project holds).
+# The project of a run that is started without an agent and without $WANDB_PROJECT.
 DEFAULT_PROJECT = "wandb_tl"
 OUTAGE_PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
-# Rows of a Table that show what its columns hold.
+# Rows of a Table from which wandb infers the types of its columns.
 TYPED_ROWS = 100
 
 
 class Terminated(SystemExit):
-    """The process was asked to end by SIGTERM: the machine is wanted back, or an agent stops the run."""
+    """The process has received SIGTERM: its machine is being reclaimed, or an agent stops the run."""
+
+    def __init__(self, signum: int) -> None:
+        # 128 + the number of the signal, as shells count it.
+        self.signal_code = 128 + signum
+        super().__init__(self.signal_code)
 
 
 @contextmanager
 def start(config: RunConfig) -> Iterator[Run]:
-    """A W&B run, resumed if its id exists. InputError if W&B cannot be reached or has no key.
+    """A W&B run, resumed if $WANDB_RUN_ID exists.
 
-    InputError also for an id whose run has finished or has other hyperparameters.
-    Leaving the block ends the run as finished. An exception ends it as failed, and SIGTERM as preempted,
-    so that a sweep hands it out again.
+    InputError if W&B cannot be reached or has no API key, and for the id of a run that has finished or has
+    other hyperparameters. Leaving the block ends the run as finished. An exception ends it as failed, and
+    SIGTERM as preempted, so that its sweep hands it out again.
     """
     run_id = os.environ.get("WANDB_RUN_ID")
-    # Under an agent, project and id come from its environment, and the hyperparameters from its sweep.
+    # An agent sets the project and id in the environment, and its sweep the hyperparameters.
     alone = "WANDB_SWEEP_ID" not in os.environ
     project = os.environ.get("WANDB_PROJECT", DEFAULT_PROJECT) if alone else None
     try:
@@ -61,7 +66,7 @@ def start(config: RunConfig) -> Iterator[Run]:
             resume="allow" if run_id else None,
         )
     except wandb.errors.CommError as error:
-        # wandb goes on with advice about a setting that a flag cannot reach.
+        # The rest of wandb's message is about a setting that no flag of this command sets.
         reason = one_line(error).partition(" Consider increasing")[0]
         raise InputError(f"W&B: {reason}; WANDB_MODE=offline trains without a server") from error
     except (wandb.Error, ValueError) as error:
@@ -70,19 +75,19 @@ def start(config: RunConfig) -> Iterator[Run]:
     run.define_metric("*", step_metric="epoch")
 
     def terminate(signum: int, frame: Any) -> None:
-        raise Terminated(128 + signum)
+        raise Terminated(signum)
 
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield run
-        # Still in here: what is left to upload may take long, and SIGTERM may come meanwhile.
+        # Inside of this block, because the rest of the upload may take long, and SIGTERM may come meanwhile.
         run.finish()
-    except Terminated as ended:
+    except Terminated as termination:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # A run that was already finishing takes no more marks: it is missed by its agent, and repeated.
+        # A run that is already finishing cannot be marked. Its agent then repeats it.
         with suppress(wandb.Error):
             run.mark_preempting()
-        run.finish(exit_code=ended.code)
+        run.finish(exit_code=termination.signal_code)
         raise
     except KeyboardInterrupt:
         run.finish(exit_code=255)
@@ -98,43 +103,41 @@ def start(config: RunConfig) -> Iterator[Run]:
 
 
 def forget_environment() -> None:
-    """Let the next run of this process take its id and server from the environment as it is then."""
+    """Make the next run of this process read its id and server from the environment again."""
     wandb.teardown()
 
 
 def _refuse_another_recipe(path: str, config: RunConfig) -> None:
-    """InputError if the run has finished or has other hyperparameters: its history would be of two runs."""
+    """InputError if the run has finished or has other hyperparameters: its history would mix two runs."""
     try:
-        known = wandb.Api().run(path)
+        earlier = wandb.Api().run(path)
     except (wandb.Error, ValueError):
-        # There is no such run; or there is no server, which wandb.init waits for and then says.
+        # Either the run does not exist, or there is no server, which wandb.init waits for and reports.
         return
-    if known.state == "finished":
-        raise InputError(f"WANDB_RUN_ID: the run {path} has finished; take another id")
+    if earlier.state == "finished":
+        raise InputError(f"WANDB_RUN_ID: the run {path} has finished; use another id")
     for name, value in config.as_dict().items():
-        before = known.config.get(name, value)
-        # A sweep's run holds the values as its file has them: 1e-3 as text, a number of stages as a number.
+        before = earlier.config.get(name, value)
+        # A run of a sweep has the values as the sweep file has them: 1e-3 is a string there.
         if check_value(name, before) != value:
-            raise InputError(
-                f"WANDB_RUN_ID: the run {path} has {name} {before}, not {value}; take another id"
-            )
+            raise InputError(f"WANDB_RUN_ID: the run {path} has {name} {before}, not {value}; use another id")
 
 
 def log_epoch(run: Run, row: dict[str, float], figures: dict[str, Figure] | None = None) -> None:
-    """Log the metrics of a finished epoch, unless the server has them from before the run was resumed.
+    """Log the metrics of a finished epoch, unless the run logged them before it was resumed.
 
-    An epoch is one row of the history, its figures too, and logged exactly once: what a resumed run has not
-    logged yet is told by the number of rows, and W&B's hyperband counts logged values.
+    An epoch is logged exactly once, with its figures, as one row of the history: a resumed run continues by
+    the number of rows, and W&B's hyperband counts logged values.
     """
     if row["epoch"] > run.starting_step:
         run.log(row | {key: _image(figure) for key, figure in (figures or {}).items()})
 
 
-def _patiently(log: Callable[[], Any]) -> None:
-    """Log something that holds an artifact, though the server be away for up to an hour.
+def _retry(log: Callable[[], Any]) -> None:
+    """Log something that includes an artifact; retries for up to an hour while the server is unreachable.
 
-    wandb itself waits for a server in everything but this: before a run's first artifact it checks its login,
-    and gives up after seconds. It says the same of a key that was revoked, for which there is no waiting.
+    wandb retries every other request itself. Before the first artifact of a run, however, it verifies its
+    login, and gives up after seconds.
     """
     deadline = time.monotonic() + OUTAGE_SECONDS
     while True:
@@ -143,7 +146,7 @@ def _patiently(log: Callable[[], Any]) -> None:
         except (wandb.errors.AuthenticationError, wandb.errors.CommError) as error:
             if time.monotonic() > deadline:
                 raise
-            print(f"W&B cannot be reached, trying again: {one_line(error)}", file=sys.stderr)
+            print(f"W&B cannot be reached, retrying: {one_line(error)}", file=sys.stderr)
             time.sleep(OUTAGE_PAUSE_SECONDS)
         else:
             return
@@ -163,40 +166,41 @@ def log_summary(run: Run, progress: Progress, test: Evaluation) -> None:
 
 
 def log_media(run: Run, epoch: int, figures: dict[str, Figure]) -> None:
-    """Log figures under their media keys, as PNG images."""
+    """Log figures by media key, as PNG images."""
     run.log({"epoch": epoch, **{key: _image(figure) for key, figure in figures.items()}})
 
 
-def log_tables(run: Run, epoch: int, tables: dict[str, dict[str, list[Any]]]) -> None:
-    """Log Tables under their media keys, each as named columns of N values; an image is uint8 (C, H, W)."""
+def log_tables(run: Run, epoch: int, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
+    """Log Tables by media key, each as columns of N values by name; an image is a uint8 tensor (C, H, W)."""
 
     def cell(value: Any) -> Any:
         return wandb.Image(_pil(value)) if isinstance(value, Tensor) else value
 
     def log() -> None:
-        made = {}
+        logged = {}
         for key, columns in tables.items():
-            rows = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
-            # wandb works out the types of the columns anew at every row, as if the first ones did not tell.
-            made[key] = wandb.Table(columns=list(columns), data=rows[:TYPED_ROWS])
-            made[key].data += rows[TYPED_ROWS:]
-        run.log({"epoch": epoch, **made})
+            values = zip(*columns.values(), strict=True)
+            rows: list[Any] = [[cell(value) for value in row] for row in values]
+            # wandb infers the types of the columns from every row that it is given here, which is slow.
+            logged[key] = wandb.Table(columns=list(columns), data=rows[:TYPED_ROWS])
+            logged[key].data += rows[TYPED_ROWS:]
+        run.log({"epoch": epoch, **logged})
 
-    _patiently(log)
+    _retry(log)
 
 
 def log_model(run: Run, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Log an artifact of type "model": model.safetensors and what describes it, config.json."""
+    """Log an artifact of type "model": model.safetensors, and config.json with its description."""
     artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
     with TemporaryDirectory() as folder:
         save_file(tensors, Path(folder, "model.safetensors"))
         Path(folder, "config.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
         artifact.add_dir(folder)
-    _patiently(lambda: run.log_artifact(artifact))
+    _retry(lambda: run.log_artifact(artifact))
 
 
 def _image(figure: Figure) -> wandb.Image:
-    # Drawn straight into pixels: a file in between would have to be encoded, decoded and encoded again.
+    # Drawn into memory: a file would be encoded, decoded, and encoded again by wandb.
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return wandb.Image(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

