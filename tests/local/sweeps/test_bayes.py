@@ -14,7 +14,7 @@ import pytest
 from wandb_tl.local.sweeps import bayes, distributions, grid
 
 with warnings.catch_warnings():
-    # Of the engine's own making.
+    # The engine's own warnings.
     warnings.simplefilter("ignore")
     from sweeps import SweepRun
     from sweeps import bayes_search as engine
@@ -46,14 +46,12 @@ SPECS = {
 def test_distributions_are_those_of_the_engine(name: str) -> None:
     spec, reference = SPECS[name], HyperParameter(name, SPECS[name])
     for part in np.random.default_rng(0).random(50).tolist():
-        value, expected = distributions.quantile(name, spec, part), reference.ppf(part)
+        value, expected = distributions.quantile(spec, part), reference.ppf(part)
         assert value == expected if isinstance(expected, str) else math.isclose(value, expected, rel_tol=1e-9)
         if name == "cp":
             continue  # The engine's own function fails there.
         place = np.array([spec["values"].index(value) if name == "c" else value])
-        assert distributions.probability(name, spec, value) == pytest.approx(
-            reference.cdf(place)[0], abs=1e-9
-        )
+        assert distributions.probability(spec, value) == pytest.approx(reference.cdf(place)[0], abs=1e-9)
 
 
 CONFIG = {

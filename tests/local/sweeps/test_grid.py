@@ -11,7 +11,7 @@ import pytest
 from wandb_tl.local.sweeps import grid, sweep_rows
 
 with warnings.catch_warnings():
-    # Of the engine's own making.
+    # The engine's own warnings.
     warnings.simplefilter("ignore")
     from sweeps import SweepRun, next_runs
 
@@ -49,7 +49,7 @@ def test_all_points_are_those_of_the_engine() -> None:
 def test_runs_take_the_points_that_the_engine_thinks_they_take(seed: int) -> None:
     """Configs as scripts leave them: other spellings of numbers, keys added, values of their own."""
     rng, configs = random.Random(seed), []
-    for point in rng.sample(list(grid.grid(CONFIG)), 40):
+    for point in rng.sample(list(grid.grid(PARAMETERS)), 40):
         config = json.loads(json.dumps(point)) | {"_wandb": {"value": {}}, "own": {"value": 1}}
         change = rng.randrange(6)
         if change == 0:
@@ -67,17 +67,15 @@ def test_runs_take_the_points_that_the_engine_thinks_they_take(seed: int) -> Non
     assert len(left([])) - 40 <= len(left(configs)) < len(left([]))
 
 
-def test_kept_points_of_grids_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid, "MOST_KEPT", 100)
-    grids = [json.dumps({"a": {"min": 1, "max": size}}) for size in (41, 42, 43, 150)]
-    first, second = (grid.grid_keys(grid) for grid in grids[:2])
+def test_points_of_few_grids_are_kept() -> None:
+    grids = [json.dumps({"a": {"min": 1, "max": 40 + size}}) for size in range(grid.KEPT_GRIDS + 1)]
+    first, second, *_ = [grid.grid_keys(each) for each in grids[:-1]]
     assert grid.grid_keys(grids[0]) is first
-    third = grid.grid_keys(grids[2])
-    # The one that was asked for least recently had to go.
-    assert grid.grid_keys(grids[0]) is first and grid.grid_keys(grids[2]) is third
-    assert grid.grid_keys(grids[1]) is not second
-    assert len(grid.grid_keys(grids[3])) == 150
-    assert grid.grid_keys(grids[1]) == second
+    assert len(grid.grid_keys(grids[-1])) == 40 + grid.KEPT_GRIDS
+    # The least recently used one made room for the last.
+    assert grid.grid_keys(grids[0]) is first
+    again = grid.grid_keys(grids[1])
+    assert again is not second and again == second
 
 
 def test_value_that_occurs_twice_makes_one_run() -> None:

@@ -15,7 +15,7 @@ from sweep_lab import SweepLab
 from wandb_tl.local.sweeps import hand_out, hyperband
 
 with warnings.catch_warnings():
-    # Of the engine's own making.
+    # The engine's own warnings.
     warnings.simplefilter("ignore")
     from sweeps import SweepRun, stop_runs
 

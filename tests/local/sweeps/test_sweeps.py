@@ -79,7 +79,7 @@ def test_prior_runs_are_observations_and_no_hand_outs(lab: SweepLab) -> None:
     sweep = lab.sweep(config)
     join(lab, sweep, "x", "y")
     trials = lab.inside(lambda db: observations.trials(db, sweep))
-    assert [(t["arguments"]["a"]["value"], t["least"], t["latest"]) for t in trials] == [
+    assert [(t.arguments["a"]["value"], t.least, t.latest) for t in trials] == [
         (0.2, 0.2, 0.2),
         (0.9, 0.9, 0.9),
     ]
@@ -170,7 +170,7 @@ def test_new_values_alone_are_handed_out_after_an_update(lab: SweepLab) -> None:
         return lab.inside(lambda db: sweep_rows.change(db, current, config, state))
 
     assert change(grid(3, 2, 5), None) == [
-        f"the sweep is over; wandb sweep --resume {sweep['name']} goes on with it"
+        f"the sweep is over: to resume it, type wandb sweep --resume {sweep['name']}"
     ]
     assert lab.beat(agent) == [{"type": "exit"}]
     change(None, "RUNNING")
@@ -467,7 +467,7 @@ def test_commands_of_the_client_and_an_agent_within_a_script(server: Server) -> 
         "none": 0,
     }
     # The unknown key of the second sweep, in the client's own frame.
-    assert "Additional properties are not allowed ('progam' was unexpected)" in err
+    assert "progam is not a key of a sweep's config, and is ignored: did you mean program?" in err
     sweep = server.query(PRIOR, sweep=sweep_id)["project"]["sweep"]
     assert {edge["node"]["name"] for edge in sweep["priorRuns"]["edges"]} == {"onpoint", "beside"}
     assert {edge["node"]["state"] for edge in sweep["runs"]["edges"]} == {"finished"}

@@ -1,135 +1,93 @@
-"""Bayesian search: a Gaussian process over what a sweep's runs reached proposes the next point.
+"""Bayesian search: a Gaussian process, fitted to the values of a sweep's runs, proposes the next point.
 
-The procedure is that of W&B's own engine (https://github.com/wandb/sweeps, MIT): every parameter is looked at
-through its cumulative probability, a Matérn-3/2 process is fitted to the normalized metric, runs under way
-count with the value that it expects of them, and of 1,000 random points the one of the largest expected
-improvement is tried next. Three things are other than there, because they find better points. The process
-knows of noise: without, a metric that differs between two equal runs makes it believe in ever shorter
-lengths, and the search circles around its first good point. Candidates are judged where their runs will
-stand. And some of them are near the best point so far. Points are vectors in the unit cube; values are to be
-minimized.
+The procedure is that of W&B's own engine (https://github.com/wandb/sweeps, MIT): every parameter is
+represented by its cumulative probability, a Matérn-3/2 process is fitted to the normalized metric, running
+runs count with the value that the process predicts for them, and of 1,000 random points the one with the
+largest expected improvement is tried next.
+
+Three things differ from the engine, because they find better points. The process models noise: without it, a
+metric that differs between two equal runs leads to ever shorter lengths, and the search circles around its
+first good point. Candidates are judged at the values that their runs will have. And some of them are near the
+best point so far. Points are vectors in the unit cube; values are to be minimized.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wandb_tl.local.records.database import Row
 from wandb_tl.local.records.run_states import ENDED_BADLY, RunState
 from wandb_tl.local.sweeps import distributions, grid
+from wandb_tl.local.sweeps.observations import Trial, sign_of
+from wandb_tl.local.sweeps.sweep_config import Imputation, Parameter, Point, SweepConfig
 
 Array = NDArray[np.float64]
 
-# The least noise on the kernel's diagonal, and what keeps a deviation above zero; both are the engine's.
+# The least noise on the kernel's diagonal, and the term that keeps deviations above zero, as in the engine.
 NUGGET = 1e-7
 LEAST_DEVIATION = 1e-6
-# What is tried as the noise's share of the variance, and as the length over which values are alike.
+# The values that the fit tries for the noise's share of the variance and for the kernel's length.
 NOISES = (NUGGET, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 SHORTEST, LONGEST = 0.03, 30.0
-# How many points are considered: anywhere, and near the best one so far (a normal deviation on each axis).
+# The numbers of candidates anywhere and near the best point so far, and their normal deviation from it.
 CANDIDATES, NEIGHBOURS, NEAR = 1000, 250, 0.05
-# Fitting costs the cube of this number; of more runs a random choice counts, another one at each proposal.
+# Fitting costs the cube of this number. Of more runs, each proposal uses another random choice.
 MOST_OBSERVATIONS = 100
 
-IMPUTATIONS = ("worst", "best", "latest")
 
-
-@dataclass(frozen=True)
-class Trial:
-    """A run as Bayesian search sees it: its point, {"lr": {"value": 0.1}, ...}, and what it logged.
-
-    `least`, `greatest` and `latest` are those of its history's values, None for a run that logged none;
-    `summary` is the one that its summary holds. `early_stopped`: hyperband asked it to stop.
-    """
-
-    state: str
-    arguments: Row
-    least: float | None = None
-    greatest: float | None = None
-    latest: float | None = None
-    summary: float | None = None
-    early_stopped: bool = False
-
-    def extreme(self, least: bool) -> float | None:
-        """The least or the greatest value that the run has shown."""
-        logged = self.least if least else self.greatest
-        found = [value for value in (logged, self.summary) if value is not None]
-        return None if not found else min(found) if least else max(found)
-
-
-def propose(config: Row, trials: Sequence[Trial], seed: int) -> Row:
-    """The next point to try, {"lr": {"value": 0.1}, ...}; the same one for the same seed and trials."""
+def propose(config: SweepConfig, trials: Sequence[Trial], seed: int) -> Point:
+    """The next point to try; the same one for the same seed and trials."""
     rng = np.random.default_rng(seed)
     points, values, pending = observations(config, trials)
     candidates = _candidates(points, values, rng)
-    standing = _standing(searched(config), candidates)
-    chosen = iter(candidates[best_candidate(points, values, pending, standing, rng)])
+    places = _places(searched(config), candidates)
+    coordinates = iter(candidates[best_candidate(points, values, pending, places, rng)])
 
-    def value_of(path: grid.Path, spec: Row) -> Any:
-        name = ".".join(path)
-        constant = distributions.kind_of(name, spec) == "constant"
-        return distributions.quantile(name, spec, 0.0 if constant else float(next(chosen)))
+    def value_of(spec: Parameter) -> Any:
+        share = 0.0 if distributions.is_constant(spec) else float(next(coordinates))
+        return distributions.quantile(spec, share)
 
-    return grid.as_arguments((path, value_of(path, spec)) for path, spec in grid.leaves(config["parameters"]))
+    return grid.as_point((path, value_of(spec)) for path, spec in grid.leaves(config["parameters"]))
 
 
-def searched(config: Row) -> list[tuple[grid.Path, Row]]:
+def searched(config: SweepConfig) -> list[tuple[grid.ParameterPath, Parameter]]:
     """The parameters that vary, which are the axes of the unit cube."""
     leaves = grid.leaves(config["parameters"])
-    return [
-        (path, spec) for path, spec in leaves if distributions.kind_of(".".join(path), spec) != "constant"
-    ]
+    return [(path, spec) for path, spec in leaves if not distributions.is_constant(spec)]
 
 
-def observations(config: Row, trials: Sequence[Trial]) -> tuple[Array, Array, Array]:
-    """Points with their values, to be minimized, and the points of runs under way.
+def observations(config: SweepConfig, trials: Sequence[Trial]) -> tuple[Array, Array, Array]:
+    """Points with their values, to be minimized, and the points of running runs.
 
-    A run that failed gets the value that `metric.impute` says, by default the worst one that any run logged.
-    One that early termination stopped counts with what it reached: the engine takes it for a failure, which
-    teaches its users' searches wrong (wandb/sweeps#59).
+    A run that failed gets the value that `metric.impute` selects, by default the worst one that any run
+    logged. A run that early termination stopped counts with the value that it reached: the engine takes it
+    for a failure, which misleads the search (wandb/sweeps#59).
     """
-    metric = config["metric"]
-    maximize = metric.get("goal") == "maximize"
-    strategy = metric.get("impute") if metric.get("impute") in IMPUTATIONS else "worst"
-    running = metric.get("impute_while_running")
-    over = [trial for trial in trials if trial.state == RunState.FINISHED or trial.state in ENDED_BADLY]
-    found = [value for trial in over if (value := trial.extreme(least=maximize)) is not None]
-    worst = (min(found) if maximize else max(found)) if found else 0.0
-
-    def imputed(trial: Trial, how: str) -> float:
-        if how == "latest":
-            return 0.0 if trial.latest is None else trial.latest
-        best = trial.extreme(least=not maximize) if how == "best" else worst
-        return 0.0 if best is None else best
-
-    def reached(trial: Trial, otherwise: str) -> float:
-        best = trial.extreme(least=not maximize)
-        return imputed(trial, otherwise) if best is None else best
-
+    impute, running = config["metric"].get("impute"), config["metric"].get("impute_while_running")
+    sign, worst = sign_of(config), _worst(config, trials)
     axes = searched(config)
     points, values, pending = [], [], []
     for trial in trials:
-        point = _point(axes, trial.arguments)
+        point = _coordinates(axes, trial.arguments)
         if point is None:
-            # It did not search this space: a prior run of another script, say.
+            # A point of another space: a prior run of another script, say.
             continue
+        best = trial.extreme(least=sign > 0)
         if trial.state == RunState.FINISHED or (trial.state == RunState.KILLED and trial.early_stopped):
-            value = reached(trial, strategy)
+            value = _imputed(trial, impute, best, worst) if best is None else best
         elif trial.state in ENDED_BADLY:
-            value = imputed(trial, strategy)
-        elif trial.state == RunState.RUNNING and running in IMPUTATIONS:
-            value = reached(trial, running)
+            value = _imputed(trial, impute, best, worst)
+        elif trial.state == RunState.RUNNING and running in get_args(Imputation):
+            value = _imputed(trial, running, best, worst) if best is None else best
         else:
             pending.append(point)
             continue
         points.append(point)
-        values.append(-value if maximize else value)
+        values.append(sign * value)
     width = len(axes)
     return (
         np.array(points, dtype=float).reshape(-1, width),
@@ -138,14 +96,29 @@ def observations(config: Row, trials: Sequence[Trial]) -> tuple[Array, Array, Ar
     )
 
 
-def _point(axes: list[tuple[grid.Path, Row]], arguments: Row) -> list[float] | None:
-    point = []
+def _worst(config: SweepConfig, trials: Sequence[Trial]) -> float:
+    """The worst value that a run which has ended logged, 0 if none logged one."""
+    least = sign_of(config) > 0
+    over = [trial for trial in trials if trial.state == RunState.FINISHED or trial.state in ENDED_BADLY]
+    values = [value for trial in over if (value := trial.extreme(not least)) is not None]
+    return (max(values) if least else min(values)) if values else 0.0
+
+
+def _imputed(trial: Trial, how: str | None, best: float | None, worst: float) -> float:
+    """The value of a run that has none, or none that counts; 0 where it logged nothing to choose from."""
+    value = {"latest": trial.latest, "best": best}.get(how or "", worst)
+    return 0.0 if value is None else value
+
+
+def _coordinates(axes: list[tuple[grid.ParameterPath, Parameter]], point: Point) -> list[float] | None:
+    """A point in the unit cube, None for one that has a value that a parameter cannot have."""
+    coordinates = []
     for path, spec in axes:
-        part = distributions.probability(".".join(path), spec, grid.value_at(arguments, path))
-        if part is None:
+        share = distributions.probability(spec, grid.value_at(point, path))
+        if share is None:
             return None
-        point.append(part)
-    return point
+        coordinates.append(share)
+    return coordinates
 
 
 def _candidates(points: Array, values: Array, rng: np.random.Generator) -> Array:
@@ -154,35 +127,33 @@ def _candidates(points: Array, values: Array, rng: np.random.Generator) -> Array
     if not len(points):
         return candidates
     near = points[int(np.argmin(values))] + NEAR * rng.standard_normal((NEIGHBOURS, width))
-    # Not quite to the edge, where unbounded distributions have no value.
+    # Clipped short of the edges, where unbounded distributions have no value.
     return np.concatenate([candidates, np.clip(near, 1e-3, 1 - 1e-3)])
 
 
-def _standing(axes: list[tuple[grid.Path, Row]], candidates: Array) -> Array:
-    """Where the candidates stand once their parameters have taken values that they can have.
+def _places(axes: list[tuple[grid.ParameterPath, Parameter]], candidates: Array) -> Array:
+    """The candidates moved to the values that their parameters can have.
 
-    The share of a category is as wide as its probability, but runs of it are all seen at one place.
+    The share of a category is as wide as its probability, but all its runs are observed at one coordinate.
     """
-    standing = candidates.copy()
-    for column, (path, spec) in enumerate(axes):
-        name = ".".join(path)
-        if distributions.is_discrete(name, spec):
-            parts = candidates[:, column].tolist()
-            values = [distributions.quantile(name, spec, part) for part in parts]
-            standing[:, column] = [distributions.probability(name, spec, value) for value in values]
-    return standing
+    places = candidates.copy()
+    for column, (_, spec) in enumerate(axes):
+        if distributions.is_discrete(spec):
+            values = [distributions.quantile(spec, share) for share in candidates[:, column].tolist()]
+            places[:, column] = [distributions.probability(spec, value) for value in values]
+    return places
 
 
 def best_candidate(
     points: Array, values: Array, pending: Array, candidates: Array, rng: np.random.Generator
 ) -> int:
-    """Which of the candidates to try: any, as they are random, with fewer than two observations."""
+    """The index of the candidate to try; the first, a random one, with fewer than two observations."""
     if len(points) < 2:
         return 0
     best = float(values.min())
     if len(points) > MOST_OBSERVATIONS:
-        kept = rng.choice(len(points), MOST_OBSERVATIONS, replace=False)
-        points, values = points[kept], values[kept]
+        sample = rng.choice(len(points), MOST_OBSERVATIONS, replace=False)
+        points, values = points[sample], values[sample]
     process = Process(points, values)
     if process.fits_badly:
         return 0
@@ -195,7 +166,7 @@ def best_candidate(
 
 
 class Process:
-    """A Gaussian process with a Matérn-3/2 kernel of unit variance; length and noise are the likeliest.
+    """A Gaussian process with a Matérn-3/2 kernel of unit variance, and the most likely length and noise.
 
     Formulas: Rasmussen and Williams, Gaussian Processes for Machine Learning, (2.25), (2.26), (2.30), (4.17).
     """
@@ -222,8 +193,9 @@ class Process:
         variances, directions = np.linalg.eigh(_matern(self.distances, length))
         # Rounding may put an eigenvalue of zero below it.
         spread = np.maximum(variances, 0)[None, :] + np.array(NOISES)[:, None]
-        misfit = ((directions.T @ self.targets) ** 2 / spread).sum(axis=1)
-        return -0.5 * (misfit + np.log(spread).sum(axis=1) + len(self.targets) * math.log(2 * math.pi))
+        misfit: Array = ((directions.T @ self.targets) ** 2 / spread).sum(axis=1)
+        determinant: Array = np.log(spread).sum(axis=1)
+        return -0.5 * (misfit + determinant + len(self.targets) * math.log(2 * math.pi))
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the function at points, in the units of the values."""
@@ -231,16 +203,17 @@ class Process:
         return mean * self.deviation + self.mean, deviation * self.deviation
 
     def expected_improvement(self, points: Array, best: float) -> Array:
-        """How much below `best` the function is expected to be at points, in normalized units."""
+        """The expected improvement on `best`, the least value so far, at points, in normalized units."""
         mean, deviation = self._predict(points)
         gain = (best - self.mean) / self.deviation - mean
-        z = gain / (deviation + LEAST_DEVIATION)
-        below = np.array([distributions.NORMAL.cdf(value) for value in z])
-        return gain * below + deviation * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+        z: Array = gain / (deviation + LEAST_DEVIATION)
+        below: Array = np.array([distributions.NORMAL.cdf(value) for value in z])
+        density: Array = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+        return gain * below + deviation * density
 
     @property
     def fits_badly(self) -> bool:
-        """Whether the length has run into a bound, where the process says nothing about the function."""
+        """Whether the fitted length is at a bound, where the process does not describe the function."""
         return bool(np.isclose(math.log(self.length), [math.log(SHORTEST), math.log(LONGEST)]).any())
 
     def _predict(self, points: Array) -> tuple[Array, Array]:
@@ -251,14 +224,14 @@ class Process:
 
     def _fit(self) -> tuple[float, float]:
         """The most likely length and noise: the best of a coarse grid, then by golden section around it."""
-        tried: dict[float, Array] = {}
+        likelihoods: dict[float, Array] = {}
 
-        def likelihood(place: float) -> float:
-            if place not in tried:
-                tried[place] = self.likelihoods(math.exp(place))
-            return float(tried[place].max())
+        def likelihood(logarithm: float) -> float:
+            if logarithm not in likelihoods:
+                likelihoods[logarithm] = self.likelihoods(math.exp(logarithm))
+            return float(likelihoods[logarithm].max())
 
-        grid = [float(place) for place in np.linspace(math.log(SHORTEST), math.log(LONGEST), 15)]
+        grid = [float(length) for length in np.linspace(math.log(SHORTEST), math.log(LONGEST), 15)]
         best = grid.index(max(grid, key=likelihood))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         golden = (math.sqrt(5) - 1) / 2
@@ -268,12 +241,13 @@ class Process:
                 high = right
             else:
                 low = left
-        found = max(tried, key=likelihood)
-        return math.exp(found), NOISES[int(np.argmax(tried[found]))]
+        best_length = max(likelihoods, key=likelihood)
+        return math.exp(best_length), NOISES[int(np.argmax(likelihoods[best_length]))]
 
 
 def _distances(some: Array, others: Array) -> Array:
-    return np.sqrt(((some[:, None, :] - others[None, :, :]) ** 2).sum(axis=2))
+    squares: Array = ((some[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
+    return np.sqrt(squares)
 
 
 def _matern(distances: Array, length: float) -> Array:

@@ -1,7 +1,7 @@
-"""Which agent of a sweep runs what, and when a sweep is over.
+"""Which run an agent of a sweep gets, and when a sweep is over.
 
-A hand-out is a row of `run`, written before the agent hears of it; a point of a grid counts as taken as long
-as that row exists, so a deleted run gives its point back. One transaction at a time makes a claim atomic.
+A hand-out is a row of `run`, written before the agent is told of it. A point of a grid counts as taken while
+that row exists, so deleting a run frees its point. There is one transaction at a time, so claims are atomic.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from typing import Literal, NotRequired, TypedDict
 
-from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.database import Transaction, existing
+from wandb_tl.local.records.rows import AgentRow, Columns, RunRow, SweepRow
 from wandb_tl.local.records.run_states import (
     GIVEN_UP,
     GONE,
@@ -24,65 +26,75 @@ from wandb_tl.local.records.run_states import (
     seen_alive,
 )
 from wandb_tl.local.sweeps import grid, observations, sweep_config
+from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
 from wandb_tl.local.sweeps.sweep_rows import add_run
+from wandb_tl.local.sweeps.sweep_states import SweepState
 
-# A run that was given up for its silence alone may live beyond a broken network: so long it is given before
-# another process takes its place. Where its own agent goes on without it, nothing is waited for.
+# A run whose process was given up for its silence alone may only be cut off by a broken network. Another
+# process takes its place after this time, or at once if its own agent continues without it.
 RETURN_SECONDS = 120
 
-# A script looks every 15 s whether it shall stop, and then has the rest of this to send what it has. A
-# function under wandb.agent does not look: only its agent stops it.
+# A script asks every 15 s whether it should stop, and has the rest of this time to send what it has. A
+# function under wandb.agent does not ask: its agent stops it after this time.
 STOP_SECONDS = 45
 
 
-def heartbeat(db: Transaction, agent: Row, alive: set[str]) -> list[Row]:
-    """An agent says which runs' processes live; returns the commands for it.
+class Command(TypedDict):
+    """What an agent is to do: start or resume a run, stop one, or exit. Only runs have program and args."""
 
-    Commands: {"type": "run" or "resume", "run_id", "program", "args"}, {"type": "stop", "run_id"}, {"type":
-    "exit"}. They never mix, because an agent within a script reads only the first.
+    type: Literal["run", "resume", "stop", "exit"]
+    run_id: NotRequired[str]
+    program: NotRequired[str]
+    args: NotRequired[Point]
+
+
+def heartbeat(db: Transaction, agent: AgentRow, alive: set[str]) -> list[Command]:
+    """The commands for an agent that reports which runs' processes are alive.
+
+    Commands of different types never mix, because an agent inside a script reads only the first one.
     """
     db.update("agent", agent["id"], heartbeat_at=db.now)
-    sweep = db.get("sweep", agent["sweep_id"])
+    sweep = existing(db.get("sweep", agent["sweep_id"]))
     unwanted = [*_not_its_own(db, sweep, agent, alive), *_look_after_runs(db, agent, alive)]
-    if sweep["state"] == "CANCELED":
+    if sweep["state"] == SweepState.CANCELED:
         return [_stop(name) for name in sorted(alive)] or [{"type": "exit"}]
-    if alive or sweep["state"] == "PAUSED":
+    if alive or sweep["state"] == SweepState.PAUSED:
         return [_stop(name) for name in unwanted]
-    if sweep["state"] == "FINISHED":
+    if sweep["state"] == SweepState.FINISHED:
         return [{"type": "exit"}]
     config = sweep_config.parse(sweep["config"])
     command = _hand_out(db, sweep, config, agent)
     if command is not None:
-        if sweep["state"] == "PENDING":
-            db.update("sweep", sweep["id"], state="RUNNING", updated_at=db.now)
+        if sweep["state"] == SweepState.PENDING:
+            db.update("sweep", sweep["id"], state=SweepState.RUNNING, updated_at=db.now)
         return [command]
-    if sweep_config.scheduled_outside(config) or _may_come_back(db, sweep):
+    if sweep_config.scheduled_outside(config) or _may_need_repeating(db, sweep):
         return []
-    db.update("sweep", sweep["id"], state="FINISHED", updated_at=db.now)
+    db.update("sweep", sweep["id"], state=SweepState.FINISHED, updated_at=db.now)
     return [{"type": "exit"}]
 
 
-def _stop(name: str) -> Row:
+def _stop(name: str) -> Command:
     return {"type": "stop", "run_id": name}
 
 
-def _not_its_own(db: Transaction, sweep: Row, agent: Row, alive: set[str]) -> list[str]:
-    """Of the runs that an agent is at work on, those that were deleted or given to another meanwhile."""
+def _not_its_own(db: Transaction, sweep: SweepRow, agent: AgentRow, alive: set[str]) -> list[str]:
+    """Those of the agent's live runs that were deleted or given to another agent meanwhile."""
     own = "SELECT 1 FROM run WHERE project_id = ? AND name = ? AND agent_id = ?"
     return [name for name in sorted(alive) if not db.one(own, sweep["project_id"], name, agent["id"])]
 
 
-def _look_after_runs(db: Transaction, agent: Row, alive: set[str]) -> list[str]:
-    """Note which of the agent's runs live and which are gone; returns those that should long have stopped."""
+def _look_after_runs(db: Transaction, agent: AgentRow, alive: set[str]) -> list[str]:
+    """Record which of the agent's runs are alive and which are gone; returns those overdue to stop."""
     overdue = []
     looked_after = f"SELECT * FROM run WHERE agent_id = ? AND {IS_LOOKED_AFTER}"
-    for run in db.all(looked_after, agent["id"]):
+    for run in db.all(looked_after, agent["id"], row=RunRow):
         if run["name"] not in alive:
             if run["state"] in LIVE:
-                # A script that ends well has said so before its process is gone.
+                # A script that ends well has reported it before its process is gone.
                 db.run(f"UPDATE run SET {GONE} WHERE id = ?", run["id"])
             continue
-        changes: Row = {"heartbeat_at": db.now, **seen_alive(run)}
+        changes: Columns = {"heartbeat_at": db.now, **seen_alive(run)}
         if not run["stop_requested"]:
             changes["stop_seen_at"] = None
         elif run["stop_seen_at"] is None:
@@ -93,63 +105,62 @@ def _look_after_runs(db: Transaction, agent: Row, alive: set[str]) -> list[str]:
     return overdue
 
 
-# Of the runs in STARTED_AGAIN, those whose process is surely gone; ?2 is when one that only fell silent must
-# have spoken last.
+# Condition for runs in STARTED_AGAIN whose process is surely gone. ?2 is the time since which a run that was
+# given up for its silence must not have been heard.
 SURELY_GONE = (
     f"(NOT {GIVEN_UP} OR heartbeat_at IS NULL OR heartbeat_at < ?2"
     " OR heartbeat_at < (SELECT heartbeat_at FROM agent WHERE agent.id = run.agent_id))"
 )
 
 
-def _may_come_back(db: Transaction, sweep: Row) -> bool:
-    """Whether a run may yet have to be repeated: somebody must be there to do it."""
+def _may_need_repeating(db: Transaction, sweep: SweepRow) -> bool:
+    """Whether a run of the sweep may still have to be repeated, for which an agent must wait."""
     query = f"SELECT 1 FROM run WHERE sweep_id = ? AND ({IS_LIVE} OR {STARTED_AGAIN}) LIMIT 1"
     return db.one(query, sweep["id"]) is not None
 
 
-def _hand_out(db: Transaction, sweep: Row, config: Row, agent: Row) -> Row | None:
-    """Claim a run for an agent: one to go on with, a new point, or one that never started; None if none.
+def _hand_out(db: Transaction, sweep: SweepRow, config: SweepConfig, agent: AgentRow) -> Command | None:
+    """Claim a run for an agent: one to resume, else a new one, else one that never started; None if none.
 
-    In this order, because an agent gives up after a few failures in a row: what failed before wandb.init
-    will mostly fail again, and must not keep it from the points that work.
+    In this order, because an agent gives up after a few failures in a row: a run that failed before
+    wandb.init will mostly fail again, and must not keep the agent from the points that work.
     """
     repeatable = "SELECT * FROM run WHERE sweep_id = ?1 AND {} ORDER BY id LIMIT 1"
-    again = db.one(
-        repeatable.format(f"{STARTED_AGAIN} AND {SURELY_GONE}"), sweep["id"], db.now - RETURN_SECONDS
-    )
-    if again is None and sweep_config.scheduled_outside(config):
+    started = repeatable.format(f"{STARTED_AGAIN} AND {SURELY_GONE}")
+    if run := db.one(started, sweep["id"], db.now - RETURN_SECONDS, row=RunRow):
+        return _claim(db, run, config, agent, "resume")
+    if run := _new_run(db, sweep, config):
+        return _claim(db, run, config, agent, "run")
+    if run := db.one(repeatable.format(UNSTARTED_AGAIN), sweep["id"], row=RunRow):
+        return _claim(db, run, config, agent, "resume")
+    return None
+
+
+def _new_run(db: Transaction, sweep: SweepRow, config: SweepConfig) -> RunRow | None:
+    """The oldest run in the queue of an outside scheduler, or a run for the sweep's next point."""
+    if sweep_config.scheduled_outside(config):
         queued = f"SELECT * FROM run WHERE sweep_id = ? AND {IS_QUEUED} ORDER BY id"
-        run = db.one(queued, sweep["id"])
-        if run is not None:
-            return _claim(db, run, config, agent, "run")
-    elif again is None:
-        arguments = _next_point(db, sweep, config)
-        if arguments is not None:
-            return _claim(db, add_run(db, sweep, arguments), config, agent, "run")
-    again = again or db.one(repeatable.format(UNSTARTED_AGAIN), sweep["id"])
-    return None if again is None else _claim(db, again, config, agent, "resume")
+        return db.one(queued, sweep["id"], row=RunRow)
+    point = _next_point(db, sweep, config)
+    return None if point is None else add_run(db, sweep, point)
 
 
-def _claim(db: Transaction, run: Row, config: Row, agent: Row, kind: str) -> Row:
-    """Give a run to an agent; returns the command that says so."""
+def _claim(
+    db: Transaction, run: RunRow, config: SweepConfig, agent: AgentRow, kind: Literal["run", "resume"]
+) -> Command:
+    """Give a run to an agent; returns the command for it."""
     db.update("run", run["id"], **claimed(agent["id"], db.now))
-    arguments = json.loads(run["sweep_args"])
-    return {"type": kind, "run_id": run["name"], "program": config.get("program") or "", "args": arguments}
+    point = json.loads(run["sweep_args"] or "{}")
+    return {"type": kind, "run_id": run["name"], "program": config.get("program", ""), "args": point}
 
 
-def _next_point(db: Transaction, sweep: Row, config: Row) -> Row | None:
+def _next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point | None:
     cap = config.get("run_cap")
     made = "SELECT count(*) FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL AND NOT prior"
     if cap is not None and db.value(made, sweep["id"]) >= cap:
         return None
     if config["method"] == "grid":
-        taken = db.all(
-            "SELECT sweep_args FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL", sweep["id"]
-        )
-        seen = {row["sweep_args"] for row in taken}
-        points = grid.grid_keys(json.dumps(config["parameters"]))
-        found = next((point for point in points if point not in seen), None)
-        return None if found is None else json.loads(found)
+        return _next_point_of_grid(db, sweep, config)
     # Not the number of rows: after a deletion that would draw a point again.
     last = db.value("SELECT seq FROM sqlite_sequence WHERE name = 'run'") or 0
     seed = f"{sweep['name']}/{last}"
@@ -158,10 +169,18 @@ def _next_point(db: Transaction, sweep: Row, config: Row) -> Row | None:
     return _likely_better_point(db, sweep, config, seed)
 
 
-def _likely_better_point(db: Transaction, sweep: Row, config: Row, seed: str) -> Row:
-    # Only here: numpy would more than double the memory of a server whose sweeps are grids.
+def _next_point_of_grid(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point | None:
+    query = "SELECT sweep_args FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
+    taken = {row["sweep_args"] for row in db.all(query, sweep["id"])}
+    keys = grid.grid_keys(json.dumps(config["parameters"]))
+    free = next((key for key in keys if key not in taken), None)
+    point: Point | None = None if free is None else json.loads(free)
+    return point
+
+
+def _likely_better_point(db: Transaction, sweep: SweepRow, config: SweepConfig, seed: str) -> Point:
+    # Imported here: numpy would more than double the memory of a server whose sweeps are grids.
     from wandb_tl.local.sweeps import bayes
 
-    trials = [bayes.Trial(**row) for row in observations.trials(db, sweep)]
     digest = hashlib.sha256(seed.encode()).digest()
-    return bayes.propose(config, trials, int.from_bytes(digest[:8]))
+    return bayes.propose(config, observations.trials(db, sweep), int.from_bytes(digest[:8]))

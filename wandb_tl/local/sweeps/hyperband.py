@@ -1,8 +1,8 @@
-"""Hyperband: which runs are too bad to go on (https://arxiv.org/abs/1603.06560, section 3).
+"""Hyperband: which runs are too bad to continue (https://arxiv.org/abs/1603.06560, section 3).
 
-A band is a number of logged values of the sweep's metric. A run that reaches one goes on only if its value
-there is among the best 1/eta of all runs that have come so far. The rules, down to the rounding, are those of
-W&B's own engine (https://github.com/wandb/sweeps, MIT); values are to be minimized.
+A band is a number of logged values of the sweep's metric. A run that reaches a band continues only if its
+value there is among the best 1/eta of all runs that have reached it so far. The rules and their rounding are
+those of W&B's own engine (https://github.com/wandb/sweeps, MIT). Values are to be minimized.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Row
+from wandb_tl.local.sweeps.sweep_config import EarlyTerminate, SweepConfig
 
 MOST_BANDS = 100
 # No run logs so many values.
 LONGEST = 10**9
+# The default in the schema of W&B's engine; older documentation says otherwise.
+ETA = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Hyperband:
     strict: bool
 
     def threshold(self, values: list[float]) -> float:
-        """What a run may have at a band at most, by the values there of all runs that reached it."""
+        """The greatest value that a run may have at a band, given the values there of all runs."""
         return sorted(values)[int(1.0 / self.eta * len(values))]
 
     def band_of(self, count: int) -> int | None:
@@ -35,44 +37,49 @@ class Hyperband:
         return max((band for band in self.bands if band <= count), default=None)
 
     def crossed(self, before: int, after: int) -> list[int]:
-        """The bands that a run reaches when its values grow from one number to another."""
+        """The bands that a run reaches when its number of values grows from `before` to `after`."""
         return [band for band in self.bands if before < band <= after]
 
 
-def of_config(config: Row) -> Hyperband | None:
-    """The rule that a sweep's config asks for, None if for none. RequestError for a rule without any band."""
-    asked = config.get("early_terminate")
-    if not asked:
+def of_config(config: SweepConfig) -> Hyperband | None:
+    """The rule that a sweep's config sets, None if it sets none. Raises RequestError for an invalid rule."""
+    rule = config.get("early_terminate")
+    if not rule:
         return None
-    if not isinstance(asked, dict) or asked.get("type") != "hyperband":
-        raise RequestError("early_terminate needs the type hyperband, which is the only one")
-    # The default of the engine's schema, whatever older documentation says.
-    eta, strict = _number(asked, "eta", 3), asked.get("strict", True)
+    if not isinstance(rule, dict) or rule.get("type") != "hyperband":
+        raise RequestError("early_terminate needs type: hyperband, the only type that there is")
+    eta = _number(rule, "eta", ETA)
     if eta <= 1:
-        raise RequestError("early_terminate: eta must be above 1")
-    if "max_iter" in asked:
-        if "s" not in asked:
+        raise RequestError(f"early_terminate: eta must be above 1, not {eta}")
+    bands = _bands(rule, eta)
+    if not bands:
+        raise RequestError("early_terminate gives no band: raise max_iter, s or min_iter, or lower eta")
+    return Hyperband(tuple(sorted(set(bands))), eta, rule.get("strict", True) is True)
+
+
+def _bands(rule: EarlyTerminate, eta: float) -> list[int]:
+    bands = []
+    if "max_iter" in rule:
+        if "s" not in rule:
             raise RequestError("early_terminate with max_iter needs s, the number of bands below it")
-        bands, band = [], _number(asked, "max_iter", 0)
-        for _ in range(int(min(_number(asked, "s", 0), MOST_BANDS))):
+        band = _number(rule, "max_iter", 0)
+        for _ in range(int(min(_number(rule, "s", 0), MOST_BANDS))):
             band /= eta
             if band < 1:
                 break
             bands.append(int(band))
-    elif "min_iter" in asked:
-        bands, band = [], _number(asked, "min_iter", 0)
+    elif "min_iter" in rule:
+        band = _number(rule, "min_iter", 0)
         while 1 <= band <= LONGEST and len(bands) < MOST_BANDS:
             bands.append(int(band))
             band *= eta
     else:
         raise RequestError("early_terminate needs min_iter, or max_iter and s")
-    if not bands:
-        raise RequestError("early_terminate gives no band: raise max_iter, s or min_iter, or lower eta")
-    return Hyperband(tuple(sorted(set(bands))), eta, strict is True)
+    return bands
 
 
-def _number(asked: Row, name: str, default: float) -> float:
-    value: Any = asked.get(name, default)
+def _number(rule: EarlyTerminate, name: str, default: float) -> float:
+    value: Any = rule.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LONGEST:
         raise RequestError(f"early_terminate: {name} must be a number up to {LONGEST:,}, not {value}")
     return value

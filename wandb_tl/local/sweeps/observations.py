@@ -1,34 +1,67 @@
-"""What a sweep's runs have logged of its metric, noted as it arrives for those who search or stop by it.
+"""The values that a sweep's runs have logged of its metric, for Bayesian search, hyperband and targets.
 
 A value is a finite number under the metric's name in a line of history. `number` counts a run's values from
-1, and so do hyperband's bands. Only sweeps that need the values have them noted.
+1, as hyperband's bands do. Values are stored as they arrive, for those sweeps alone that need them.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
-from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import find, finite, json_object
+from wandb_tl.local.records.rows import RunRow, SweepRow
 from wandb_tl.local.records.run_states import IS_RUNNING
+from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.sweeps import hyperband, sweep_config
+from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
+from wandb_tl.local.sweeps.sweep_states import SweepState
 
 
-def noted_name(config: Row) -> str | None:
-    """The metric by whose values the sweep searches, stops runs or ends; None for a sweep that does not."""
-    name = sweep_config.metric_name(config)
-    if not isinstance(name, str) or sweep_config.scheduled_outside(config):
-        return None
-    wanted = config.get("early_terminate") or config["metric"].get("target") is not None
-    return name if wanted or config["method"] == "bayes" else None
+@dataclass(frozen=True)
+class Trial:
+    """A run as Bayesian search sees it: its point and the values that it logged of the metric.
 
-
-def note(db: Transaction, run: Row, offset: int, lines: list[str]) -> None:
-    """A run of a sweep has logged lines of history, from the line `offset` on.
-
-    May ask it and others to stop, if they are too bad by now, or end the sweep, if its target is reached.
+    least, greatest and latest are those of its history, None if it logged none; summary is the value in its
+    summary. `early_stopped`: hyperband asked it to stop.
     """
-    sweep = db.get("sweep", run["sweep_id"])
+
+    state: str
+    arguments: Point
+    least: float | None = None
+    greatest: float | None = None
+    latest: float | None = None
+    summary: float | None = None
+    early_stopped: bool = False
+
+    def extreme(self, least: bool) -> float | None:
+        """The least or the greatest value that the run has logged."""
+        logged = self.least if least else self.greatest
+        values = [value for value in (logged, self.summary) if value is not None]
+        return None if not values else min(values) if least else max(values)
+
+
+def noted_name(config: SweepConfig) -> str | None:
+    """The metric by whose values the sweep searches, stops runs or ends; None for a sweep that does not."""
+    metric = config.get("metric")
+    if metric is None or sweep_config.scheduled_outside(config):
+        return None
+    needed = config.get("early_terminate") or "target" in metric or config["method"] == "bayes"
+    return metric["name"] if needed else None
+
+
+def sign_of(config: SweepConfig) -> int:
+    """The factor that turns the metric's values into values to be minimized."""
+    return -1 if sweep_config.maximizes(config) else 1
+
+
+def note(db: Transaction, run: RunRow, offset: int, lines: list[str]) -> None:
+    """Store the values in lines of history that a run of a sweep has logged, from the line `offset` on.
+
+    Hyperband may then ask this run and others to stop, and the sweep ends if its target is reached.
+    """
+    sweep = existing(db.get("sweep", run["sweep_id"]))
     config = sweep_config.parse(sweep["config"])
     name = noted_name(config)
     if not lines or name is None:
@@ -36,55 +69,47 @@ def note(db: Transaction, run: Row, offset: int, lines: list[str]) -> None:
     before, values = _write(db, run["id"], name, offset, lines)
     if not values:
         return
-    rule = hyperband.of_config(config)
-    for band in rule.crossed(before, before + len(values)) if rule else ():
-        _stop_bad_runs(db, sweep, rule, band, sign_of(config))
+    sign = sign_of(config)
+    if rule := hyperband.of_config(config):
+        for band in rule.crossed(before, before + len(values)):
+            _stop_bad_runs(db, sweep, rule, band, sign)
     target = config["metric"].get("target")
-    if isinstance(target, (int, float)) and sweep["state"] == "RUNNING":
-        sign = sign_of(config)
-        if min(sign * value for value in values) <= sign * target:
-            db.update("sweep", sweep["id"], state="FINISHED", updated_at=db.now)
+    reached = target is not None and min(sign * value for value in values) <= sign * target
+    if reached and sweep["state"] == SweepState.RUNNING:
+        db.update("sweep", sweep["id"], state=SweepState.FINISHED, updated_at=db.now)
 
 
-def note_again(db: Transaction, sweep: Row, stream: str) -> None:
-    """Read all histories, which are in this stream, anew: the metric has changed, or runs have joined."""
+def note_again(db: Transaction, sweep: SweepRow) -> None:
+    """Store the values of all runs' histories anew: the metric has changed, or runs have joined."""
     name = noted_name(sweep_config.parse(sweep["config"]))
     db.run("DELETE FROM metric_value WHERE run_id IN (SELECT id FROM run WHERE sweep_id = ?)", sweep["id"])
     if name is None:
         return
+    history = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
     for run in db.all("SELECT id FROM run WHERE sweep_id = ?", sweep["id"]):
-        _write(db, run["id"], name, 0, _history_of(db, run, stream))
-
-
-def _history_of(db: Transaction, run: Row, stream: str) -> list[str]:
-    query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
-    return [row["text"] for row in db.all(query, run["id"], stream)]
-
-
-def sign_of(config: Row) -> int:
-    """What makes the metric's values ones to be minimized."""
-    return -1 if config["metric"].get("goal") == "maximize" else 1
+        lines = [row["text"] for row in db.all(history, run["id"], HISTORY)]
+        _write(db, run["id"], name, 0, lines)
 
 
 def _write(db: Transaction, run_id: int, name: str, offset: int, lines: list[str]) -> tuple[int, list[float]]:
-    """Note the values of lines; returns how many there were before, and the values.
+    """Store the values in lines; returns the number of values before these lines, and the values.
 
-    Lines that are sent again take the place of what they brought before.
+    Lines that are sent again replace the values that they brought before.
     """
     end = offset + len(lines)
     db.run("DELETE FROM metric_value WHERE run_id = ? AND line >= ? AND line < ?", run_id, offset, end)
     last = "SELECT number FROM metric_value WHERE run_id = ? AND line < ? ORDER BY line DESC LIMIT 1"
     before = db.value(last, run_id, offset) or 0
-    found = [
+    values = [
         (line, value)
         for line, text in enumerate(lines, start=offset)
         if (value := _value(text, name)) is not None
     ]
     db.many(
         "INSERT INTO metric_value (run_id, line, number, value) VALUES (?, ?, ?, ?)",
-        [(run_id, line, number, value) for number, (line, value) in enumerate(found, start=before + 1)],
+        [(run_id, line, number, value) for number, (line, value) in enumerate(values, start=before + 1)],
     )
-    return before, [value for _, value in found]
+    return before, [value for _, value in values]
 
 
 def _value(text: str, name: str) -> float | None:
@@ -94,8 +119,8 @@ def _value(text: str, name: str) -> float | None:
     return finite(find(json_object(text), name))
 
 
-def _stop_bad_runs(db: Transaction, sweep: Row, rule: hyperband.Hyperband, band: int, sign: int) -> None:
-    """Ask the running runs that a band is the last one of to stop where they do not come up to it."""
+def _stop_bad_runs(db: Transaction, sweep: SweepRow, rule: hyperband.Hyperband, band: int, sign: int) -> None:
+    """Ask those running runs to stop whose last band this is and whose value misses its threshold."""
     reached = db.all(
         "SELECT value FROM run JOIN metric_value ON run_id = run.id WHERE sweep_id = ? AND number = ?",
         sweep["id"],
@@ -118,12 +143,8 @@ def _stop_bad_runs(db: Transaction, sweep: Row, rule: hyperband.Hyperband, band:
             db.update("run", run["id"], stop_requested=1, early_stopped=1)
 
 
-def trials(db: Transaction, sweep: Row) -> list[Row]:
-    """The sweep's runs in their order, with what they reached of the metric.
-
-    Columns: state, arguments (a point), least, greatest and latest (of history, None if it has none), summary
-    (the number in the run's summary or None), early_stopped.
-    """
+def trials(db: Transaction, sweep: SweepRow) -> list[Trial]:
+    """The sweep's runs in the order in which they were made. The sweep must have a metric."""
     name = sweep_config.parse(sweep["config"])["metric"]["name"]
     own = "(SELECT {} FROM metric_value WHERE run_id = run.id{})"
     rows = db.all(
@@ -135,7 +156,15 @@ def trials(db: Transaction, sweep: Row) -> list[Row]:
         name,
         sweep["id"],
     )
-    for row in rows:
-        row["arguments"] = json.loads(row["arguments"])
-        row["summary"] = finite(row["summary"])
-    return rows
+    return [
+        Trial(
+            state=row["state"],
+            arguments=json.loads(row["arguments"]),
+            least=row["least"],
+            greatest=row["greatest"],
+            latest=row["latest"],
+            summary=finite(row["summary"]),
+            early_stopped=bool(row["early_stopped"]),
+        )
+        for row in rows
+    ]
