@@ -145,7 +145,7 @@ def test_other_programs_are_left_to_the_agent_of_wandb(server, tmp_path):
     program.write_text("import wandb\nwith wandb.init() as run:\n    run.log({'x': run.config.lr})\n")
     path = sweep(server, tmp_path, {"lr": 0.5}, program=str(program))
     code, out = call(server, "wandb_tl.agent", "--in-process", path)
-    told = f"the runs of {path} are not this package's alone, but '{program}'"
+    told = f"the runs of {path} are not plain wandb_tl.train, but '{program}'"
     assert (code, out) == (2, f"error: --in-process: {told}\n")
     code, out = call(server, "wandb_tl.agent", path)
     assert code == 0 and list(states(server, path).values()) == ["finished"], out
@@ -168,7 +168,7 @@ def test_a_command_that_does_more_is_left_to_the_agent_of_wandb(server, tmp_path
         (["local/none/abc"], "local/none/abc: "),
         (["nonsense"], "nonsense: "),
         ([], "the following arguments are required: ENTITY/PROJECT/SWEEP"),
-        (["a/b/c", "--fast"], "unrecognized arguments: --fast"),
+        (["a/b/c", "--fast"], "--fast: no such flag; see python -m wandb_tl.agent --help"),
     ],
 )
 def test_bad_input_is_one_line(server, arguments, message):

@@ -35,7 +35,7 @@ def test_the_flag_that_an_agent_adds_when_it_resumes_a_run_is_ignored():
         (["--lr", "-1"], "lr: got '-1', takes a number > 0"),
         (["--lr", "nan"], "lr: got 'nan', takes a number > 0"),
         (["--momentum", "1"], "momentum: got '1', takes a number >= 0 and < 1"),
-        (["--epochs", "1.5"], "epochs: got '1.5', takes a whole number >= 1"),
+        (["--epochs", "1.5"], "epochs: got '1.5', takes an integer >= 1"),
         (["--pretrained", "yes"], "pretrained: got 'yes', takes True or False"),
         (["--unfreeze", "0"], "unfreeze: got '0', takes last_stage, all or a number of stages"),
         (["--no-such-flag", "1"], "--no-such-flag: no such flag; see train --help"),

@@ -23,11 +23,11 @@ def test_readme_without_markers_is_left_alone(tmp_path):
     assert readme.read_text() == "nothing to replace\n"
 
 
-def test_a_folder_that_cannot_be_is_said_before_the_runs(tmp_path):
+def test_a_folder_that_cannot_be_created_is_refused_before_the_runs(tmp_path):
     export_table.check_targets(tmp_path / "a" / "b", None)
     assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot make the folder"):
+    with pytest.raises(InputError, match="cannot create the folder"):
         export_table.check_targets(tmp_path / "file" / "c", None)
 
 

@@ -43,7 +43,7 @@ from wandb_tl import report
 
 def published(*arguments):
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert report.main(list(arguments)) == 0
+        assert report.COMMAND.main(list(arguments)) == 0
     return [line.partition(": ")[2] for line in said.getvalue().splitlines()]
 
 def read(address, workspace):
@@ -198,10 +198,10 @@ def test_what_else_cannot_be_is_one_line(published: Published) -> None:
         from wandb_tl import report
         def said(*arguments):
             with contextlib.redirect_stderr(io.StringIO()) as out:
-                assert report.main(["local/published", *arguments]) == 2
+                assert report.COMMAND.main(["local/published", *arguments]) == 2
             return out.getvalue().splitlines()
         print(json.dumps([said(), said("--title", " "), said("--title", "x" * 129)]))
     """
     (missing,), *titles = published.server.run(script)
     assert 'pip install "wandb-tl[report]"' in missing
-    assert titles == [["error: --title: takes a text of 1 to 128 characters"]] * 2
+    assert titles == [["error: --title: takes a string of 1 to 128 characters"]] * 2

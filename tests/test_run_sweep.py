@@ -168,8 +168,8 @@ def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environ
         assert records.execute("SELECT state FROM run").fetchall() == [("preempted",)] * 2
     assert len(list(cache.glob("checkpoints/*.pt"))) == 2
 
-    # What it says to type goes on with it.
-    again = shlex.split(err.partition("To go on: ")[2].splitlines()[0])
+    # The command that it prints resumes the sweep.
+    again = shlex.split(err.partition("To resume it: ")[2].splitlines()[0])
     done = subprocess.run(
         again, env=run_environment, cwd=tmp_path, capture_output=True, text=True, timeout=400
     )
@@ -207,8 +207,10 @@ SEE_HELP = "; see python -m wandb_tl.run_sweep --help"
 def test_without_a_sweep_the_presets_are_listed(capsys):
     assert run_sweep.COMMAND.main([]) == 0
     out = capsys.readouterr().out
-    for preset in sweep_files.PRESETS.glob("*.yaml"):
-        assert f"\n  {preset.stem} " in out and sweep_files.load(preset.stem, [])["description"] in out
+    assert set(sweep_files.PRESET_NAMES) == {file.stem for file in sweep_files.PRESETS.glob("*.yaml")}
+    lines = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  ")]
+    assert [name for name, _ in lines] == list(sweep_files.PRESET_NAMES)
+    assert all(20 < len(description) < 90 for _, description in lines)
 
 
 def test_help_and_bad_flags(tmp_path):
@@ -222,20 +224,21 @@ def test_help_and_bad_flags(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    message = "no such sweep file or preset; the presets are as_published, laptop, seeds, tune"
+    message = "no such sweep file or preset; the presets are laptop, seeds, tune, as_published"
     assert (done.returncode, done.stderr) == (2, f"error: no_such_preset: {message}\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["laptop", "--agents", "0"], "--agents: got 0, takes a whole number >= 1"),
+        (["laptop", "--agents", "0"], "--agents: got 0, takes an integer >= 1"),
         (["laptop", "--agents", "two"], f"argument --agents: invalid int value: 'two'{SEE_HELP}"),
         (["laptop", "--no-such-flag"], f"--no-such-flag: no such flag{SEE_HELP}"),
+        (["latop"], "latop: no such sweep file or preset; did you mean laptop?"),
         (["me/p/abc", "--set", "lr=1"], "--set: me/p/abc exists, and its hyperparameters are fixed"),
         (["laptop", "--set", "=1"], "--set =1: takes NAME=VALUE"),
         (["laptop", "--agent", "2"], f"--agent: no such flag (did you mean --agents?){SEE_HELP}"),
-        (["laptop", "tune"], f"tune: one argument too many{SEE_HELP}"),
+        (["laptop", "tune"], f"tune: unexpected argument{SEE_HELP}"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, message, capsys):

@@ -1,4 +1,4 @@
-"""wandb-tl, python -m wandb_tl: lists the commands and starts them."""
+"""wandb-tl, or python -m wandb_tl: lists the commands and starts them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from wandb_tl.command_line import Command, ExitCode
 from wandb_tl.errors import nearest
 
 PROG = "wandb-tl"
-# In the order of a user's way: run a sweep, look at it, do parts of it by hand.
+# In the order in which a user needs them: run a sweep, look at its results, run parts of it by hand.
 COMMANDS = ("run_sweep", "export_table", "report", "train", "agent")
-# The embedded server is a package of its own, reached through its command line only.
+# The embedded server is independent of the other commands, and is reached through its command line only.
 LOCAL = "local"
 LOCAL_SUMMARY = "the embedded W&B-compatible server: serve, open, env, push"
 LOCAL_COMMANDS = ("serve", "open", "env", "push")
-# What people type for a command.
+# Other names of the commands. Error messages suggest the command.
 SYNONYMS = {
     "sweep": "run_sweep",
     "run": "run_sweep",
@@ -34,12 +34,13 @@ SYNONYMS = {
 
 
 def command(name: str) -> Command:
-    """The command of this name, from its module."""
-    return importlib.import_module(f"wandb_tl.{name}").COMMAND
+    """The command that a module of this package defines."""
+    definition: Command = importlib.import_module(f"wandb_tl.{name}").COMMAND
+    return definition
 
 
 def overview() -> str:
-    """The help of the front door: the commands with one line each."""
+    """The help text: one line per command."""
     lines = [f"  {name:13} {command(name).summary}" for name in COMMANDS]
     return "\n".join(
         [
@@ -50,14 +51,14 @@ def overview() -> str:
             *lines,
             f"  {LOCAL:13} {LOCAL_SUMMARY}",
             "",
-            f"{PROG} COMMAND --help describes a command. {PROG} COMMAND is python -m wandb_tl.COMMAND.",
-            f"To begin without an account: {PROG} run_sweep laptop --local",
+            f"{PROG} COMMAND --help describes a command. python -m wandb_tl.COMMAND starts the same command.",
+            f"To start without an account: {PROG} run_sweep laptop --local",
         ]
     )
 
 
 def complete() -> None:
-    """Answer a shell that asks how a command line goes on, and end the process; nothing otherwise."""
+    """Print completions and exit if a shell asks for them through argcomplete."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     import argcomplete
@@ -71,7 +72,7 @@ def complete() -> None:
 
 
 def main() -> NoReturn:
-    """Start the command that the process's arguments name, or list the commands."""
+    """Start the command that the arguments name, or list the commands."""
     complete()
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in COMMANDS:
@@ -79,6 +80,7 @@ def main() -> NoReturn:
     if name == LOCAL:
         sys.argv[1:] = arguments
         runpy.run_module("wandb_tl.local", run_name="__main__", alter_sys=True)
+        sys.exit(ExitCode.OK)
     if name in ("-h", "--help"):
         print(overview())
         sys.exit(ExitCode.OK)

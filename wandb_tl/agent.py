@@ -1,42 +1,46 @@
-"""python -m wandb_tl.agent: work on a sweep, one run after the other.
+"""python -m wandb_tl.agent: an agent that takes runs from a sweep, one after the other.
 
-It asks for runs as `wandb agent` does, but for the next one as soon as one has ended and not at the next
-multiple of five seconds; and its runs begin with all libraries loaded. Each is a process of its own, forked
-from one that has them. In-process, all are runs of one process, which keeps images, activations and the
-GPU's state as well. A run that fails, or takes its process with it, leaves the next one a new process.
+Unlike `wandb agent`, it asks for the next run as soon as one has ended instead of every five seconds, and its
+runs start with all libraries loaded: each is a process forked from one that has loaded them. With
+--in-process, all runs share one process, which keeps images, activations and the GPU's state. After a run
+that fails or whose process dies, the next run gets a new process.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import yaml
 
-from wandb_tl.command_line import Command, ExitCode
+from wandb_tl.command_line import Command, ExitCode, shell_command
 from wandb_tl.errors import InputError, one_line
+from wandb_tl.sweeping import agent_events
+from wandb_tl.sweeping.agent_events import AgentEvent
 
 if TYPE_CHECKING:
     from wandb_tl.sweeping.work_queue import AgentCommand, WorkQueue
-
+    from wandb_tl.training.process_cache import ProcessCache
 
 PROGRAM = "wandb_tl/train.py"
-# Seconds between two questions while a run works, and while there is no work; and what a run that is asked to
-# stop has to end before it is killed.
-WORKING = 5
-IDLE = 2
-STOP = 30
+# What runs import, loaded once.
+LIBRARIES = ["wandb_tl.training.loop", "wandb_tl.figures.media"]
+# Seconds between requests while a run works, and while there is no run.
+WORKING_SECONDS = 5
+IDLE_SECONDS = 2
+# Seconds that a run has to end after SIGTERM before it is killed.
+STOP_SECONDS = 30
 # Exit codes of a run that was stopped: by W&B, and by SIGTERM.
 STOPPED = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-# After so many failures in a row, the next run will hardly succeed.
+# After this many failures in a row, the next run is unlikely to succeed.
 MAX_FAILURES = 10
 
 
@@ -56,53 +60,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Work until the sweep has no more runs."""
+    """Do runs until the sweep has no more."""
     from wandb_tl.sweeping.work_queue import WorkQueue
 
-    events = Events(options.events)
     try:
         queue = WorkQueue(options.sweep)
         if not _is_ours(queue):
-            _leave_to_wandb(queue, options.sweep, options.in_process)
-        _work(queue, options.in_process, events)
+            _become_wandb_agent(queue, options.sweep, options.in_process)
+        _work(queue, options.in_process, options.events)
     except InputError as error:
-        events.write(None, ExitCode.BAD_INPUT, str(error))
+        if options.events:
+            agent_events.append(options.events, AgentEvent(None, ExitCode.BAD_INPUT, str(error)))
         raise
+    print(f"The sweep has no more runs. Its results: {shell_command('wandb_tl.export_table', options.sweep)}")
     return ExitCode.OK
 
 
-class Events:
-    """The file of JSON lines in which an agent says how its runs ended. path: None writes nothing."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def write(self, run_id: str | None, exit_code: int, reason: str) -> None:
-        """run_id: None for the agent itself."""
-        if self._path is not None:
-            line = json.dumps({"run": run_id, "exit_code": exit_code, "reason": reason})
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
-
-
 def _is_ours(queue: WorkQueue) -> bool:
-    """Whether the sweep's runs are those of this package, by a command that does nothing else."""
+    """Whether the sweep's command starts wandb_tl.train and does nothing else."""
     plain = not queue.command or queue.command[-3:] == ["-m", "wandb_tl.train", "${args}"]
-    # Before these at most ${env} and Python.
+    # At most ${env} and Python precede these three.
     return queue.program == PROGRAM and plain and len(queue.command) <= 5
 
 
-def _leave_to_wandb(queue: WorkQueue, path: str, in_process: bool) -> NoReturn:
-    """Become W&B's own agent, which knows how to run programs that are not this package's."""
+def _become_wandb_agent(queue: WorkQueue, path: str, in_process: bool) -> NoReturn:
+    """Replace this process by W&B's own agent, which can run other programs."""
     if in_process:
-        what = " ".join(queue.command) or queue.program
-        raise InputError(f"--in-process: the runs of {path} are not this package's alone, but {what!r}")
+        command = " ".join(queue.command) or queue.program
+        raise InputError(f"--in-process: the runs of {path} are not plain wandb_tl.train, but {command!r}")
     os.execv(sys.executable, [sys.executable, "-m", "wandb", "agent", "--forward-signals", path])
 
 
-def _work(queue: WorkQueue, in_process: bool, events: Events) -> None:
+def _work(queue: WorkQueue, in_process: bool, events: Path | None) -> None:
     failures = 0
-    # Before a run is asked for: loading the libraries takes longer than a server waits for one to begin.
+    # Before the first request: loading the libraries takes longer than a server waits for a run to start.
     worker = Worker()
     try:
         while True:
@@ -111,82 +102,94 @@ def _work(queue: WorkQueue, in_process: bool, events: Events) -> None:
                 return
             runs = [command for command in commands if command.kind in ("run", "resume")]
             if not runs:
-                time.sleep(IDLE)
+                time.sleep(IDLE_SECONDS)
             for command in runs:
-                code, reason = worker.run(queue, command)
-                if reason:
-                    print(f"error: {reason}", flush=True)
-                events.write(command.run_id, code, reason)
-                failures = 0 if code == 0 or code in STOPPED else failures + 1
+                outcome = worker.run(queue, command)
+                if outcome.reason:
+                    print(f"error: {outcome.reason}", flush=True)
+                if events:
+                    agent_events.append(events, AgentEvent(command.run_id, *outcome))
+                ended_well = outcome.exit_code in (ExitCode.OK, *STOPPED)
+                failures = 0 if ended_well else failures + 1
                 if failures == MAX_FAILURES:
                     raise InputError(f"{failures} runs in a row have failed; this agent gives up")
-                if code != 0 or not in_process or not worker.alive():
+                if outcome.exit_code != ExitCode.OK or not in_process or not worker.alive():
                     worker.end()
                     worker = Worker()
     finally:
         worker.end()
 
 
+class Outcome(NamedTuple):
+    """How a run ended. exit_code: negative if a signal ended its process. reason: empty unless it failed."""
+
+    exit_code: int
+    reason: str
+
+
 class Worker:
-    """A process in which runs are done, with all libraries loaded before it begins."""
+    """A process that does runs, with all libraries loaded before the first."""
 
     def __init__(self) -> None:
-        # Elsewhere a process that has loaded as much is not safe to fork.
-        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        if sys.platform == "linux":
-            context.set_forkserver_preload(["wandb_tl.training.loop"])
+        context = _process_context()
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(other_end,))
         self._process.start()
-        # Then the connection ends with the process.
+        # With this copy closed, the connection ends when the process does.
         other_end.close()
         self._at_work = False
 
     def alive(self) -> bool:
         return self._process.is_alive()
 
-    def run(self, queue: WorkQueue, command: AgentCommand) -> tuple[int, str]:
-        """Do a run, and stop it when the sweep asks for that.
-
-        Returns its exit code, negative if a signal ended its process, and the reason of a failure.
-        """
-        flags = [f"--{name}={given['value']}" for name, given in command.arguments.items()]
+    def run(self, queue: WorkQueue, command: AgentCommand) -> Outcome:
+        """Do a run. If the sweep asks to stop it, terminate the process, and kill it after STOP_SECONDS."""
+        flags = [f"--{name}={argument['value']}" for name, argument in command.arguments.items()]
         environment = _environment(queue, command)
-        told_to_stop = None
+        terminated_at = None
         try:
             self._connection.send((environment, flags))
             self._at_work = True
-            while not self._connection.poll(WORKING):
-                stops = [found.kind for found in queue.ask(command.run_id) if found.kind in ("stop", "exit")]
-                if stops and told_to_stop is None:
-                    told_to_stop = time.monotonic()
+            while not self._connection.poll(WORKING_SECONDS):
+                kinds = {answer.kind for answer in queue.ask(command.run_id)}
+                if terminated_at is None and kinds & {"stop", "exit"}:
+                    terminated_at = time.monotonic()
                     self._process.terminate()
-                elif told_to_stop is not None and time.monotonic() > told_to_stop + STOP:
+                elif terminated_at is not None and time.monotonic() > terminated_at + STOP_SECONDS:
                     self._process.kill()
-            result = self._connection.recv()
+            outcome = Outcome(*self._connection.recv())
             self._at_work = False
-            return result
+            return outcome
         except (EOFError, OSError):
-            # The other end is gone, and the process with it.
-            self._process.join(STOP)
-        if told_to_stop is not None:
-            return ExitCode.TERMINATED, ""
+            # The process has closed its end: it has ended.
+            self._process.join(STOP_SECONDS)
+        if terminated_at is not None:
+            return Outcome(ExitCode.TERMINATED, "")
         code = self._process.exitcode or ExitCode.FAILED
-        return code, f"run {command.run_id}: its process died (exit code {code})"
+        return Outcome(code, f"run {command.run_id}: its process died (exit code {code})")
 
     def end(self) -> None:
-        """End the process; a run that is at work in it saves what it has and goes back to the sweep."""
+        """End the process. A run in it saves its last epoch, and the sweep hands it out again."""
         if self._at_work:
             self._process.terminate()
         self._connection.close()
-        self._process.join(STOP)
+        self._process.join(STOP_SECONDS)
         if self.alive():
             self._process.kill()
             self._process.join()
 
 
+def _process_context() -> ForkServerContext | SpawnContext:
+    """How processes start: forked from a server that has loaded the libraries, where that is safe."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    return context
+
+
 def _environment(queue: WorkQueue, command: AgentCommand) -> dict[str, str]:
-    """The variables that make `wandb.init` take up the run that the sweep has handed out."""
+    """The variables that make `wandb.init` continue the run that the sweep has handed out."""
     folder = Path(os.environ.get("WANDB_DIR") or Path.cwd())
     parameters = folder / "wandb" / f"sweep-{queue.sweep}" / f"config-{command.run_id}.yaml"
     parameters.parent.mkdir(parents=True, exist_ok=True)
@@ -202,51 +205,53 @@ def _environment(queue: WorkQueue, command: AgentCommand) -> dict[str, str]:
 
 
 def _serve(connection: Connection) -> None:
-    """Do the runs that arrive, in a process group of their own: Ctrl-C in a terminal is for the agent."""
-    # Loaded here, because the agent itself needs none of it. A forked process has it already.
+    """Do the runs that arrive, in a process group of its own: Ctrl-C in a terminal is for the agent."""
+    # Imported here because the agent itself needs none of this. A forked process has it already.
     from wandb_tl.training import tracking
+    from wandb_tl.training.process_cache import ProcessCache
 
     os.setpgid(0, 0)
+    cache = ProcessCache()
     try:
         while True:
             environment, flags = connection.recv()
-            connection.send(_run(environment, flags))
+            connection.send(tuple(_run(environment, flags, cache)))
     except (EOFError, OSError):
-        # The agent does not need this process any more, or is gone.
+        # The agent has closed its end, or has ended.
         return
     finally:
-        # wandb does this when a process exits, but not in a process of multiprocessing.
+        # wandb does this at exit, which a process of multiprocessing skips.
         tracking.forget_environment()
 
 
-def _run(environment: dict[str, str], flags: list[str]) -> tuple[int, str]:
-    """Do one run. Returns its exit code and the reason of a failure."""
+def _run(environment: dict[str, str], flags: list[str], cache: ProcessCache) -> Outcome:
+    """Do one run in this process."""
     from wandb_tl import train
     from wandb_tl.training import tracking
 
     os.environ.update(environment)
     tracking.forget_environment()
     try:
-        return train.run(train.COMMAND.parser().parse_args(flags)), ""
+        return Outcome(train.run(train.COMMAND.parser().parse_args(flags), cache), "")
     except InputError as error:
-        return ExitCode.BAD_INPUT, str(error)
+        return Outcome(ExitCode.BAD_INPUT, str(error))
     except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED, ""
-    except SystemExit as ended:
-        return int(ended.code or 0), ""
+        return Outcome(ExitCode.INTERRUPTED, "")
+    except SystemExit as end:
+        # Terminated by SIGTERM, after its last epoch is saved.
+        return Outcome(end.code if isinstance(end.code, int) else ExitCode.FAILED, "")
     except Exception as error:
         traceback.print_exc()
-        return ExitCode.FAILED, one_line(error)
+        return Outcome(ExitCode.FAILED, one_line(error))
 
 
 COMMAND = Command(
     name="agent",
     summary="take runs from a sweep and do them, one after the other",
-    description="Take runs from a sweep of wandb_tl and do them, one after the other, as `wandb agent` does "
-    "but without its pauses between runs. run_sweep starts such agents; start one by hand to help a sweep "
-    "from another terminal or machine.",
-    epilog="If interrupted by Ctrl-C or SIGTERM, it returns its run to the sweep, which hands it out again; "
-    "the run then resumes from its last epoch.",
+    description="Take runs from a sweep and do them, one after the other, like `wandb agent` but without its "
+    "pauses between runs. run_sweep starts agents by itself; start another one to add a machine or a GPU.",
+    epilog="Ctrl-C and SIGTERM return the current run to the sweep. The next agent resumes it from "
+    "its last epoch.",
     add_arguments=add_arguments,
     run=run,
     ends_on=("SIGTERM", "SIGHUP"),

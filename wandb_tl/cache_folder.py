@@ -1,4 +1,4 @@
-"""Where data, activations and checkpoints are kept on this machine, and how much of it."""
+"""The cache folder of this machine: where it is, and how large the activations in it may become."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from wandb_tl.errors import InputError
 
 
 def cache_dir() -> Path:
-    """Where data and checkpoints are kept: $WANDB_TL_CACHE, else wandb_tl in the user's cache folder."""
+    """The folder of data, activations and checkpoints: $WANDB_TL_CACHE, by default ~/.cache/wandb_tl."""
     user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("WANDB_TL_CACHE") or Path(user_cache, "wandb_tl"))
 
 
 def cache_limit() -> int:
-    """Bytes of activations to keep on disk: $WANDB_TL_CACHE_GB gigabytes, 20 unless told otherwise."""
-    given = os.environ.get("WANDB_TL_CACHE_GB") or "20"
+    """Limit of the activations on disk in bytes: $WANDB_TL_CACHE_GB gigabytes, by default 20.
+
+    InputError if the variable is not a number >= 0.
+    """
+    value = os.environ.get("WANDB_TL_CACHE_GB") or "20"
     try:
-        gigabytes = float(given)
+        gigabytes = float(value)
     except ValueError:
         gigabytes = -1.0
     if not 0 <= gigabytes < math.inf:
-        raise InputError(f"WANDB_TL_CACHE_GB: got {given!r}, takes a number of gigabytes")
+        raise InputError(f"WANDB_TL_CACHE_GB: got {value!r}, takes a number of gigabytes >= 0")
     return int(gigabytes * 1e9)

@@ -1,14 +1,16 @@
-"""What all commands have in common: how they are described, started and ended, and their exit codes."""
+"""What all commands share: a description, a parser, exit codes, and how they start and end."""
 
 from __future__ import annotations
 
 import argparse
 import enum
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -28,9 +30,9 @@ class ExitCode(enum.IntEnum):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises InputError, in one line, for a mistake.
+    """An argument parser that raises InputError for a usage error, in one line with a pointer to --help.
 
-    synonyms: other words for a flag, without dashes, such as {"learning_rate": "lr"}; used for suggestions.
+    synonyms: other names of flags, without dashes, such as {"learning_rate": "lr"}; it suggests the flag.
     """
 
     def __init__(self, *args: Any, synonyms: Mapping[str, str] | None = None, **options: Any) -> None:
@@ -48,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown(self, argument: str) -> str:
         if not argument.startswith("-"):
-            return f"{argument}: one argument too many"
+            return f"{argument}: unexpected argument"
         flags = [flag[2:] for action in self._actions for flag in action.option_strings if flag[:2] == "--"]
         name = nearest(argument.lstrip("-"), flags, self.synonyms)
         return f"{argument}: no such flag" + (f" (did you mean --{name}?)" if name else "")
@@ -58,10 +60,12 @@ class Parser(argparse.ArgumentParser):
 class Command:
     """A command of the package.
 
-    summary: its line in the list of commands. add_arguments: adds its arguments to a parser. run: does its
-    work for the parsed options and returns an exit code; InputError for bad input.
-    ends_on: signals that end it as SystemExit does, so that it stops what it has started. dies_of_sigint:
-    it ends by SIGINT and not by an exit code when it is interrupted.
+    summary: its line in the list of commands.
+    add_arguments: adds its arguments to a parser.
+    run: does the work for the parsed options and returns an exit code; InputError for bad input.
+    ends_on: names of signals that raise SystemExit in it, so that it can stop the processes it has started.
+    dies_of_sigint: after Ctrl-C it ends by the signal itself instead of an exit code.
+    synonyms: see Parser.
     """
 
     name: str
@@ -75,7 +79,7 @@ class Command:
     synonyms: Mapping[str, str] = field(default_factory=dict)
 
     def parser(self, prog: str | None = None) -> Parser:
-        """The command's parser. prog: how it was started, python -m wandb_tl.NAME by default."""
+        """The command's parser. prog: its name in messages, python -m wandb_tl.NAME by default."""
         parser = Parser(
             prog=prog or f"python -m wandb_tl.{self.name}",
             description=self.description,
@@ -87,7 +91,10 @@ class Command:
         return parser
 
     def main(self, arguments: list[str] | None = None, prog: str | None = None) -> int:
-        """Parse the arguments (of the process by default) and run. Bad input is one line on stderr."""
+        """Parse the arguments (by default the process's), run, and return the exit code.
+
+        InputError becomes one line on stderr.
+        """
         try:
             return self.run(self.parser(prog).parse_args(arguments))
         except InputError as error:
@@ -97,7 +104,7 @@ class Command:
             return ExitCode.INTERRUPTED
 
     def start(self, arguments: list[str] | None = None, prog: str | None = None) -> NoReturn:
-        """Run as a process of its own, and end that process."""
+        """Run as the main program of this process, and exit."""
         for name in self.ends_on:
             number = getattr(signal, name, None)
             # An ignored signal stays ignored, as SIGHUP is under nohup.
@@ -112,3 +119,11 @@ class Command:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+def shell_command(module: str, *arguments: str) -> str:
+    """A command line that runs a module from the current folder, even if the environment is not active."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return shlex.join([str(python), "-m", module, *arguments])

@@ -1,82 +1,107 @@
 """RunConfig: every hyperparameter of a run, declared once.
 
 The flags of `python -m wandb_tl.train`, the keys of `run.config`, the parameters that a sweep file may name
-and the table in the README are all generated from the fields below.
+and the table in docs/recipes.md are all generated from the fields below.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, SupportsFloat, TypeAlias
 
 from wandb_tl.errors import InputError, nearest
 
+# The value of a hyperparameter.
+Value: TypeAlias = bool | int | float | str
+# The declaration of a hyperparameter.
+Field: TypeAlias = "dataclasses.Field[Any]"
+
 
 def option(
-    default: Any,
+    default: Value,
     why: str,
     *,
     choices: tuple[str, ...] = (),
     above: float | None = None,
     least: float | None = None,
     below: float | None = None,
+    pattern: str = "",
+    takes: str = "",
 ) -> Any:
-    """Declare a hyperparameter: its default (which fixes its type), its allowed values, and why it exists."""
+    """Declare a hyperparameter: its default, whose type is the field's, its allowed values, and its purpose.
+
+    pattern: a regular expression that a string must match, described by `takes`.
+    """
     limits = {"choices": choices, "above": above, "least": least, "below": below}
-    return field(default=default, metadata={"why": why, **limits})
+    return field(default=default, metadata={"why": why, "pattern": pattern, "takes": takes, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The hyperparameters of one run. Raises InputError for a value that a field does not take."""
+    """The hyperparameters of one run. Raises InputError for a value that a field does not allow."""
 
-    model_name: str = option("resnet50.tv_in1k", "timm model; the tag behind the dot names its weights")
-    pretrained: bool = option(True, "start from ImageNet weights instead of random ones")
-    finetuning: bool = option(False, "also train what `unfreeze` opens, not only the new classifier")
-    unfreeze: str = option("last_stage", "what finetuning opens: last_stage, all, or a number of stages")
-    batch_size: int = option(64, "images per optimizer step; BatchNorm needs two", least=2)
+    model_name: str = option("resnet50.tv_in1k", "timm model; the part after the dot names its weights")
+    pretrained: bool = option(True, "start from ImageNet weights instead of random weights")
+    finetuning: bool = option(False, "train the stages that `unfreeze` selects, not only the new classifier")
+    unfreeze: str = option(
+        "last_stage",
+        "stages that finetuning trains: the last one, all, or how many, counted from the end",
+        pattern=r"last_stage|all|0*[1-9]\d*",
+        takes="last_stage, all or a number of stages",
+    )
+    batch_size: int = option(64, "images per optimizer step; BatchNorm needs at least 2", least=2)
     epochs: int = option(10, "passes over the training images", least=1)
-    optimizer: str = option("Adam", "optimizer of the trainable part", choices=("Adam", "SGD", "AdamW"))
+    optimizer: str = option("Adam", "optimizer of the trainable layers", choices=("Adam", "SGD", "AdamW"))
     lr: float = option(0.001, "learning rate", above=0)
-    momentum: float = option(0.9, "momentum of SGD", least=0, below=1)
-    weight_decay: float = option(0.1, "weight decay of SGD and AdamW; Adam has none", least=0)
-    scheduler: str = option("constant", "learning rate over the run", choices=("constant", "cosine"))
+    momentum: float = option(0.9, "momentum of SGD; Adam and AdamW ignore it", least=0, below=1)
+    weight_decay: float = option(0.1, "weight decay of SGD and AdamW; Adam ignores it", least=0)
+    scheduler: str = option("constant", "learning rate schedule", choices=("constant", "cosine"))
     norm: str = option(
         "auto",
-        "BatchNorm statistics of the frozen part: the weights' own (source), estimated once on the training "
-        "images (calibrated), or each batch's (batch, as naive code does); auto: source with pretrained "
-        "weights, calibrated with random ones",
+        "BatchNorm statistics of the frozen layers: from the weights (source), estimated once on the "
+        "training images (calibrated), or of each batch, as in a model left in train mode (batch); auto is "
+        "source with pretrained weights and calibrated with random weights",
         choices=("auto", "source", "calibrated", "batch"),
     )
     image_size: int = option(224, "height and width of the model's input in pixels", least=8)
-    augment: str = option("none", "random changes to training images", choices=("none", "flip", "flip_crop"))
+    augment: str = option(
+        "none", "random augmentation of the training images", choices=("none", "flip", "flip_crop")
+    )
     precision: str = option(
         "auto",
-        "arithmetic of the forward pass: auto takes bf16 where the device computes in it, else fp16 on a "
-        "GPU, else fp32",
+        "number format of the forward pass; auto is bf16 if the device computes in it, otherwise fp16 on a "
+        "GPU and fp32 on a CPU",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     compile: str = option(
         "auto",
-        "torch.compile the trained part; auto: on a GPU, where the run has steps enough to repay it",
+        "use torch.compile for the trainable layers; auto compiles on a GPU if the run has enough steps to "
+        "repay it",
         choices=("auto", "always", "never"),
     )
-    seed: int = option(0, "random seed of weights, order of images and augmentation", least=0, below=2**31)
+    seed: int = option(
+        0, "random seed of the weights, the order of images and augmentation", least=0, below=2**31
+    )
     dataset: str = option(
         "fashion_mnist",
-        "fashion_mnist, or folder: data_dir/train/CLASS/* and data_dir/test/CLASS/*",
+        "fashion_mnist, or a folder with data_dir/train/CLASS/* and data_dir/test/CLASS/*",
         choices=("fashion_mnist", "folder"),
     )
-    data_dir: str = option("", "where the images are; empty: the cache folder")
-    train_limit: int = option(0, "use only so many training images, the same for every seed; 0: all", least=0)
-    test_limit: int = option(0, "use only so many test images; 0: all", least=0)
-    val_fraction: float = option(
-        0.0, "share of the training images held out as validation images", least=0, below=1
+    data_dir: str = option("", "folder of the images; empty means the cache folder")
+    train_limit: int = option(
+        0, "number of training images to use, the same ones for every seed; 0 means all", least=0
     )
-    weights_file: str = option("", "pretrained weights from this .safetensors or .pth file, not the timm hub")
+    test_limit: int = option(0, "number of test images to use; 0 means all", least=0)
+    val_fraction: float = option(
+        0.0, "fraction of the training images held out for validation", least=0, below=1
+    )
+    weights_file: str = option(
+        "", "load pretrained weights from this .safetensors or .pth file instead of the timm hub"
+    )
 
     def __post_init__(self) -> None:
         for name, spec in FIELDS.items():
@@ -108,7 +133,7 @@ class RunConfig:
 
     @property
     def stages_to_open(self) -> int | None:
-        """How many stages train besides the classifier; None for the whole network."""
+        """How many stages are trained besides the classifier; None for the whole network."""
         if not self.finetuning:
             return 0
         if self.unfreeze == "all":
@@ -123,15 +148,15 @@ class RunConfig:
             "unfreeze": not self.finetuning,
             "momentum": self.optimizer != "SGD",
             "weight_decay": self.optimizer == "Adam",
-            "data_dir": self.dataset == "fashion_mnist",  # the same images from wherever: sha256 is checked
+            "data_dir": self.dataset == "fashion_mnist",  # the same images in any folder: sha256 is checked
             "weights_file": not self.pretrained,
         }
         return frozenset(name for name, is_idle in idle.items() if is_idle)
 
 
-FIELDS = {spec.name: spec for spec in dataclasses.fields(RunConfig)}
+FIELDS: dict[str, Field] = {spec.name: spec for spec in dataclasses.fields(RunConfig)}
 
-# Other words for the hyperparameters, as other libraries have them. Suggestions name ours.
+# What other libraries call these hyperparameters. Error messages suggest the name of this package.
 SYNONYMS = {
     "arch": "model_name",
     "architecture": "model_name",
@@ -174,7 +199,7 @@ SYNONYMS = {
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise InputError for a name that is no hyperparameter."""
+    """Raise InputError for a name that is not a hyperparameter."""
     for name in names:
         if name not in FIELDS:
             close = nearest(name, FIELDS, SYNONYMS)
@@ -182,74 +207,91 @@ def check_names(names: Iterable[str]) -> None:
             raise InputError(f"{name}: no such hyperparameter{hint}")
 
 
-def check_value(name: str, value: Any) -> Any:
-    """The value of a hyperparameter in its own type; InputError where the field does not take it."""
+def check_value(name: str, value: object) -> Value:
+    """The value of a hyperparameter, converted to its type. InputError for a value that is not allowed."""
     check_names([name])
     return _coerce(FIELDS[name], value)
 
 
-def allowed(spec: dataclasses.Field) -> str:
-    """What a field takes, in words: "a number > 0"."""
+def allowed(spec: Field) -> str:
+    """The allowed values of a field in words: "a number > 0"."""
     limits = spec.metadata
     if limits["choices"]:
         return "one of " + ", ".join(limits["choices"])
-    if spec.name == "unfreeze":
-        return "last_stage, all or a number of stages"
-    kind = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}[
-        type(spec.default)
-    ]
+    if limits["takes"]:
+        return str(limits["takes"])
+    kinds = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
     bounds = [
         f"{sign} {limits[bound]}"
         for bound, sign in (("above", ">"), ("least", ">="), ("below", "<"))
         if limits[bound] is not None
     ]
-    return " and ".join([f"{kind} {bounds[0]}", *bounds[1:]]) if bounds else kind
+    return " ".join([kinds[type(spec.default)], " and ".join(bounds)]).strip()
 
 
 def markdown_table() -> str:
-    """The hyperparameters as the table of the README."""
-    rows = ["| name | default | takes | why |", "|:--|:--|:--|:--|"]
+    """The hyperparameters as the table of docs/recipes.md."""
+    rows = ["| name | default | allowed values | purpose |", "|:--|:--|:--|:--|"]
     for name, spec in FIELDS.items():
         default = f"`{spec.default}`" if spec.default != "" else ""
         rows.append(f"| `{name}` | {default} | {allowed(spec)} | {spec.metadata['why']} |")
     return "\n".join(rows)
 
 
-def _coerce(spec: dataclasses.Field, value: Any) -> Any:
-    def refuse() -> NoReturn:
-        hint = ""
-        if isinstance(value, str) and (close := nearest(value, spec.metadata["choices"])):
-            hint = f"; did you mean {close}?"
+def _coerce(spec: Field, value: object) -> Value:
+    """The value in the type of the field. InputError for a value that the field does not allow."""
+    result = _CONVERTERS[type(spec.default)](value)
+    if result is None or not _is_within(spec, result):
+        choices: tuple[str, ...] = spec.metadata["choices"]
+        close = nearest(value, choices) if isinstance(value, str) else None
+        hint = f"; did you mean {close}?" if close else ""
         raise InputError(f"{spec.name}: got {value!r}, takes {allowed(spec)}{hint}")
+    return result
 
-    kind, limits = type(spec.default), spec.metadata
-    if kind is bool:
-        result = value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value).lower())
-        if result is None:
-            refuse()
-        return result
-    if isinstance(value, bool) or value is None:
-        refuse()
-    try:
-        # 32.0 is a whole number too: q_uniform draws it so, and an agent passes it on as text.
-        result = float(value) if kind is int else kind(value)
-    except (TypeError, ValueError, OverflowError):
-        refuse()
-    if kind is int:
-        if not result.is_integer():
-            refuse()
-        result = int(result)
-    if kind is str:
-        if limits["choices"] and result not in limits["choices"]:
-            refuse()
-        stages = result.isdecimal() and int(result) >= 1
-        if spec.name == "unfreeze" and not stages and result not in ("last_stage", "all"):
-            refuse()
-        return result
-    within = (
-        math.isfinite(result)
-        and (limits["above"] is None or result > limits["above"])
-        and (limits["least"] is None or result >= limits["least"])
-        and (limits["below"] is None or result < limits["below"])
+
+def _is_within(spec: Field, value: Value) -> bool:
+    """Whether a value of the right type is one of those that the field allows."""
+    limits = spec.metadata
+    if isinstance(value, str):
+        matches = re.fullmatch(limits["pattern"] or ".*", value, re.DOTALL) is not None
+        return matches and (not limits["choices"] or value in limits["choices"])
+    return (
+        math.isfinite(value)
+        and (limits["above"] is None or value > limits["above"])
+        and (limits["least"] is None or value >= limits["least"])
+        and (limits["below"] is None or value < limits["below"])
     )
-    return result if within else refuse()
+
+
+# Values come typed, from a sweep file, or as strings, from a command line. None: not of this type.
+
+
+def _to_bool(value: object) -> bool | None:
+    return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value).lower())
+
+
+def _to_float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | SupportsFloat):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _to_int(value: object) -> int | None:
+    # 32.0 is an integer too: the distribution q_uniform draws it so, and an agent passes it on as "32.0".
+    number = _to_float(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def _to_str(value: object) -> str | None:
+    return None if value is None or isinstance(value, bool) else str(value)
+
+
+_CONVERTERS: dict[type, Callable[[object], Value | None]] = {
+    bool: _to_bool,
+    int: _to_int,
+    float: _to_float,
+    str: _to_str,
+}

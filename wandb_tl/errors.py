@@ -1,4 +1,4 @@
-"""The error of a command whose input cannot be used, and errors in one line."""
+"""InputError, errors as one line, and suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used. Its message is one line that says what and why."""
+    """Input of the user that cannot be used. Its message is one line that says what is wrong and why."""
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line; its kind if it says nothing."""
+    """The message of an error on one line; its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def nearest(name: str, names: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str | None:
-    """The name that was probably meant: a synonym's, else the most similar one; None if none is similar."""
+    """The name that a mistyped one stands for, by a synonym or by similarity; None if none is similar."""
     folded = {candidate.lower(): candidate for candidate in names}
     spelling = name.lower()
     if synonym := (synonyms or {}).get(spelling.replace("-", "_")):

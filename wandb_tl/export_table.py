@@ -1,13 +1,14 @@
-"""python -m wandb_tl.export_table: the table of a sweep, into a README, and its report into a folder."""
+"""python -m wandb_tl.export_table: print the table of a sweep, and write it to a README and a report."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl.command_line import Command, ExitCode
+from wandb_tl.command_line import Command, ExitCode, shell_command
 from wandb_tl.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,32 +23,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reports",
         type=Path,
         metavar="DIR",
-        help="write README.md with conclusions and figures, results.csv, effects.csv, results.tex",
+        help="write a report into this folder: README.md with conclusions and figures, CSV files, LaTeX",
     )
     parser.add_argument(
         "--readme",
         type=Path,
         metavar="FILE",
-        help=f"write the table into this file, between {README_BEGIN} and {README_END}",
+        help=f"write the table into this file, between the lines {README_BEGIN} and {README_END}",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table of the runs, and write it where the options say."""
+    """Print the table of the runs, write it to the files that the options name, and print the next step."""
     check_targets(options.reports, options.readme)
     from wandb_tl.analysis.results import Results
 
-    export(Results(options.path), options.reports, options.readme)
+    results = Results(options.path)
+    export(results, options.reports, options.readme)
+    if options.reports:
+        next_step = f"To publish it in W&B: {shell_command('wandb_tl.report', results.path)}"
+    else:
+        report = shell_command("wandb_tl.export_table", results.path, "--reports", "reports")
+        next_step = f"For conclusions and figures: {report}"
+    # On stderr: stdout is the table.
+    print(f"\n{next_step}", file=sys.stderr)
     return ExitCode.OK
 
 
 def export(results: Results, reports: Path | None = None, readme: Path | None = None) -> None:
-    """Print the table of the results and write it where asked. InputError if a file cannot be written."""
-    # pandas, and later what draws figures: seconds to import, and neither help nor an error needs them.
-    from wandb_tl.analysis import effects, tables
+    """Print the table of the results, and write the table and the report.
+
+    reports: folder of the report. readme: file with the markers of the table. InputError if a file cannot be
+    written.
+    """
+    # pandas and matplotlib take seconds to import.
+    from wandb_tl.analysis import runs_by_recipe, tables
 
     frame = results.frame()
-    table = tables.results(frame, effects.recipes(frame))
+    table = tables.results(frame, runs_by_recipe.recipes(frame))
     text = f"{tables.markdown(table)}\n\n{tables.total_time(frame)}"
     print(text)
     try:
@@ -63,44 +76,45 @@ def export(results: Results, reports: Path | None = None, readme: Path | None = 
 
 
 def check_targets(reports: Path | None, readme: Path | None) -> None:
-    """InputError if export() could not write there, to be known before hours of training and not after."""
+    """InputError if export() could not write there: better before hours of training than after."""
     if readme:
         find_markers(readme)
     if reports:
         try:
             reports.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"--reports: cannot make the folder {reports}: {error.strerror}") from error
+            raise InputError(f"--reports: cannot create the folder {reports}: {error.strerror}") from error
     for folder in filter(None, (reports, readme and readme.parent)):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"cannot write to the folder {folder}")
 
 
 def find_markers(file: Path) -> tuple[str, str]:
-    """What stands before the place of the table and what behind it. InputError if there is no place."""
+    """The text before and after the table's markers in a file. InputError without markers."""
     try:
         before, begin, rest = file.read_text(encoding="utf-8").partition(README_BEGIN)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
-    _, end, behind = rest.partition(README_END)
+    _, end, after = rest.partition(README_END)
     if not (begin and end):
-        raise InputError(f"{file}: has no {README_BEGIN} with {README_END} behind it")
-    return before, behind
+        raise InputError(f"{file}: has no {README_BEGIN} followed by {README_END}")
+    return before, after
 
 
 def replace_between_markers(file: Path, text: str) -> None:
-    """Replace what stands between the two markers in a file. InputError, and no change, without them."""
-    before, behind = find_markers(file)
+    """Replace the text between the two markers in a file. InputError, and no change, without markers."""
+    before, after = find_markers(file)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(f"{before}{README_BEGIN}\n{text}\n{README_END}{behind}", encoding="utf-8")
+    temporary.write_text(f"{before}{README_BEGIN}\n{text}\n{README_END}{after}", encoding="utf-8")
     temporary.replace(file)
 
 
 COMMAND = Command(
     name="export_table",
-    summary="print the table of a sweep, write its report",
+    summary="print the table of a sweep's results, write a report",
     description="Print the results of a W&B sweep as a Markdown table, best test accuracy first.",
-    epilog="It reads the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",
+    epilog="It reads from the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY. For "
+    'the embedded server: eval "$(python -m wandb_tl.local env)".',
     add_arguments=add_arguments,
     run=run,
 )

@@ -1,4 +1,4 @@
-"""python -m wandb_tl.report: publish a sweep as a W&B Report (see analysis/wandb_report.py)."""
+"""python -m wandb_tl.report: publish a sweep's results as a W&B Report (analysis/wandb_report.py)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ TITLE_CHARACTERS = 128
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]", help="the runs to write about")
+    parser.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]", help="the runs of the report")
     parser.add_argument(
-        "--title", help="of the report; another title makes another report (default: the sweep's name and id)"
+        "--title",
+        help="title of the report; a new title creates a new report (default: the sweep's name and id)",
     )
 
 
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         if not (error.name or "").startswith("wandb_workspaces"):
             raise
         raise InputError(
-            'this needs the package wandb-workspaces: pip install "wandb-tl[report]", '
+            'reports need the package wandb-workspaces: pip install "wandb-tl[report]", '
             "or uv run --extra report python -m wandb_tl.report"
         ) from error
     from wandb_tl.analysis.results import Results
@@ -41,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
 COMMAND = Command(
     name="report",
     summary="publish a W&B Report and a workspace about a sweep",
-    description="Publish a W&B Report about a sweep: what it compared, conclusions, the results table, and "
-    "charts that stay live; and save the same charts as a workspace of the project. Published again, "
-    "both are replaced at the same addresses; comments on the report stay.",
+    description="Publish a W&B Report about a sweep, with conclusions, the table of results and live charts, "
+    "and save the charts as a workspace of the project. Publishing again replaces both at the same "
+    "addresses; comments on the report stay.",
     epilog="It uses the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",
     add_arguments=add_arguments,
     run=run,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sweep_frames import GRID, grid, runs_of
 
-from wandb_tl.analysis import charts, effects
+from wandb_tl.analysis import charts, effects, runs_by_recipe
 
 LEVELS = {"optimizer": ["Adam", "SGD", "AdamW"], "lr": [0.1, 0.01, 0.001], "finetuning": [True, False]}
 
@@ -37,10 +37,10 @@ def texts(figure: Figure) -> list[str]:
 @pytest.mark.parametrize("seeds", [[0], range(5)])
 def test_nothing_is_cut_off(parameters, seeds):
     frame = sweep(parameters, seeds)
-    recipes = effects.recipes(frame)
+    recipes = runs_by_recipe.recipes(frame)
     for figure in (
         charts.effects(effects.comparisons(frame)),
-        charts.parallel_coordinates(recipes, effects.varied(frame)),
+        charts.parallel_coordinates(recipes, runs_by_recipe.varied(frame)),
     ):
         pixels = drawn(figure)
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
@@ -61,8 +61,8 @@ def test_effects_show_what_is_real_in_colour_and_what_is_noise_in_grey():
 
 def test_parallel_coordinates_have_a_line_a_recipe_and_a_mark_a_level():
     frame = sweep(LEVELS, seeds=[0])
-    recipes = effects.recipes(frame)
-    figure = charts.parallel_coordinates(recipes, effects.varied(frame))
+    recipes = runs_by_recipe.recipes(frame)
+    figure = charts.parallel_coordinates(recipes, runs_by_recipe.varied(frame))
     [axes] = figure.axes
     assert len(axes.patches) == len(recipes) == 18
     assert {"Adam", "AdamW", "SGD", "0.1", "0.01", "0.001", "True", "False"} <= set(texts(figure))
@@ -77,6 +77,6 @@ def test_a_search_stands_on_a_scale():
     frame = runs_of(
         grid({"lr": [i / 1000 for i in range(1, 31)]}, seeds=[0]), lambda config: 80 + 100 * config.lr
     )
-    figure = charts.parallel_coordinates(effects.recipes(frame), ["lr"])
+    figure = charts.parallel_coordinates(runs_by_recipe.recipes(frame), ["lr"])
     marks = [text for text in texts(figure) if text.replace(".", "").isdigit()]
     assert len(marks) < 20 and len(figure.axes[0].patches) == 30

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from sweep_frames import GRID, grid, runs_of
 
-from wandb_tl.analysis import conclusions, effects
-from wandb_tl.analysis.effects import Mean
+from wandb_tl.analysis import conclusions, effects, runs_by_recipe
 from wandb_tl.analysis.proportions import McNemar
 
 
 def told(frame, mcnemar=None):
-    recipes = effects.recipes(frame)
+    recipes = runs_by_recipe.recipes(frame)
     return conclusions.sentences(frame, recipes, effects.comparisons(frame), mcnemar)
 
 
@@ -88,21 +87,6 @@ def test_image_by_image(p, verdict):
     assert verdict in line and "of 10,000 test images, 120 are right in the first alone and 60" in line
 
 
-@pytest.mark.parametrize(
-    ("numbers", "text"), [((3, 1, 2), "1-3"), ((1, 3), "1, 3"), ((5,), "5"), ((1, 2, 4), "1-2, 4")]
-)
-def test_ranges(numbers, text):
-    assert conclusions._ranges(numbers) == text
-
-
-def test_numbers_as_they_are_printed():
-    assert conclusions.points(Mean(-1.234, 1, 0.5, 5)) == "\N{MINUS SIGN}1.23 ± 0.50"
-    assert conclusions.points(Mean(-1.234, 1, float("nan"), 1), signed=False) == "1.23"
-    assert conclusions.points(Mean(-0.004, 1, 0.1, 5)) == "0.00 ± 0.10"
-    assert conclusions.points(Mean(10.0, 1, 0.1, 5), signed=False) == "10.00 ± 0.10"
-    assert conclusions.probability(0.0499) == "p = 0.0499" and conclusions.probability(1e-9) == "p < 0.0001"
-
-
 def test_the_lead_says_what_the_two_best_differ_in():
     frame = sweep(lambda config: 9 * config.pretrained + 3 * config.finetuning, noise=0.1)
     [line] = [line for line in told(frame) if "row 1 over row 2" in line]
@@ -120,10 +104,6 @@ def test_a_recipe_that_held_out_images_chose_may_be_behind():
     [line] = told(frame)
     assert line.startswith("Row 1 is behind row 2 (`finetuning=False` instead of `True`, `optimizer=Adam` ")
     assert "by 3.00 ± 0.00 points" in line
-
-
-def test_levels_that_hold_markup_stay_in_their_code_span():
-    assert conclusions.code("a`b\n<i>") == "`a'b <i>`"
 
 
 def test_a_comparison_of_one_seed_is_not_called_noise():

@@ -13,8 +13,9 @@ from scipy import stats
 # Two optimizers with two seeds each. Of 100 test images Adam has 90 right, and seed 1 one more; SGD has 80.
 RUNS = """
 import json, os, torch, wandb
-from wandb_tl import figures, tracking
 from wandb_tl.config import RunConfig
+from wandb_tl.figures.run_figures import confusion_matrix
+from wandb_tl.training import tracking
 
 names = ["cat", "dog"]
 actual = [names[i % 2] for i in range(100)]
@@ -29,7 +30,7 @@ for optimizer, right in (("Adam", 90), ("SGD", 80)):
             predicted = [names[(i + (i in wrong)) % 2] for i in range(100)]
             counts = torch.tensor([[sum(a == x and p == y for a, p in zip(actual, predicted))
                                     for y in names] for x in names])
-            tracking.log_media(run, 1, {"confusion_matrix": figures.confusion_matrix(counts, names, run.id)})
+            tracking.log_media(run, 1, {"confusion_matrix": confusion_matrix(counts, names, run.id)})
             columns = {"number": list(range(100)), "actual": actual, "predicted": predicted}
             tracking.log_tables(run, 1, {"test_predictions": columns})
             run.summary.update({"test_accuracy": hits, "train_seconds": 2, "device": "CPU",

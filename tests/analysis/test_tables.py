@@ -3,13 +3,13 @@
 import pandas as pd
 from sweep_frames import GRID, grid, runs_of
 
-from wandb_tl.analysis import conclusions, effects, tables
+from wandb_tl.analysis import effects, runs_by_recipe, tables
 
 TABLE_1 = ["Pretrained", "Finetuning", "Optimizer", "Avg Train Loss", "Avg Train Accuracy", "Test Accuracy"]
 
 
 def results(frame, **options):
-    return tables.results(frame, effects.recipes(frame), **options)
+    return tables.results(frame, runs_by_recipe.recipes(frame), **options)
 
 
 def test_columns_of_the_original_table():
@@ -56,17 +56,17 @@ def test_latex_escapes_what_it_would_obey():
 
 def test_costs_leave_out_what_no_run_reports():
     frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0, 1]), [80, 81, 90, 91])
-    cells = tables.costs(frame, effects.recipes(frame))
+    cells = tables.costs(frame, runs_by_recipe.recipes(frame))
     # The second recipe is the better one: its runs took 12 and 13 seconds.
     assert cells["Train seconds"].tolist() == ["12.5", "10.5"] and "Energy, Wh" not in cells
     frame["energy_wh"] = [1.0, 2.0, 3.0, float("nan")]
-    assert tables.costs(frame, effects.recipes(frame))["Energy, Wh"].tolist() == ["3.00", "1.50"]
+    assert tables.costs(frame, runs_by_recipe.recipes(frame))["Energy, Wh"].tolist() == ["3.00", "1.50"]
 
 
 def test_effects_name_the_rows_they_rest_on():
     frame = runs_of(grid(GRID), lambda config: 80 + 10 * config.pretrained + config.seed % 2 / 10)
-    recipes = effects.recipes(frame)
-    cells = tables.comparisons(effects.comparisons(frame), conclusions.row_of_each_run(recipes))
+    recipes = runs_by_recipe.recipes(frame)
+    cells = tables.effects_as_text(effects.comparisons(frame), runs_by_recipe.row_of_each_run(recipes))
     main = cells.set_index("Change").loc["pretrained: False → True"]
     assert main["Points"].startswith("+10.00") and main["Rests on"] == "rows 1-4 against 5-8"
     assert main["Pairs"] == "20" and main["Seeds"] == "5"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,23 +16,27 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator
+from numpy.typing import NDArray
 
-from wandb_tl.analysis.conclusions import changes_in_words, in_order, level, points
 from wandb_tl.analysis.effects import Comparison
+from wandb_tl.analysis.formatting import changes_in_words, level, points
+from wandb_tl.analysis.runs_by_recipe import in_order
 from wandb_tl.figures.canvas import BLUE, DPI, GREY, ORANGE
 
-# Interactions that are shown besides the main effects, the largest first.
+Floats = NDArray[np.float64]
+
+# At most this many interactions are shown, the largest ones.
 INTERACTIONS_SHOWN = 12
-# More levels than these stand on an axis as a scale, not as names.
+# An axis with more levels than this is a scale; otherwise each level is named.
 LEVELS_NAMED = 12
-# Where a recipe passes an axis whose hyperparameter does nothing in it.
+# The mark of recipes in which the hyperparameter of an axis has no effect, and its height.
 NO_EFFECT, BELOW = "no effect", -0.06
 
 
 def effects(comparisons: list[Comparison]) -> Figure:
     """Main effects and interactions as points of test accuracy with 95 % intervals, around zero.
 
-    Filled marks are told apart from no effect by their Holm-corrected p; hollow ones are not.
+    Filled marks are significant by their Holm-corrected p-value; hollow marks are not.
     """
     ordered = sorted(comparisons, key=lambda one: -abs(one.effect.mean))
     mains = [one for one in ordered if one.kind == "main"]
@@ -72,9 +77,9 @@ def effects(comparisons: list[Comparison]) -> Figure:
 
 
 def parallel_coordinates(recipes: pd.DataFrame, parameters: list[str]) -> Figure:
-    """One line a recipe through its hyperparameters to its mean test accuracy, coloured by that.
+    """One line per recipe through its hyperparameters to its mean test accuracy, coloured by that.
 
-    recipes: effects.recipes(), best first. The best recipe is drawn last and thickest.
+    recipes: runs_by_recipe.recipes(), best first. The best recipe is drawn last and thickest.
     """
     names = [*parameters, "mean"]
     figure = _figure(max(1.9 * len(names), 6), 4.6)
@@ -99,7 +104,7 @@ def parallel_coordinates(recipes: pd.DataFrame, parameters: list[str]) -> Figure
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, laid out when it is drawn."""
+    """An empty figure of a size in inches; its layout is computed when it is drawn."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -109,10 +114,10 @@ def _has_intervals(comparisons: list[Comparison]) -> bool:
     return any(not math.isnan(one.effect.half_width) for one in comparisons)
 
 
-def _heights(axes: Axes, x: float, values: pd.Series, name: str) -> np.ndarray:
-    """Where the values of a column stand on its axis at x, from 0 to 1; draws the axis with its marks.
+def _heights(axes: Axes, x: float, values: pd.Series[Any], name: str) -> Floats:
+    """The heights, from 0 to 1, of a column's values on its axis at x; draws the axis with its marks.
 
-    Lines through one level are spread around it, in the order of the recipes, so that they can be followed.
+    Lines through one level are spread around it in the order of the recipes, so that they can be followed.
     """
     axes.axvline(x, 0.07, 0.93, color="black", linewidth=0.8, zorder=3)
     levels = in_order(values.dropna())
@@ -129,8 +134,8 @@ def _heights(axes: Axes, x: float, values: pd.Series, name: str) -> np.ndarray:
     return values.map(place).to_numpy(float) + offsets
 
 
-def _on_scale(axes: Axes, x: float, values: pd.Series) -> np.ndarray:
-    """Heights on a scale with round marks, logarithmic for powers of ten; no effect is below it."""
+def _on_scale(axes: Axes, x: float, values: pd.Series[Any]) -> Floats:
+    """Heights on a scale with round marks, logarithmic for wide ranges; "no effect" is below the scale."""
     wide = values.min() > 0 and values.max() / values.min() > 50
     locator = LogLocator(numticks=8) if wide else MaxNLocator(6)
     ticks = locator.tick_values(values.min(), values.max())
@@ -157,8 +162,8 @@ def _mark(axes: Axes, x: float, height: float, text: str) -> None:
     axes.plot([x], [height], marker="_", color="black", markersize=8, zorder=3)
 
 
-def _curve(heights: np.ndarray) -> Path:
-    """A line through the axes that leaves and meets each of them level."""
+def _curve(heights: Floats) -> Path:
+    """A line through the axes, horizontal where it crosses them."""
     points, codes = [(0.0, heights[0])], [Path.MOVETO]
     for x, (before, after) in enumerate(pairwise(heights)):
         points += [(x + 0.45, before), (x + 0.55, after), (x + 1.0, after)]

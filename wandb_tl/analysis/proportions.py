@@ -1,4 +1,4 @@
-"""What one run's accuracy against another's can say: errors of shares of one set of test images."""
+"""Two single runs on one test set: McNemar's test, and the binomial error of their accuracies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wandb_tl.analysis.effects import ALPHA
+from wandb_tl.analysis.significance import ALPHA
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Images that only one of two models gets right, of n that both were given, and the exact two-sided p."""
+    """How many of n images only one of two models classifies correctly, and the exact two-sided p-value."""
 
     only_first: int
     only_second: int
@@ -21,10 +21,10 @@ class McNemar:
     p: float
 
 
-def mcnemar(first: pd.Series, second: pd.Series) -> McNemar:
+def mcnemar(first: pd.Series[bool], second: pd.Series[bool]) -> McNemar:
     """Whether two models differ on the same images, by McNemar's test (1947) in its exact form.
 
-    first, second: whether each image was classified rightly, the same images in the same order.
+    first, second: whether each image was classified correctly, the same images in the same order.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     differ = only_first + only_second
@@ -33,16 +33,16 @@ def mcnemar(first: pd.Series, second: pd.Series) -> McNemar:
 
 
 def binomial_half_width(first: float, second: float, images: float) -> float:
-    """Half width in points of the 95 % interval of the difference of two accuracies (per cent).
+    """Half width in points of the 95 % interval of the difference of two accuracies in per cent.
 
-    first, second: the accuracies; images: on how many test images.
-    The normal interval of two independent proportions. Two models that see the same images mostly fail on the
-    same ones, and their difference then varies less: it is too wide rather than too narrow.
+    images: the number of test images. This is the normal interval of two independent proportions. Models that
+    see the same images mostly fail on the same ones, so that their difference varies less: the interval is
+    too wide rather than too narrow.
     """
     shares = np.array([first, second]) / 100
     return float(100 * stats.norm.ppf(1 - ALPHA / 2) * np.sqrt((shares * (1 - shares)).sum() / images))
 
 
 def beyond_binomial(first: float, second: float, images: float) -> bool:
-    """Whether two accuracies (per cent) differ by more than so many test images leave to chance."""
+    """Whether two accuracies in per cent differ by more than the binomial error of the test images."""
     return abs(first - second) > binomial_half_width(first, second, images)

@@ -1,4 +1,4 @@
-"""A folder with all that a sweep shows: README.md with its figures, results as CSV and LaTeX."""
+"""The report of a sweep as a folder: README.md with its figures, and the results as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from wandb_tl.analysis import charts, conclusions, effects, tables
+from wandb_tl.analysis import charts, conclusions, effects, formatting, runs_by_recipe, tables
 from wandb_tl.analysis.effects import Comparison
 from wandb_tl.analysis.results import Results
+from wandb_tl.analysis.runs_by_recipe import METRIC, SELECTION
+from wandb_tl.analysis.significance import ALPHA
 
 # Media of the best run: file, media key, caption.
 OF_THE_BEST = (
@@ -23,19 +25,19 @@ MORE_OF_THE_BEST = (
     ("reliability", "reliability", "How far its confidence can be believed"),
     ("grad_cam", "grad_cam", "Where it looked: Grad-CAM of its most confident mistakes and of some hits"),
 )
-# All that a report may leave in its folder.
+# All files that a report may have.
 FILES = ("README.md", "results.csv", "results.tex", "effects.csv")
 PICTURES = (
     *(name for name, _, _ in (*OF_THE_BEST, *MORE_OF_THE_BEST)),
     *("confusion_best", "confusion_worst", "effects", "recipes"),
 )
-# How the numbers came about, where recipes have several seeds.
+# The method, if recipes have several seeds.
 REPLICATED = (
     "Effects are differences of test accuracy between runs that differ in nothing else, seed included. The "
     "pairs of one seed are averaged: they share weights and order of images, so a seed is one observation. "
     "± is half of the 95 % t-interval over the seeds, p is of the paired t-test.",
     "p (Holm), which the conclusions quote, is corrected for all comparisons of this page together (Holm, "
-    f"1979), McNemar's test aside: below {effects.ALPHA} a difference counts as real, else it is within "
+    f"1979), McNemar's test aside: below {ALPHA} a difference counts as real, else it is within "
     "noise. The intervals are not corrected, and may leave out zero where the corrected p does not.",
     "An interaction is by how much one change's effect differs between the other's two values: a difference "
     "of two pairs, so of a quadruple of runs.",
@@ -56,42 +58,42 @@ BINOMIAL = (
 
 
 def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
-    """Write the report of the runs in a frame into a folder. OSError if that cannot be.
+    """Write the report of the runs in a frame into a folder. OSError if it cannot be written.
 
-    The same runs give the same bytes: nothing in it depends on when or where it is written. What an earlier
-    report left there and this one does not have is removed.
+    The same runs give the same bytes: nothing depends on when or where the report is written. Files of an
+    earlier report that this one does not have are removed.
     """
-    recipes = effects.recipes(frame)
+    recipes = runs_by_recipe.recipes(frame)
     comparisons = effects.comparisons(frame)
-    rows = conclusions.row_of_each_run(recipes)
+    rows = runs_by_recipe.row_of_each_run(recipes)
     mcnemar = results.image_by_image(recipes)
-    told = conclusions.sentences(frame, recipes, comparisons, mcnemar)
+    sentences = conclusions.sentences(frame, recipes, comparisons, mcnemar)
     cells = tables.results(frame, recipes, numbered=True)
     caption = conclusions.caption(frame, recipes)
 
-    best, worst = recipes["best_run"].iloc[0], frame["id"].loc[frame[effects.METRIC].idxmin()]
+    best, worst = str(recipes["best_run"].iloc[0]), str(frame["id"].iloc[int(frame[METRIC].argmin())])
     files = _download(results, best, worst)
     crossed = [one for one in comparisons if one.kind != "lead"]
     if crossed:
-        files["figures/effects.png"] = _drawn(charts.effects(comparisons))
+        files["figures/effects.png"] = _png(charts.effects(comparisons))
     if len(recipes) > 1:
-        chart = charts.parallel_coordinates(recipes, effects.varied(frame))
-        files["figures/recipes.png"] = _drawn(chart)
+        chart = charts.parallel_coordinates(recipes, runs_by_recipe.varied(frame))
+        files["figures/recipes.png"] = _png(chart)
     files["results.csv"] = frame.assign(row=frame["id"].map(rows)).to_csv(index=False).encode()
     files["results.tex"] = tables.latex(cells, caption).encode()
     if comparisons:
-        files["effects.csv"] = tables.measured(comparisons, rows).to_csv(index=False).encode()
+        files["effects.csv"] = tables.effects(comparisons, rows).to_csv(index=False).encode()
 
     page = [
-        f"# Results of {conclusions.code(results.path)}",
+        f"# Results of {formatting.code(results.path)}",
         conclusions.introduction(frame, recipes),
         "## Conclusions",
-        "\n".join(f"- {sentence}" for sentence in told),
+        "\n".join(f"- {sentence}" for sentence in sentences),
         "## Results",
         tables.markdown(cells),
         caption,
         *(_effects(comparisons, rows) if crossed else ()),
-        *_shown(files, "recipes", "One line a recipe, coloured by its test accuracy; row 1 is thickest"),
+        *_picture(files, "recipes", "One line a recipe, coloured by its test accuracy; row 1 is thickest"),
         *_pictures_of(files, frame, best, worst, rows[worst]),
         "## Time and cost",
         tables.markdown(tables.costs(frame, recipes)),
@@ -109,18 +111,18 @@ def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
 
 def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
     sure = any(one.effect.n > 1 for one in comparisons)
-    told = f"Filled: Holm-corrected p below {effects.ALPHA}. Hollow: within noise" if sure else "No intervals"
-    text = f"Circles: main effects. Diamonds: interactions. {told}"
+    marks = f"Filled: Holm-corrected p below {ALPHA}. Hollow: within noise" if sure else "No intervals"
+    text = f"Circles: main effects. Diamonds: interactions. {marks}"
     return [
         "## What each choice is worth",
         f"![{text}](figures/effects.png)",
         f"{text}.",
         "<details><summary>All comparisons</summary>",
-        tables.markdown(tables.comparisons(comparisons, rows)),
+        tables.markdown(tables.effects_as_text(comparisons, rows)),
         "</details>",
         "<details><summary>Each change from recipe to recipe</summary>",
         "Each with a 95 % interval of its own, which is not corrected for how many there are.",
-        tables.markdown(tables.comparisons_by_recipe(comparisons, rows)),
+        tables.markdown(tables.effects_by_recipe(comparisons, rows)),
         "</details>",
     ]
 
@@ -129,22 +131,22 @@ def _pictures_of(
     files: dict[str, bytes], frame: pd.DataFrame, best: str, worst: str, worst_row: int
 ) -> list[str]:
     """The figures that the best run logged, and the confusion matrices of the best and the worst."""
-    names = frame.set_index("id")["name"].map(conclusions.code)
+    names = frame.set_index("id")["name"].map(formatting.code)
     lines = ["## The best run", f"{names[best]} (the best of row 1, run `{best}`)."]
     for name, _, text in OF_THE_BEST:
-        lines += _shown(files, name, text)
+        lines += _picture(files, name, text)
     pair = [f"figures/confusion_{which}.png" for which in ("best", "worst")]
     if set(pair) <= set(files):
         images = [f'  <img src="{name}" alt="Confusion matrix" width="49%">' for name in pair]
         lines.append("\n".join(['<p align="center">', *images, "</p>"]))
-        told = f"{names[worst]}, row {worst_row}, run `{worst}`"
-        lines.append(f"Confusion matrices of the best run (left) and of the worst (right: {told}).")
+        worst_run = f"{names[worst]}, row {worst_row}, run `{worst}`"
+        lines.append(f"Confusion matrices of the best run (left) and of the worst (right: {worst_run}).")
     for name, _, text in MORE_OF_THE_BEST:
-        lines += _shown(files, name, text)
+        lines += _picture(files, name, text)
     return lines
 
 
-def _shown(files: dict[str, bytes], name: str, text: str) -> list[str]:
+def _picture(files: dict[str, bytes], name: str, text: str) -> list[str]:
     """A picture above its caption; nothing if there is no such picture."""
     file = f"figures/{name}.png"
     return [f"![{text}]({file})", f"{text}."] if file in files else []
@@ -158,10 +160,10 @@ def _method(frame: pd.DataFrame, recipes: pd.DataFrame, paired: bool, compared: 
         lines += REPLICATED
     if paired:
         lines.append(IMAGE_BY_IMAGE)
-    if len(recipes) > 1 and effects.SELECTION not in recipes:
+    if len(recipes) > 1 and SELECTION not in recipes:
         lines.append(PICKED_BY_TEST)
-    same = conclusions.same_in_all(frame).items()
-    values = (conclusions.code(f"{name}={conclusions.level(value)}") for name, value in same)
+    same = runs_by_recipe.same_in_all(frame).items()
+    values = (formatting.code(f"{name}={formatting.level(value)}") for name, value in same)
     lines.append(f"The same in all runs: {', '.join(values)}.")
     each = ", `effects.csv` every comparison" if compared else ""
     lines.append(f"`results.csv` has every run{each}, `results.tex` the table of results (booktabs).")
@@ -172,16 +174,16 @@ def _download(results: Results, best: str, worst: str) -> dict[str, bytes]:
     """The figures of the best and the worst run, by their place in the folder."""
     wanted = {name: key for name, key, _ in (*OF_THE_BEST, *MORE_OF_THE_BEST)}
     media = results.media(best, [*wanted.values(), "confusion_matrix"])
-    found = {name: media[key] for name, key in wanted.items() if key in media}
+    figures = {name: media[key] for name, key in wanted.items() if key in media}
     if "confusion_matrix" in media:
-        found["confusion_best"] = media["confusion_matrix"]
+        figures["confusion_best"] = media["confusion_matrix"]
     if worst != best and (other := results.media(worst, ["confusion_matrix"])):
-        found["confusion_worst"] = other["confusion_matrix"]
-    return {f"figures/{name}.png": content for name, content in found.items()}
+        figures["confusion_worst"] = other["confusion_matrix"]
+    return {f"figures/{name}.png": content for name, content in figures.items()}
 
 
-def _drawn(figure: Figure) -> bytes:
+def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
-    # Without the version of matplotlib in it.
+    # Without this, the file names the version of matplotlib.
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

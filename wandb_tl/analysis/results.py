@@ -1,4 +1,4 @@
-"""What a sweep found: its runs from the W&B API as a pandas table, and their images."""
+"""The runs of a sweep, read from the W&B API: their states, a pandas table of results, and their media."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pandas as pd
 import wandb
+from wandb.apis.public import Run
 
 from wandb_tl.analysis import proportions
-from wandb_tl.config import FIELDS, RunConfig
+from wandb_tl.config import FIELDS, RunConfig, Value
 from wandb_tl.errors import InputError, one_line
 
-# What a finished run leaves in its summary, besides media.
+# The summary of a finished run, except media.
 NUMBERS = (
     "avg_train_loss",
     "avg_train_accuracy",
@@ -34,6 +36,60 @@ NUMBERS = (
     "test_images",
 )
 TEXTS = ("device", "precision_in_effect", "norm_in_effect")
+
+# States of a run as wandb.Api() names them. A run that a user or hyperband stops is "killed".
+FINISHED, STOPPED = "finished", "killed"
+ENDED = frozenset({FINISHED, STOPPED, "failed", "crashed"})
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The name and the state of a run."""
+
+    name: str
+    state: str
+
+    @property
+    def finished(self) -> bool:
+        return self.state == FINISHED
+
+    @property
+    def stopped(self) -> bool:
+        return self.state == STOPPED
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run. numbers: its summary by NUMBERS, NaN for a missing one. texts: by TEXTS."""
+
+    id: str
+    name: str
+    config: RunConfig
+    numbers: dict[str, float]
+    texts: dict[str, str]
+
+    @classmethod
+    def of(cls, run: Run) -> RunResult | None:
+        """The result of a run; None if it has not finished, or is not a run of this package."""
+        if run.state != FINISHED or run.summary.get("test_accuracy") is None:
+            return None
+        try:
+            config = RunConfig.from_mapping({name: run.config[name] for name in FIELDS if name in run.config})
+        except InputError:
+            return None
+        values = {name: run.summary.get(name) for name in NUMBERS}
+        # A W&B server may send NaN as a string, which float() reads.
+        numbers = {name: float("nan" if value is None else value) for name, value in values.items()}
+        texts = {name: run.summary.get(name, "") for name in TEXTS}
+        return cls(run.id, str(run.name), config, numbers, texts)
+
+    def as_row(self) -> dict[str, Value]:
+        """The run as a row of a table."""
+        return {"id": self.id, "name": self.name, **self.config.as_dict(), **self.numbers, **self.texts}
 
 
 class Results:
@@ -54,54 +110,63 @@ class Results:
             self._api = wandb.Api()
             self._sweep = self._api.sweep(self.path) if len(parts) == 3 else None
 
+    @property
+    def url(self) -> str:
+        """The address of the sweep's or the project's page."""
+        with self._errors_in_one_line():
+            page = self._sweep or self._api.project(self._project.split("/")[1], self._project.split("/")[0])
+            return str(page.url)
+
     def expected_runs(self) -> int | None:
-        """How many runs the sweep will have in all; None where that is not known."""
+        """How many runs the sweep will have in total; None if that is unknown."""
         return self._sweep.expected_run_count if self._sweep else None
 
     def ends_early(self) -> bool:
-        """Whether the sweep itself stops runs that are too bad to go on, as hyperband does."""
+        """Whether the sweep stops its worst runs early, as hyperband does."""
         return bool(self._sweep and self._sweep.config.get("early_terminate"))
 
-    def states(self) -> dict[str, tuple[str, str]]:
-        """State and name of every run, by run id, as of now."""
+    def statuses(self) -> dict[str, RunStatus]:
+        """The current status of every run, by run id."""
         self._api.flush()
         with self._errors_in_one_line():
-            return {run.id: (run.state, run.name) for run in self._api.runs(self._project, self._filters)}
+            runs = self._api.runs(self._project, self._filters)
+            return {run.id: RunStatus(run.name, run.state) for run in runs}
 
     def frame(self) -> pd.DataFrame:
-        """One row a finished run: id, name, hyperparameters, summary numbers; best test accuracy first.
+        """One row per finished run: id, name, hyperparameters, NUMBERS and TEXTS; best test accuracy first.
 
-        It reads config and summary only, in pages of runs; history would cost a request a run.
+        It reads config and summary only, in pages of runs; history would cost a request per run.
         `attrs["left_out"]` counts the runs that are not in it, by state.
         """
         self._api.flush()
         with self._errors_in_one_line():
-            # lazy=False: otherwise the first look at a run's config is a request of its own.
+            # lazy=False: otherwise reading the config of each run is a request of its own.
             runs = list(self._api.runs(self._project, self._filters, lazy=False))
-        rows = [_row(run) for run in runs if run.state == "finished" and _is_ours(run)]
-        if not rows:
-            seen = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
-            raise InputError(f"{self.path}: no finished run of wandb_tl ({seen or 'no runs at all'})")
-        frame = pd.DataFrame(rows).sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
+        results = [result for run in runs if (result := RunResult.of(run)) is not None]
+        if not results:
+            states = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
+            raise InputError(f"{self.path}: no finished run of wandb_tl ({states or 'no runs at all'})")
+        frame = pd.DataFrame([result.as_row() for result in results])
+        frame = frame.sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
         left_out = Counter(run.state for run in runs if run.id not in set(frame["id"]))
         frame.attrs["left_out"] = dict(sorted(left_out.items()))
         return frame.reset_index(drop=True)
 
     def media(self, run_id: str, keys: Iterable[str]) -> dict[str, bytes]:
-        """The files that a run last logged under these media keys, without those that it has not."""
-        found = {}
+        """The files that a run last logged, by media key; keys that it has not logged are left out."""
+        files = {}
         with self._errors_in_one_line(), tempfile.TemporaryDirectory() as folder:
             run = self._api.run(f"{self._project}/{run_id}")
             for key in keys:
                 if (media := run.summary.get(key)) is None:
                     continue
-                # Whoever may write to the run decides this path.
+                # Untrusted: anyone who may write to the run can set this path.
                 file = Path(folder, media["path"]).resolve()
                 if not file.is_relative_to(Path(folder).resolve()):
-                    raise InputError(f"{self.path}: {key} of run {run_id} is at no place below a run")
+                    raise InputError(f"{self.path}: {key} of run {run_id} has a path outside the run")
                 run.file(media["path"]).download(root=folder)
-                found[key] = file.read_bytes()
-        return found
+                files[key] = file.read_bytes()
+        return files
 
     def predictions(self, run_id: str) -> pd.DataFrame | None:
         """actual, predicted, confidence of test images, by number; None if the run has not logged them."""
@@ -112,9 +177,9 @@ class Results:
         return pd.DataFrame(content["data"], columns=content["columns"]).set_index("number")
 
     def image_by_image(self, recipes: pd.DataFrame) -> proportions.McNemar | None:
-        """McNemar's test of the best runs of the two best recipes; None where they cannot be compared.
+        """McNemar's test of the best runs of the two best recipes; None if they cannot be compared.
 
-        recipes: effects.recipes() of the frame.
+        recipes: runs_by_recipe.recipes() of the frame.
         """
         if len(recipes) < 2:
             return None
@@ -131,20 +196,3 @@ class Results:
             yield
         except (wandb.Error, ValueError) as error:
             raise InputError(f"{self.path}: {one_line(error)}") from error
-
-
-def _is_ours(run: wandb.apis.public.Run) -> bool:
-    """Whether a run has a test accuracy, and hyperparameters that this package takes."""
-    try:
-        RunConfig.from_mapping({name: run.config[name] for name in FIELDS if name in run.config})
-    except InputError:
-        return False
-    return run.summary.get("test_accuracy") is not None
-
-
-def _row(run: wandb.apis.public.Run) -> dict:
-    hyperparameters = {name: run.config.get(name, spec.default) for name, spec in FIELDS.items()}
-    # A W&B server may give NaN as text, which float() reads.
-    numbers = {name: float("nan" if (value := run.summary.get(name)) is None else value) for name in NUMBERS}
-    texts = {name: run.summary.get(name, "") for name in TEXTS}
-    return {"id": run.id, "name": run.name, **hyperparameters, **numbers, **texts}

@@ -1,23 +1,24 @@
-"""Results as tables of text: Markdown for a page, LaTeX (booktabs) for a paper."""
+"""Results as tables of strings: Markdown for a page, LaTeX (booktabs) for a paper."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 
-from wandb_tl.analysis import conclusions, effects
+from wandb_tl.analysis import formatting, runs_by_recipe
 from wandb_tl.analysis.effects import Comparison
+from wandb_tl.analysis.runs_by_recipe import SELECTION
+from wandb_tl.analysis.significance import mean_of
 
 # Table 1 of the original experiment: heading, column of the results.
 PARAMETERS = (("Pretrained", "pretrained"), ("Finetuning", "finetuning"), ("Optimizer", "optimizer"))
 MEANS = (
     ("Avg Train Loss", "avg_train_loss"),
     ("Avg Train Accuracy", "avg_train_accuracy"),
-    ("Val Accuracy", effects.SELECTION),
+    ("Val Accuracy", SELECTION),
 )
 LATEX_SPECIAL = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
@@ -27,34 +28,33 @@ LATEX_SPECIAL = str.maketrans(
 
 
 def results(frame: pd.DataFrame, recipes: pd.DataFrame, numbered: bool = False) -> pd.DataFrame:
-    """Table 1's columns, after those of the other hyperparameters that differ; one row a recipe, as text.
+    """One row per recipe, as strings: first the hyperparameters that differ, then the columns of Table 1.
 
-    Test accuracy is in per cent: a run's where each recipe ran once, else the mean over n seeds with its 95 %
-    t-interval. numbered: with a first column that other tables and the conclusions refer to.
+    Test accuracy is in per cent: of the run if each recipe ran once, otherwise the mean over n seeds with its
+    95 % t-interval. numbered: with a first column that other tables and the conclusions refer to.
     """
     runs = frame.set_index("id").loc[recipes["best_run"]].reset_index()
-    shown = {name for _, name in PARAMETERS}
-    columns = [(name, name) for name in effects.varied(frame) if name not in shown] + list(PARAMETERS)
-    # A hyperparameter that does nothing in a recipe is left empty; one that does not vary is in no recipe.
-    cells = {
-        title: (recipes if name in recipes else runs)[name].map(conclusions.level) for title, name in columns
-    }
-    if numbered:
-        cells = {"Row": pd.Series(range(1, len(recipes) + 1)).map(str)} | cells
+    table_1 = {name for _, name in PARAMETERS}
+    columns = [(name, name) for name in runs_by_recipe.varied(frame) if name not in table_1]
+    cells = {"Row": _row_numbers(recipes)} if numbered else {}
+    for title, name in (*columns, *PARAMETERS):
+        # A hyperparameter without effect in a recipe stays empty; `recipes` has only those that differ.
+        values = recipes[name] if name in recipes else runs[name]
+        cells[title] = [formatting.level(value) for value in values]
     for title, name in MEANS:
         if name in recipes:
-            cells[title] = recipes[name].map(_printed("{:.4f}"))
-    cells["Test Accuracy"] = pd.Series([_with_interval(*pair) for pair in _pairs(recipes)])
+            cells[title] = [formatting.number(value, "{:.4f}") for value in recipes[name]]
+    cells["Test Accuracy"] = list(map(formatting.accuracy, recipes["mean"], recipes["half_width"]))
     if recipes["n"].max() > 1:
-        cells["n"] = recipes["n"].map(str)
+        cells["n"] = [str(n) for n in recipes["n"]]
     return pd.DataFrame(cells)
 
 
-def measured(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
-    """Every comparison in numbers: what changes, by how many points, how sure, and what it rests on."""
+def effects(comparisons: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
+    """Every comparison in numbers: the change, its effect in points, p-values, and the rows it rests on."""
     return pd.DataFrame(
         {
-            "change": conclusions.changes_in_words(one),
+            "change": formatting.changes_in_words(one),
             "kind": one.kind,
             "points": one.effect.mean,
             "half_width": one.effect.half_width,
@@ -62,20 +62,20 @@ def measured(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
             "seeds": one.effect.n,
             "p": one.p,
             "p_holm": one.p_holm,
-            "rests_on": conclusions.rows_of(one, rows),
+            "rests_on": formatting.rows_of(one, rows),
         }
-        for one in found
+        for one in comparisons
     )
 
 
-def comparisons(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
-    """The same as text."""
-    data = measured(found, rows)
+def effects_as_text(comparisons: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
+    """The table of effects() as strings."""
+    data = effects(comparisons, rows)
     return pd.DataFrame(
         {
             "Change": data["change"],
             "Kind": data["kind"],
-            "Points": [conclusions.points(one.effect) for one in found],
+            "Points": [formatting.points(one.effect) for one in comparisons],
             "Pairs": data["pairs"].map(str),
             "Seeds": data["seeds"].map(str),
             "p": data["p"].map(_probability),
@@ -85,10 +85,10 @@ def comparisons(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
     )
 
 
-def comparisons_by_recipe(found: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
-    """Main effects taken apart: what a change does from one row to another, over the seeds they share."""
+def effects_by_recipe(comparisons: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
+    """Main effects by pair of recipes: what a change does from row to row, over their common seeds."""
     cells = []
-    for comparison in found:
+    for comparison in comparisons:
         between: dict[tuple[int, int], list[float]] = {}
         for block in comparison.blocks if comparison.kind == "main" else ():
             high, low = (rows[block.runs[side][0]] for side in (1, 0))
@@ -96,10 +96,10 @@ def comparisons_by_recipe(found: list[Comparison], rows: dict[str, int]) -> pd.D
         for (high, low), differences in sorted(between.items()):
             cells.append(
                 {
-                    "Change": conclusions.changes_in_words(comparison),
+                    "Change": formatting.changes_in_words(comparison),
                     "Row": str(high),
                     "Against row": str(low),
-                    "Points": conclusions.points(effects.mean_of(differences)),
+                    "Points": formatting.points(mean_of(differences)),
                     "Seeds": str(len(differences)),
                 }
             )
@@ -107,10 +107,10 @@ def comparisons_by_recipe(found: list[Comparison], rows: dict[str, int]) -> pd.D
 
 
 def costs(frame: pd.DataFrame, recipes: pd.DataFrame) -> pd.DataFrame:
-    """Means a run of each row: seconds of training, images a second, memory, and energy where it is known."""
-    known = frame.set_index("id")
-    runs = [known.loc[list(ids)] for ids in recipes["runs"]]
-    cells: dict[str, Any] = {"Row": [str(row) for row in range(1, len(recipes) + 1)]}
+    """Means over the runs of each row: training time, throughput, memory, and energy if any run has it."""
+    by_id = frame.set_index("id")
+    runs = [by_id.loc[list(ids)] for ids in recipes["runs"]]
+    cells = {"Row": _row_numbers(recipes)}
     columns = (
         ("Train seconds", "train_seconds", "{:,.1f}"),
         ("Images/s", "images_per_second", "{:,.0f}"),
@@ -119,12 +119,12 @@ def costs(frame: pd.DataFrame, recipes: pd.DataFrame) -> pd.DataFrame:
     )
     for title, name, form in columns:
         if frame[name].notna().any():
-            cells[title] = [_printed(form)(run[name].mean()) for run in runs]
+            cells[title] = [formatting.number(run[name].mean(), form) for run in runs]
     return pd.DataFrame(cells)
 
 
 def total_time(frame: pd.DataFrame) -> str:
-    """What the runs took together, and which runs the table leaves out, in words."""
+    """The total training time, and which runs the table leaves out, in words."""
     seconds, devices = frame["train_seconds"].sum(), sorted(set(frame["device"]) - {""})
     runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
     where = f" on {' and '.join(devices)}" if devices else ""
@@ -135,14 +135,14 @@ def total_time(frame: pd.DataFrame) -> str:
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """A table of text as Markdown, numbers to the right; nothing in a cell is taken for Markdown or HTML."""
+    """A table of strings as Markdown, numbers aligned right; Markdown and HTML in cells are escaped."""
     safe = cells.map(lambda cell: html.escape(cell, quote=False).replace("|", "\\|").replace("*", "\\*"))
     sides = ["right" if _numeric(cells[name]) else "left" for name in cells]
     return safe.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
 def latex(cells: pd.DataFrame, caption: str) -> str:
-    r"""A table of text as LaTeX that needs \usepackage{booktabs}."""
+    r"""A table of strings as LaTeX that needs \usepackage{booktabs}."""
     sides = "".join("r" if _numeric(cells[name]) else "l" for name in cells)
     lines = [_latex_row(cells.columns), *(_latex_row(row) for row in cells.itertuples(index=False))]
     return "\n".join(
@@ -163,26 +163,17 @@ def latex(cells: pd.DataFrame, caption: str) -> str:
     )
 
 
-def _pairs(recipes: pd.DataFrame) -> zip:
-    return zip(recipes["mean"], recipes["half_width"], strict=True)
-
-
-def _with_interval(mean: float, half_width: float) -> str:
-    return f"{mean:.2f}" if math.isnan(half_width) else f"{mean:.2f} ± {half_width:.2f}"
-
-
-def _printed(form: str) -> Callable[[float], str]:
-    """Prints a number in a form, and nothing for one that is not known."""
-    return lambda value: "" if math.isnan(value) else form.format(value)
+def _row_numbers(recipes: pd.DataFrame) -> list[str]:
+    return [str(row) for row in range(1, len(recipes) + 1)]
 
 
 def _probability(p: float) -> str:
-    return "" if math.isnan(p) else conclusions.probability(p).removeprefix("p = ").removeprefix("p ")
+    return "" if math.isnan(p) else formatting.probability(p).removeprefix("p = ").removeprefix("p ")
 
 
-def _numeric(column: pd.Series) -> bool:
-    return column.str.fullmatch(r"[+\N{MINUS SIGN}-]?[\d.,]*( ± [\d.]+)?").all()
+def _numeric(column: pd.Series[str]) -> bool:
+    return bool(column.str.fullmatch(r"[+\N{MINUS SIGN}-]?[\d.,]*( ± [\d.]+)?").all())
 
 
-def _latex_row(cells: Any) -> str:
+def _latex_row(cells: Iterable[object]) -> str:
     return " & ".join(str(cell).translate(LATEX_SPECIAL) for cell in cells) + r" \\"

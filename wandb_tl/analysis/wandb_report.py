@@ -13,10 +13,13 @@ import wandb
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+from wandb_workspaces.reports.v2.interface import BlockTypes as Block
+from wandb_workspaces.reports.v2.interface import PanelTypes as Panel
 from wandb_workspaces.workspaces.errors import SpecVersionError
 
-from wandb_tl.analysis import conclusions, effects, tables
+from wandb_tl.analysis import conclusions, effects, runs_by_recipe, tables
 from wandb_tl.analysis.results import Results
+from wandb_tl.analysis.runs_by_recipe import METRIC
 from wandb_tl.errors import InputError, one_line
 
 MEDIA = ("confusion_matrix", "grad_cam", "reliability")
@@ -24,7 +27,7 @@ MEDIA = ("confusion_matrix", "grad_cam", "reliability")
 
 @dataclass(frozen=True)
 class Subject:
-    """What a report is about: all runs of a project, or those of one sweep, whose page is at `url`."""
+    """What a report is about: all runs of a project, or those of one sweep. url: the page of either."""
 
     entity: str
     project: str
@@ -39,12 +42,12 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """By which it is told from others of the project; a name alone may be that of several sweeps."""
+        """The default title of the report; it has the id because several sweeps may share a name."""
         return f"{self.name[:100]} ({self.sweep or 'all runs'})"
 
     @property
     def filters(self) -> str:
-        """In the language of wandb-workspaces; nothing for all runs."""
+        """The runs as a filter expression of wandb-workspaces; empty for all runs."""
         return f"Sweep = '{self.sweep}'" if self.sweep else ""
 
 
@@ -54,17 +57,17 @@ def publish(results: Results, title: str | None = None) -> tuple[str, str]:
     InputError if no run has finished, or the server has no reports.
     """
     frame = results.frame()
-    recipes = effects.recipes(frame)
+    recipes = runs_by_recipe.recipes(frame)
     comparisons = effects.comparisons(frame)
-    told = conclusions.sentences(frame, recipes, comparisons, results.image_by_image(recipes))
+    sentences = conclusions.sentences(frame, recipes, comparisons, results.image_by_image(recipes))
     table = tables.results(frame, recipes, numbered=True)
-    varied = effects.varied(frame)
+    varied = runs_by_recipe.varied(frame)
     with _errors_in_one_line(results.path):
         subject = find_subject(results.path)
         workspace = save_workspace(subject, varied)
         texts = {
             "What was compared": conclusions.introduction(frame, recipes),
-            "Conclusions": "\n".join(f"- {sentence}" for sentence in told),
+            "Conclusions": "\n".join(f"- {sentence}" for sentence in sentences),
             "Results": f"{tables.markdown(table)}\n\n{conclusions.caption(frame, recipes)}",
         }
         report = save_report(subject, title or subject.title, blocks(subject, workspace, texts, varied))
@@ -72,38 +75,45 @@ def publish(results: Results, title: str | None = None) -> tuple[str, str]:
 
 
 def find_subject(path: str) -> Subject:
-    """The sweep or the project at ENTITY/PROJECT[/SWEEP], which exists. wandb.Error if it cannot be asked."""
+    """The sweep or project at ENTITY/PROJECT[/SWEEP]. wandb.Error if it cannot be read."""
     api = wandb.Api()
     entity, project, *rest = path.split("/")
     if not rest:
-        found = api.project(project, entity)
-        return Subject(entity, project, None, project, "", found.url)
+        return Subject(entity, project, None, project, "", api.project(project, entity).url)
     sweep = api.sweep(path)
     return Subject(entity, project, sweep.id, sweep.name, sweep.config.get("description") or "", sweep.url)
 
 
-def blocks(subject: Subject, workspace: str, texts: dict[str, str], varied: list[str]) -> list[wr.Block]:
+def blocks(subject: Subject, workspace: str, texts: dict[str, str], varied: list[str]) -> list[Block]:
     """The report's blocks: texts (Markdown by heading), then panels.
 
     workspace: its address. varied: the hyperparameters that differ between the recipes.
     """
-    runs = {"entity": subject.entity, "project": subject.project, "filters": subject.filters}
     first = f"{subject.description} See ".lstrip()
-    links = [wr.Link("the runs", subject.url), " or ", wr.Link("these charts as a workspace", workspace), "."]
-    written = [wr.P([first, *links])]
+    runs_link, charts_link = (
+        wr.Link("the runs", subject.url),
+        wr.Link("these charts as a workspace", workspace),
+    )
+    content: list[Block] = [wr.P([first, runs_link, " or ", charts_link, "."])]
     for heading, text in texts.items():
-        written += [wr.H2(heading), wr.MarkdownBlock(text)]
+        content += [wr.H2(heading), wr.MarkdownBlock(text)]
     for heading, panels in sections(varied).items():
-        # Curves of one recipe's seeds are drawn as one, with their spread.
+        # The curves of one recipe's seeds are drawn as their mean, with their spread.
         grouped = [f"config.{name}" for name in varied] if heading == "By epoch" else []
-        runset = wr.Runset(name="Recipes" if grouped else "Runs", groupby=grouped, **runs)
-        written += [wr.H2(heading), wr.PanelGrid(runsets=[runset], panels=panels)]
-    return written
+        runset = wr.Runset(
+            entity=subject.entity,
+            project=subject.project,
+            filters=subject.filters,
+            name="Recipes" if grouped else "Runs",
+            groupby=grouped,
+        )
+        content += [wr.H2(heading), wr.PanelGrid(runsets=[runset], panels=panels)]
+    return content
 
 
-def sections(varied: list[str]) -> dict[str, list[wr.Panel]]:
-    """The panels by heading, in a grid that is 24 wide."""
-    measured = wr.SummaryMetric(effects.METRIC)
+def sections(varied: list[str]) -> dict[str, list[Panel]]:
+    """The panels by heading, in a grid that is 24 units wide."""
+    measured = wr.SummaryMetric(METRIC)
     axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name)) for name in varied]
     wide, half = wr.Layout(w=24, h=9), wr.Layout(w=12, h=8)
     return {
@@ -111,7 +121,7 @@ def sections(varied: list[str]) -> dict[str, list[wr.Panel]]:
             wr.ParallelCoordinatesPlot(
                 columns=[*axes, wr.ParallelCoordinatesPlotColumn(metric=measured)], layout=wide
             ),
-            wr.ParameterImportancePlot(with_respect_to=effects.METRIC, layout=half),
+            wr.ParameterImportancePlot(with_respect_to=METRIC, layout=half),
             wr.ScatterPlot(
                 title="What accuracy costs", x=wr.SummaryMetric("train_seconds"), y=measured, layout=half
             ),
@@ -123,44 +133,44 @@ def sections(varied: list[str]) -> dict[str, list[wr.Panel]]:
 
 
 def save_workspace(subject: Subject, varied: list[str]) -> str:
-    """Save the panels as a workspace of the project, or write the one that is there anew; its address.
+    """Save the panels as a workspace of the project; returns its address.
 
-    There is one a sweep: its name is made from the sweep's.
+    There is one workspace per sweep, named after the sweep's id. If it exists, it is replaced.
     """
     name = subject.sweep or "allruns"
     try:
-        # Of this address the library reads only names.
+        # The library reads nothing but names from this address.
         workspace = ws.Workspace.from_url(f"https://wandb.ai/{subject.entity}/{subject.project}?nw={name}")
     except ValueError:
         workspace = ws.Workspace(entity=subject.entity, project=subject.project)
-        # Else it makes one up, and the next time there is no way to find the workspace.
+        # The library has no public way to choose this name, and a generated one cannot be found again.
         workspace._internal_name = f"nw-{name}-v"
-    # The library refuses symbols in this name, + and = among them.
+    # The library does not allow symbols such as + and = in this name.
     workspace.name = "".join(char for char in subject.title if not unicodedata.category(char).startswith("S"))
     workspace.sections = [
         ws.Section(name=heading, panels=panels, is_open=True) for heading, panels in sections(varied).items()
     ]
     workspace.runset_settings = ws.RunsetSettings(filters=subject.filters)
-    return workspace.save().url
+    return str(workspace.save().url)
 
 
-def save_report(subject: Subject, title: str, content: list[wr.Block]) -> str:
-    """Publish the report, in the place of the one of this title about the same runs; its address.
+def save_report(subject: Subject, title: str, content: list[Block]) -> str:
+    """Publish the report; returns its address.
 
-    What people commented on it stays.
+    A report with this title about the same runs is replaced; comments on it stay.
     """
     description = f"Results of {subject.path}"
     reports = wandb.Api().reports(f"{subject.entity}/{subject.project}")
-    found = [one for one in reports if (one.display_name, one.description) == (title, description)]
-    if found:
-        report = wr.Report.from_url(found[0].url)
+    urls = [one.url for one in reports if (one.display_name, one.description) == (title, description)]
+    if urls and urls[0]:
+        report = wr.Report.from_url(urls[0])
     else:
         report = wr.Report(
             entity=subject.entity, project=subject.project, title=title, description=description
         )
     report.blocks, report.width = content, "fixed"
     report.save()
-    # The library's own address has the title in it as it is, with characters that mean something there.
+    # The library does not escape the title in its address.
     home, _, _ = report.url.partition("/reports/")
     slug = re.sub(r"\W+", "-", title).strip("-")
     return f"{home}/reports/{quote(slug)}--{report.id.rstrip('=')}"

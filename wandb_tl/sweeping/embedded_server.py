@@ -1,35 +1,37 @@
-"""The embedded server as other commands use it: through its command line, as a process of its own."""
+"""The embedded server, as other commands use it: a process of its own whose commands answer in JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
-import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from wandb_tl.errors import InputError
+
+# A JSON object that a command of wandb_tl.local prints; if the command fails, {"error": …, "served": …}.
+Answer = dict[str, object]
 
 
 @contextlib.contextmanager
 def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
-    """The embedded server, started for the block unless one serves that folder already.
+    """Start the embedded server for the block, unless another process already serves that folder.
 
-    Yields the environment variables that point wandb at it. A server that others use by then outlasts the
-    block until they are done: each holds ROOT/users, and the server ends while nobody does.
+    Yields the environment variables that point wandb at it. Every user of a server holds a lock on
+    ROOT/users; a server that was started here ends after its last user.
     """
-    folder = ["--root", root] if root else []
-    # No server is needed to tell the folder, and the port is not known yet.
+    folder = _root_arguments(root)
+    # With a port given, this needs no server to tell where the folder is.
     served = environment("--port", "0", *folder)["WANDB_TL_ROOT"]
     with Path(served, "users").open("w") as users, (logs / "server.log").open("a+") as log:
         fcntl.flock(users, fcntl.LOCK_SH)
         port = "8080" if port_is_free(8080) else "0"
-        # A session of its own: Ctrl-C must reach the server last, after the runs have sent what they have.
+        # A session of its own: Ctrl-C must not reach the server before the runs have sent their data.
         server = subprocess.Popen(
             [sys.executable, "-m", "wandb_tl.local", "serve", "--json", "--port", port, *folder],
             stdout=subprocess.PIPE,
@@ -38,10 +40,10 @@ def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
             start_new_session=True,
         )
         try:
-            announcement = answer_of(server.stdout.readline(), Path(log.name))
-            if "error" in announcement and not announcement["served"]:
-                raise InputError(f"embedded server: {announcement['error']}")
-            # The server is there, so that a client has no reason to be offline.
+            answer = _parse(_first_line(server), f"see {log.name}")
+            if "error" in answer and not answer["served"]:
+                raise InputError(f"embedded server: {answer['error']}")
+            # The server is running, so wandb has no reason to be offline.
             yield environment(*folder) | {"WANDB_MODE": "online"}
         finally:
             try:
@@ -53,37 +55,28 @@ def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
 
 
 def environment(*options: str) -> dict[str, str]:
-    """The variables that point wandb at a server, from `wandb_tl.local env`. InputError if there is none."""
-    return ask("env", *options)
+    """The variables that point wandb at the server of a root. InputError if there is none."""
+    return {name: str(value) for name, value in ask("env", *options).items()}
 
 
-def to_open(path: str, root: str | None) -> list[str]:
+def open_arguments(path: str, root: str | None) -> list[str]:
     """The arguments that make `wandb_tl.local` open a sweep's page."""
-    return ["open", path, *(["--root", root] if root else [])]
+    return ["open", path, *_root_arguments(root)]
 
 
 def page_link(path: str, root: str | None) -> str:
-    """The address of a sweep's page on the embedded server; it logs a browser in. InputError without one."""
-    return ask(*to_open(path, root), "--print")["link"]
+    """The address of a sweep's page, which logs a browser in. InputError without an embedded server."""
+    return str(ask(*open_arguments(path, root), "--print")["link"])
 
 
-def ask(*arguments: str) -> dict[str, Any]:
-    """What a command of `wandb_tl.local` answers as JSON. InputError with its reason if it fails."""
+def ask(*arguments: str) -> Answer:
+    """The answer of a command of `wandb_tl.local`. InputError with its reason if it fails."""
     command = [sys.executable, "-m", "wandb_tl.local", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
-    answer = answer_of(done.stdout, None, done.stderr)
+    answer = _parse(done.stdout, " ".join(done.stderr.split()) or "no reason given")
     if "error" in answer:
         raise InputError(f"embedded server: {answer['error']}")
     return answer
-
-
-def answer_of(text: str, log: Path | None, errors: str = "") -> dict[str, Any]:
-    """The JSON object that a command printed. InputError if it ended without one."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        where = f"see {log}" if log else errors.strip() or "no reason given"
-        raise InputError(f"embedded server: it ended without an answer; {where}") from None
 
 
 def wait_for_others(users: IO[str]) -> None:
@@ -91,7 +84,7 @@ def wait_for_others(users: IO[str]) -> None:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("Another sweep still uses this one's server: waiting for it to end.", file=sys.stderr)
+        print("Another sweep still uses the server of this one; waiting for it to end.", file=sys.stderr)
         fcntl.flock(users, fcntl.LOCK_EX)
 
 
@@ -106,9 +99,18 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def as_typed(module: str, *arguments: str) -> str:
-    """A command line for a module that works from here, whether or not the environment is active."""
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return shlex.join([str(python), "-m", module, *arguments])
+def _root_arguments(root: str | None) -> list[str]:
+    return ["--root", root] if root else []
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    return process.stdout.readline() if process.stdout else ""
+
+
+def _parse(text: str, reason: str) -> Answer:
+    """The JSON object that a command printed. InputError with the reason if it printed none."""
+    try:
+        answer: Answer = json.loads(text)
+    except ValueError:
+        raise InputError(f"embedded server: it ended without an answer; {reason}") from None
+    return answer

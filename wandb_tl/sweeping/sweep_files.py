@@ -1,67 +1,115 @@
-"""Sweep definitions: the presets, a definition read from its file, and its hyperparameters checked."""
+"""Sweep definitions: the presets, and definitions read from a file and checked."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import yaml
 
-from wandb_tl.config import check_names, check_value
-from wandb_tl.errors import InputError
+from wandb_tl.config import Value, check_names, check_value
+from wandb_tl.errors import InputError, nearest
 
 PRESETS = Path(__file__).parents[1] / "presets"
+# As run_sweep lists them: the first one to try comes first.
+PRESET_NAMES = ("laptop", "seeds", "tune", "as_published")
 
 
-# A W&B sweep definition, as its YAML file gives it.
-Definition = dict[str, Any]
+class Parameter(TypedDict, total=False):
+    """The values of a hyperparameter: one value, several values, or a distribution with its bounds.
+
+    Other keys of W&B distributions (mu, sigma, q, probabilities) are passed on unchecked.
+    """
+
+    value: Value
+    values: list[Value]
+    distribution: str
+    min: float
+    max: float
 
 
-def presets() -> str:
-    """The names of the sweeps that come with the package."""
-    return ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
+class Metric(TypedDict, total=False):
+    """The metric that a sweep optimizes. goal: minimize or maximize."""
+
+    name: Required[str]
+    goal: str
+
+
+class Definition(TypedDict, total=False):
+    """A W&B sweep definition, as its YAML file states it."""
+
+    name: str
+    description: str
+    entity: str
+    project: str
+    program: str
+    command: list[str]
+    method: str
+    metric: Metric
+    early_terminate: dict[str, Any]
+    run_cap: int
+    parameters: Required[dict[str, Parameter]]
 
 
 def list_presets() -> str:
     """One line per preset: its name and its description."""
-    lines = []
-    for file in sorted(PRESETS.glob("*.yaml")):
-        description = yaml.safe_load(file.read_text(encoding="utf-8"))["description"]
-        lines.append(f"  {file.stem:14} {description}")
-    return "\n".join(lines)
+    return "\n".join(f"  {name:14} {load(name, [])['description']}" for name in PRESET_NAMES)
 
 
 def is_path(sweep: str) -> bool:
-    """Whether this is ENTITY/PROJECT/SWEEP, a sweep that exists, and not a file or a preset."""
+    """Whether this is ENTITY/PROJECT/SWEEP, an existing sweep, and not a file or a preset."""
     return bool(re.fullmatch(r"[^/.][^/]*/[^/]+/[^/]+", sweep)) and not sweep.endswith((".yaml", ".yml"))
 
 
 def load(sweep: str, settings: list[str]) -> Definition:
-    """A sweep definition with the settings put in, its hyperparameters checked. InputError if it is bad."""
+    """The definition of a preset or a file, with the settings NAME=VALUE[,VALUE…] applied.
+
+    InputError if it cannot be read, or has a hyperparameter or a value that RunConfig does not allow.
+    """
     file = Path(sweep) if sweep.endswith((".yaml", ".yml")) else PRESETS / f"{sweep}.yaml"
+    definition = _read(file, sweep)
+    for setting in settings:
+        name, parameter = _parse_setting(setting)
+        definition["parameters"][name] = parameter
+    for name, parameter in definition["parameters"].items():
+        check_names([str(name)])
+        for value in _values(name, parameter, file):
+            check_value(name, value)
+    return definition
+
+
+def _read(file: Path, sweep: str) -> Definition:
     try:
-        definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+        definition: Definition = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{sweep}: no such sweep file or preset; the presets are {presets()}") from error
+        raise InputError(_not_found(sweep)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(definition, dict) or not isinstance(definition.get("parameters"), dict):
         raise InputError(f"{file}: not a W&B sweep definition (it has no parameters)")
-    for setting in settings:
-        name, equals, values = setting.partition("=")
-        if not (name and equals):
-            raise InputError(f"--set {setting}: takes NAME=VALUE")
-        choices = [check_value(name, value) for value in values.split(",")]
-        definition["parameters"][name] = {"values": choices} if len(choices) > 1 else {"value": choices[0]}
-    for name, parameter in definition["parameters"].items():
-        choices = parameter.get("values", []) if isinstance(parameter, dict) else None
-        if not isinstance(choices, list):
-            raise InputError(f"{file}: parameter {name} takes value, values (a list), or a distribution")
-        check_names([str(name)])
-        # The bounds of these distributions are exponents, not values.
-        exponents = parameter.get("distribution") in ("log_uniform", "q_log_uniform", "inv_log_uniform")
-        ends = [parameter[key] for key in ("value", "min", "max") if key in parameter and not exponents]
-        for value in [*choices, *ends]:
-            check_value(name, value)
     return definition
+
+
+def _not_found(sweep: str) -> str:
+    close = nearest(sweep, PRESET_NAMES)
+    hint = f"; did you mean {close}?" if close else f"; the presets are {', '.join(PRESET_NAMES)}"
+    return f"{sweep}: no such sweep file or preset{hint}"
+
+
+def _parse_setting(setting: str) -> tuple[str, Parameter]:
+    name, equals, text = setting.partition("=")
+    if not (name and equals):
+        raise InputError(f"--set {setting}: takes NAME=VALUE")
+    values = [check_value(name, value) for value in text.split(",")]
+    return name, {"values": values} if len(values) > 1 else {"value": values[0]}
+
+
+def _values(name: str, parameter: Parameter, file: Path) -> list[Value]:
+    """The values of a parameter that can be checked; the bounds of some distributions are exponents."""
+    values = parameter.get("values", []) if isinstance(parameter, dict) else None
+    if not isinstance(values, list):
+        raise InputError(f"{file}: parameter {name} takes value, values (a list), or a distribution")
+    if parameter.get("distribution") in ("log_uniform", "q_log_uniform", "inv_log_uniform"):
+        return values
+    return values + [parameter[key] for key in ("value", "min", "max") if key in parameter]

@@ -1,4 +1,4 @@
-"""A sweep as its agents see it, on any W&B server: it hands out runs, and says which of them shall stop."""
+"""A sweep as its agents see it, on any W&B server: it hands out runs, and says which of them to stop."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import requests
 import wandb
 
+from wandb_tl.config import Value
 from wandb_tl.errors import InputError, one_line
+from wandb_tl.sweeping.sweep_files import Definition
 
-# Seconds: to wait for an answer, between tries while the server is away, and until it is given up.
-TIMEOUT = 60
-PAUSE = 5
-OUTAGE = 3600
+# Seconds: limit of a request, pause between retries, and how long to retry while the server is away.
+REQUEST_SECONDS = 60
+PAUSE_SECONDS = 5
+OUTAGE_SECONDS = 3600
 
 # The project of a sweep that names none.
 DEFAULT_PROJECT = "wandb_tl"
@@ -40,23 +42,29 @@ mutation Heartbeat($id: ID!, $metrics: JSONString, $runState: JSONString) {
 }"""
 
 
+class Argument(TypedDict):
+    """The value of a hyperparameter, in the form that wandb reads from a run's file of parameters."""
+
+    value: Value
+
+
 @dataclass(frozen=True)
 class AgentCommand:
-    """What an agent is to do: "run", "resume" or "stop" a run, or "exit".
+    """What an agent is to do. kind: "run", "resume" or "stop" a run, or "exit".
 
-    arguments: the run's hyperparameters as the sweep gives them, {"lr": {"value": 0.1}, …}.
+    arguments: the run's hyperparameters, {"lr": {"value": 0.1}, …}.
     """
 
     kind: str
     run_id: str
-    arguments: dict[str, dict[str, Any]]
+    arguments: dict[str, Argument]
 
 
 class WorkQueue:
-    """What the sweep ENTITY/PROJECT/SWEEP hands out to one agent. program, command: those of its definition.
+    """The sweep ENTITY/PROJECT/SWEEP as it hands out runs to one agent.
 
-    InputError if there is no such sweep, no key, or no server. Later it waits for a server that is away for
-    up to an hour.
+    program, command: those of the sweep's definition. InputError if there is no such sweep, no key, or no
+    server. Later requests are retried for up to an hour while the server is away.
     """
 
     def __init__(self, path: str) -> None:
@@ -73,70 +81,78 @@ class WorkQueue:
         self._session = requests.Session()
         self._session.auth = ("api", api.api_key or "")
         self._agent: str | None = None
-        # wandb's helper process is this one's: it would hold on to a run whose own process dies.
+        # wandb has started its service for this process. Runs must not share it: it would keep a run open
+        # after the run's own process dies.
         os.environ.pop("WANDB_SERVICE", None)
 
     def ask(self, working_on: str | None = None) -> list[AgentCommand]:
-        """Say which run this agent is at work on, by id; returns what it is to do now."""
+        """What this agent is to do now. working_on: id of the run that it works on."""
         if self._agent is None:
             names = {"projectName": self.project, "entityName": self.entity, "sweep": self.sweep}
-            made = self._send(CREATE_AGENT, host=socket.gethostname(), **names)
-            self._agent = made["createAgent"]["agent"]["id"]
+            agent = self._send(CREATE_AGENT, host=socket.gethostname(), **names)
+            self._agent = agent["createAgent"]["agent"]["id"]
         alive = json.dumps({working_on: True} if working_on else {})
         try:
             answer = self._send(HEARTBEAT, id=self._agent, metrics="{}", runState=alive)
-        except _Deleted:
+        except SweepDeletedError:
             if working_on:
-                # What has begun may end; nobody misses it.
+                # The run may end by itself.
                 return []
             raise
-        found = json.loads(answer["agentHeartbeat"]["commands"] or "[]")
-        return [AgentCommand(each["type"], each.get("run_id", ""), each.get("args") or {}) for each in found]
+        commands = json.loads(answer["agentHeartbeat"]["commands"] or "[]")
+        return [AgentCommand(one["type"], one.get("run_id", ""), one.get("args") or {}) for one in commands]
 
-    def _send(self, document: str, **variables: Any) -> dict[str, Any]:
-        deadline, told = time.monotonic() + OUTAGE, ""
+    def _send(self, document: str, **variables: str) -> dict[str, Any]:
+        """The data that the server answers. Retries while the server is away."""
+        deadline, printed = time.monotonic() + OUTAGE_SECONDS, ""
         while True:
             try:
-                body = {"query": document, "variables": variables}
-                response = self._session.post(self._url, json=body, timeout=TIMEOUT)
-                if response.status_code == 404:
-                    raise _Deleted(f"{self._path}: the sweep was deleted")
-                if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
-                    raise InputError(f"{self._path}: the server answers {response.status_code}")
-                response.raise_for_status()
-                answer = response.json()
-                if not answer.get("errors"):
-                    return answer["data"]
-                problem = one_line(ValueError(answer["errors"][0].get("message")))
-                if document == CREATE_AGENT:
-                    raise InputError(f"{self._path}: {problem}")
+                return self._request(document, variables)
             except requests.RequestException as error:
                 problem = one_line(error)
             if time.monotonic() > deadline:
                 raise InputError(f"{self._path}: {problem}")
-            if problem != told:
-                print(f"no answer from W&B, trying again: {problem}", flush=True)
-                told = problem
-            time.sleep(PAUSE)
+            if problem != printed:
+                print(f"no answer from W&B, retrying: {problem}", flush=True)
+                printed = problem
+            time.sleep(PAUSE_SECONDS)
+
+    def _request(self, document: str, variables: dict[str, str]) -> dict[str, Any]:
+        """One request. RequestException for errors that may pass, InputError for others."""
+        body = {"query": document, "variables": variables}
+        response = self._session.post(self._url, json=body, timeout=REQUEST_SECONDS)
+        if response.status_code == 404:
+            raise SweepDeletedError(f"{self._path}: the sweep was deleted")
+        if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
+            raise InputError(f"{self._path}: the server answers {response.status_code}")
+        response.raise_for_status()
+        answer = response.json()
+        if answer.get("errors"):
+            message = str(answer["errors"][0].get("message"))
+            if document == CREATE_AGENT:
+                raise InputError(f"{self._path}: {' '.join(message.split())}")
+            raise requests.RequestException(message)
+        data: dict[str, Any] = answer["data"]
+        return data
 
 
-def create_sweep(definition: dict[str, Any]) -> str:
+class SweepDeletedError(InputError):
+    """The sweep, or this agent of it, does not exist any more."""
+
+
+def create_sweep(definition: Definition) -> str:
     """Create a sweep on the W&B server; returns ENTITY/PROJECT/SWEEP.
 
-    $WANDB_ENTITY and $WANDB_PROJECT override what the definition names. wandb prints the server's warnings
-    about the definition. InputError if the server refuses it or cannot be reached.
+    $WANDB_ENTITY and $WANDB_PROJECT override the definition. wandb prints the server's warnings about the
+    definition on stderr. InputError if the server refuses it or cannot be reached.
     """
     try:
         api = wandb.Api()
         entity = os.environ.get("WANDB_ENTITY") or definition.get("entity") or api.default_entity
         project = os.environ.get("WANDB_PROJECT") or definition.get("project") or DEFAULT_PROJECT
-        # What it prints on stdout are the id and a link, which the caller shows in its own way.
+        # On stdout wandb prints the sweep's id and link, which the caller prints itself.
         with contextlib.redirect_stdout(io.StringIO()):
-            sweep = wandb.sweep(definition, entity=entity, project=project)
+            sweep = wandb.sweep(dict(definition), entity=entity, project=project)
     except (wandb.Error, ValueError) as error:
         raise InputError(f"the sweep cannot be created: {one_line(error)}") from error
     return f"{entity}/{project}/{sweep}"
-
-
-class _Deleted(InputError):
-    """The sweep, or this agent of it, is no more."""

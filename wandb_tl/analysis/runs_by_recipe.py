@@ -1,0 +1,143 @@
+"""A sweep's runs grouped by recipe and seed: hyperparameters in effect, mean accuracies, the best recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wandb_tl.analysis.significance import mean_of
+from wandb_tl.config import FIELDS, RunConfig, Value
+
+METRIC = "test_accuracy"
+# Orders the recipes and names the best one if all runs have it, so that no test image is used to choose.
+SELECTION = "val/accuracy"
+
+RECIPE = [name for name in FIELDS if name != "seed"]
+MEANS = ["avg_train_loss", "avg_train_accuracy", "train_seconds", "images_per_second"]
+
+# The hyperparameters of a run or a recipe as they take effect; None: without effect.
+ValuesInEffect = dict[str, Value | None]
+
+
+class RunsByRecipe:
+    """The runs of a frame that have an accuracy, by recipe and seed. The frame's order does not matter.
+
+    runs: a frame with the number of each run's recipe in the column "recipe". values: the hyperparameters in
+    effect, by recipe. accuracy: (recipes, seeds), the mean over the runs there, NaN where there are none.
+    ids: run ids by recipe and seed. step: points of accuracy per test image. best_first: recipes, ordered by
+    the column `judged_by`. varied: names of the hyperparameters that differ where they have an effect.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.runs = frame[np.isfinite(frame[METRIC])].sort_values("id", ignore_index=True)
+        keys = [tuple(row[name] for name in RECIPE) for row in _values_in_effect(self.runs)]
+        # None comes last: it cannot be compared with other values.
+        unique_keys = sorted(set(keys), key=lambda key: [(value is None, value) for value in key])
+        self.values: list[ValuesInEffect] = [dict(zip(RECIPE, key, strict=True)) for key in unique_keys]
+        numbers = {key: number for number, key in enumerate(unique_keys)}
+        self.runs["recipe"] = [numbers[key] for key in keys]
+        self._configured_norms = self.runs.groupby("recipe")["norm"].agg(set).to_dict()
+        by_seed = self.runs.groupby(["recipe", "seed"])
+        self.ids: dict[Any, tuple[str, ...]] = by_seed["id"].agg(tuple).to_dict()
+        accuracy = by_seed[METRIC].mean().unstack("seed")
+        self.accuracy, self.seeds = accuracy.to_numpy(), accuracy.columns.tolist()
+        self.means = [mean_of(row[np.isfinite(row)]) for row in self.accuracy]
+        images = self.runs["test_images"].min() if "test_images" in self.runs else math.nan
+        self.step = 0.01 if math.isnan(images) else 100 / float(images)
+        has_selection = SELECTION in self.runs and self.runs[SELECTION].notna().all()
+        self.judged_by = SELECTION if has_selection else METRIC
+        judged = by_seed[self.judged_by].mean().groupby("recipe").mean()
+        self.best_first = sorted(range(len(unique_keys)), key=lambda recipe: -judged[recipe])
+        # If norm is auto in all runs, it only follows `pretrained`.
+        follows = {"norm"} if set(self.runs["norm"]) == {"auto"} else set()
+        self.varied = [name for name in RECIPE if name not in follows and len(self.levels(name)) > 1]
+
+    def levels(self, name: str) -> list[Value]:
+        """The values of a hyperparameter where it has an effect, in order."""
+        return in_order(value for row in self.values if (value := row[name]) is not None)
+
+    def runs_per_level(self, name: str) -> dict[Value, int]:
+        """How many runs have each value of a hyperparameter."""
+        counts: dict[Value, int] = {}
+        for recipe in self.runs["recipe"]:
+            if (value := self.values[recipe][name]) is not None:
+                counts[value] = counts.get(value, 0) + 1
+        return counts
+
+    def agree(self, name: str, first: int, second: int) -> bool:
+        """Whether two recipes have the same value of a hyperparameter, or one of them lacks an effect of it.
+
+        Two norms also agree if both were configured alike, say as auto.
+        """
+        values = self.values[first][name], self.values[second][name]
+        if None in values or values[0] == values[1]:
+            return True
+        return name == "norm" and bool(self._configured_norms[first] & self._configured_norms[second])
+
+
+def recipes(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per recipe, which is all hyperparameters in effect except the seed; the best recipe first.
+
+    The best recipe has the highest mean validation accuracy if all runs have one, else test accuracy.
+
+    Columns: the varied hyperparameters; mean, sd, half_width (points) and n (seeds) of the test accuracy;
+    best_run, the id of the best run, and runs, the ids of all runs; the means of MEANS, and of SELECTION if
+    it orders the recipes. A run that was repeated under its seed counts once, with the mean.
+    """
+    grouped = RunsByRecipe(frame)
+    best_first = grouped.runs.sort_values([grouped.judged_by, "seed", "id"], ascending=[False, True, True])
+    table = pd.DataFrame(grouped.values, columns=grouped.varied)
+    for name in ("mean", "sd", "half_width", "n"):
+        table[name] = [getattr(mean, name) for mean in grouped.means]
+    table["best_run"] = best_first.groupby("recipe")["id"].first()
+    table["runs"] = grouped.runs.groupby("recipe")["id"].agg(tuple)
+    means = [*MEANS, SELECTION] if grouped.judged_by == SELECTION else MEANS
+    by_seed = grouped.runs.groupby(["recipe", "seed"])[means].mean()
+    table[means] = by_seed.groupby("recipe").mean()
+    return table.iloc[grouped.best_first].reset_index(drop=True)
+
+
+def row_of_each_run(recipes: pd.DataFrame) -> dict[str, int]:
+    """In which row of recipes(), from 1, the recipe of each run stands, by run id."""
+    return {run: row for row, runs in enumerate(recipes["runs"], 1) for run in runs}
+
+
+def varied(frame: pd.DataFrame) -> list[str]:
+    """The hyperparameters that differ between the runs in which they have an effect, without the seed."""
+    return RunsByRecipe(frame).varied
+
+
+def same_in_all(frame: pd.DataFrame) -> dict[str, Any]:
+    """The hyperparameters that were configured alike in all runs, without those that were left empty."""
+    same = {name: frame[name].iloc[0] for name in FIELDS if frame[name].nunique(dropna=False) == 1}
+    return {name: value for name, value in same.items() if not pd.isna(value) and str(value).strip()}
+
+
+def in_effect(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with hyperparameters as they took effect: missing without effect, auto as its resolution."""
+    rows = _values_in_effect(frame)
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in FIELDS}
+    return frame.assign(**columns)
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """The distinct values, sorted, numbers before strings."""
+    return sorted(set(values), key=lambda value: (isinstance(value, str), value))
+
+
+def _values_in_effect(frame: pd.DataFrame) -> list[ValuesInEffect]:
+    """The hyperparameters of every run, None where one has no effect. (NaN would not be equal to itself.)"""
+    rows = []
+    records = frame[list(FIELDS)].to_dict("records")
+    for values, precision in zip(records, frame["precision_in_effect"], strict=True):
+        config = RunConfig.from_mapping({str(name): value for name, value in values.items()})
+        row: ValuesInEffect = {**config.as_dict(), "norm": config.norm_in_effect}
+        row["precision"] = precision or config.precision
+        if config.stages_to_open == 1:
+            row["unfreeze"] = "last_stage"
+        rows.append(row | dict.fromkeys(config.without_effect))
+    return rows
