@@ -97,7 +97,7 @@ def test_early_terminate_without_a_rule_is_refused(rule: str, says: str) -> None
 
 
 def test_server_reads_what_is_valid_and_leaves_out_the_rest() -> None:
-    """Keys of another type are warned of, and have no effect."""
+    """A name, a program or a part of the metric of another type has a warning and no effect."""
     metric = "{name: loss, goal: max, target: low, impute: mean, impute_while_running: 'false'}"
     text = f"method: grid\nname: [a]\nprogram: 3\nmetric: {metric}\nparameters: {{a: {{value: 1}}}}"
     assert len(config_check.check(text)) == 5

@@ -32,14 +32,14 @@ def check(text: str) -> list[str]:
 
 
 def _check_method(config: dict[str, Any]) -> None:
-    method, known = config.get("method"), ", ".join(METHODS)
+    method, methods = config.get("method"), ", ".join(METHODS)
     if method is None:
-        raise RequestError(f"the sweep's config has no method; set one of {known}, as method: random")
+        raise RequestError(f"the sweep's config has no method; set one of {methods}, as method: random")
     if method in METHODS or (method == "custom" and sweep_config.scheduled_outside(config)):
         return
     if method == "custom":
         raise RequestError("the sweep method custom needs a scheduler, as scheduler: {engine: optuna}")
-    raise RequestError(f"the sweep method {method} is not supported; use one of {known}")
+    raise RequestError(f"the sweep method {method} is not supported; use one of {methods}")
 
 
 def _check_metric(config: dict[str, Any]) -> None:

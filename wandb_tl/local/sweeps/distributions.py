@@ -132,7 +132,7 @@ KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def kind_of(spec: Parameter) -> str:
-    """The name of the distribution, given or implied. Raises RequestError where nothing implies one."""
+    """The name of the distribution, named or implied. Raises RequestError if no key implies one."""
     if "distribution" in spec:
         return spec["distribution"]
     if "value" in spec:

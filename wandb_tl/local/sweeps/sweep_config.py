@@ -151,7 +151,7 @@ def read(text: str) -> dict[str, Any]:
 def parse(text: str) -> SweepConfig:
     """The keys that the server reads of a config that config_check.check accepts. Do not change the result.
 
-    Keys with a value of another type than declared, of which check warns, are left out.
+    A name, a program or a part of the metric of another type than declared is left out; check warns of it.
     """
     config = read(text)
     parsed = SweepConfig(method=config["method"], parameters=_parameters(config.get("parameters")))
@@ -170,25 +170,25 @@ def parse(text: str) -> SweepConfig:
     return parsed
 
 
-def _metric(given: Any) -> Metric | None:
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+def _metric(value: Any) -> Metric | None:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return None
-    metric = Metric(name=given["name"], goal="maximize" if given.get("goal") == "maximize" else "minimize")
-    if (target := finite(given.get("target"))) is not None:
+    metric = Metric(name=value["name"], goal="maximize" if value.get("goal") == "maximize" else "minimize")
+    if (target := finite(value.get("target"))) is not None:
         metric["target"] = target
-    if given.get("impute") in get_args(Imputation):
-        metric["impute"] = given["impute"]
-    if given.get("impute_while_running") in get_args(Imputation):
-        metric["impute_while_running"] = given["impute_while_running"]
+    if value.get("impute") in get_args(Imputation):
+        metric["impute"] = value["impute"]
+    if value.get("impute_while_running") in get_args(Imputation):
+        metric["impute_while_running"] = value["impute_while_running"]
     return metric
 
 
-def _parameters(given: Any) -> Parameters:
+def _parameters(value: Any) -> Parameters:
     """The parameters that are mappings. Only those of a sweep with a scheduler may be anything else."""
-    if not isinstance(given, dict):
+    if not isinstance(value, dict):
         return {}
     parameters: Parameters = {}
-    for name, spec in given.items():
+    for name, spec in value.items():
         if isinstance(name, str) and isinstance(spec, dict):
             parameters[name] = cast(Parameter, spec)
             if isinstance(spec.get("parameters"), dict):
