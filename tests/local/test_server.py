@@ -151,7 +151,7 @@ def test_port_in_use_and_unusable_root_say_so_in_one_line(server: Server, tmp_pa
     assert taken.returncode == 1 and taken.stderr.count("\n") == 1 and "cannot listen" in taken.stderr
     (tmp_path / "file").touch()
     unusable = command("serve", "--root", str(tmp_path / "file" / "root"))
-    assert unusable.returncode == 1 and unusable.stderr.startswith("error: cannot make the folder")
+    assert unusable.returncode == 1 and unusable.stderr.startswith("error: cannot create the folder")
     (tmp_path / "key").write_text("short\n")
     bad_key = command("env", "--root", str(tmp_path), "--port", "9999")
     assert bad_key.returncode == 1 and "fewer than 40" in bad_key.stderr

@@ -1,4 +1,4 @@
-"""python -m wandb_tl.local: serve the embedded W&B-compatible backend, or say how to reach it."""
+"""python -m wandb_tl.local: the commands of the embedded W&B-compatible server."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import NoReturn
 
 from wandb_tl.local import root as roots
-from wandb_tl.local.errors import RootError, RootServedError
+from wandb_tl.local.errors import ExitCode, RootError, RootServedError
 
 DESCRIPTION = """\
-A W&B-compatible backend for one machine or one cluster: no account, no cloud. The unmodified wandb client
-logs to it, `wandb sweep` and `wandb agent` run against it, and wandb.Api() reads from it.
+A W&B-compatible server for one machine or one cluster, without an account or a cloud. The unmodified wandb
+client logs to it, `wandb sweep` and `wandb agent` use it, and wandb.Api() reads from it.
 
   python -m wandb_tl.local serve &
   eval "$(python -m wandb_tl.local env)"
@@ -25,10 +25,10 @@ logs to it, `wandb sweep` and `wandb agent` run against it, and wandb.Api() read
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are one line each."""
+    """An argument parser that reports a usage error in one line with a pointer to --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+        self.exit(ExitCode.USAGE, f"error: {message}; see {self.prog} --help\n")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -45,65 +45,74 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     open_ = commands.add_parser(
         "open",
-        help="open a page in the browser, logged in; serves the folder until Ctrl-C where nothing does yet",
+        help="open a page in the browser, logged in; serve the folder until Ctrl-C if no server does",
     )
-    open_.add_argument(
-        "page",
-        nargs="?",
-        default="",
-        help="a link that wandb printed, or ENTITY/PROJECT[/RUN or SWEEP] (default: all projects)",
-    )
-    open_.add_argument("--print", action="store_true", help="only print the link; no server is started")
     env = commands.add_parser("env", help="print the shell exports that point wandb at the server")
+    push = commands.add_parser(
+        "push",
+        help="copy a finished sweep to another W&B server",
+        epilog="The API key for that server is the one of `wandb login --host URL`, or $WANDB_PUSH_API_KEY. "
+        "To resume an interrupted push, start it again.",
+    )
+    _add_page(open_)
+    _add_destination(push)
     for command in (serve, open_, env):
         command.add_argument(
             "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
         )
-    push = commands.add_parser(
-        "push",
-        help="take a finished sweep to another W&B server",
-        epilog="The key for that server is the one of `wandb login --host URL`, or $WANDB_PUSH_API_KEY. "
-        "A push that was interrupted goes on when it is started again.",
-    )
-    push.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP")
-    push.add_argument("--to", required=True, metavar="URL", help="its address, as https://api.wandb.ai")
-    push.add_argument(
-        "--as",
-        dest="into",
-        metavar="ENTITY/PROJECT",
-        help="where to put it there (default: the same project of the key's default entity)",
-    )
+        command.add_argument(
+            "--json", action="store_true", help='print a JSON object, {"error": …, "served": …} on failure'
+        )
+    for command in (serve, open_):
+        command.add_argument(
+            "--port", type=int, default=8080, help="0 selects a free port (default: %(default)s)"
+        )
+    env.add_argument("--port", type=int, help="default: the port of the server that serves the folder")
     for command in (serve, open_, env, push):
         command.add_argument(
             "--root",
             type=Path,
             default=roots.default_root(),
-            help="folder of the records, files and API key (default: $WANDB_TL_ROOT or %(default)s)",
-        )
-    for command in (serve, open_):
-        command.add_argument(
-            "--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)"
-        )
-    env.add_argument("--port", type=int, help="default: that of the server that serves the folder")
-    for command in (serve, open_, env):
-        command.add_argument(
-            "--json", action="store_true", help='print a JSON object; {"error": …, "served": …} if it fails'
+            help="folder with the records, files and API key (default: $WANDB_TL_ROOT or %(default)s)",
         )
     return parser.parse_args(arguments)
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "page",
+        nargs="?",
+        default="",
+        help="a link that wandb printed, or ENTITY/PROJECT[/RUN or SWEEP] (default: all projects)",
+    )
+    parser.add_argument("--print", action="store_true", help="only print the link; do not start a server")
+
+
+def _add_destination(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP")
+    parser.add_argument(
+        "--to", required=True, metavar="URL", help="address of the other server, such as https://api.wandb.ai"
+    )
+    parser.add_argument(
+        "--as",
+        dest="into",
+        metavar="ENTITY/PROJECT",
+        help="destination there (default: the same project name, under the default entity of the API key)",
+    )
 
 
 def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
     """The variables that point the wandb client at the server of `root`.
 
-    Proxies are kept off the way; history is sent every second, so that a killed script loses little of it.
+    Requests bypass proxies. History is sent every second, so that a killed script loses little of it.
     """
-    # Without a port there must be a server already: a mistyped folder is not made.
+    # Without a port, a server must already be running, so that a mistyped folder is not created.
     url = roots.address(host, port) if port is not None else roots.wait_for_server(root)
     key = roots.read_key(roots.prepare(root))
-    direct = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
+    hosts = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
     for name in ("NO_PROXY", "no_proxy"):
-        direct += [part for part in os.environ.get(name, "").split(",") if part]
-    no_proxy = ",".join(dict.fromkeys(direct))
+        hosts += [part for part in os.environ.get(name, "").split(",") if part]
+    no_proxy = ",".join(dict.fromkeys(hosts))
     return {
         "WANDB_BASE_URL": url,
         "WANDB_API_KEY": key,
@@ -116,7 +125,7 @@ def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
 
 
 def server() -> ModuleType:
-    """The module that serves, whose libraries the extra `local` brings. RootError without it."""
+    """The module `server`. Raises RootError if the libraries of the extra `local` are not installed."""
     try:
         from wandb_tl.local import server
     except ModuleNotFoundError as error:
@@ -127,7 +136,7 @@ def server() -> ModuleType:
 
 
 def announcement(root: Path, as_json: bool) -> Callable[[str], None]:
-    """Prints that a root is served, and how to use it."""
+    """A function that prints the server's address and how to use it."""
 
     def announce(url: str) -> None:
         if as_json:
@@ -136,13 +145,25 @@ def announcement(root: Path, as_json: bool) -> Callable[[str], None]:
         where = f"--root {shlex.quote(str(root.resolve()))}"
         python = f"{shlex.quote(sys.executable)} -m wandb_tl.local"
         print(f'serving {root.resolve()} at {url}; to point wandb at it: eval "$({python} env {where})"')
-        print(f"its pages, logged in: {python} open {where}", flush=True)
+        print(f"to open its pages, logged in: {python} open {where}", flush=True)
 
     return announce
 
 
-def main(arguments: list[str] | None = None) -> int:
+def print_environment(options: argparse.Namespace) -> None:
+    variables = environment(options.root, options.host, options.port)
+    if options.json:
+        print(json.dumps(variables))
+    else:
+        print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+
+
+def main(arguments: list[str] | None = None) -> ExitCode:
     options = parse_arguments(arguments)
+    if options.command == "push":
+        from wandb_tl.local.push.sweep_push import push
+
+        return push(options)
     try:
         if options.command == "serve":
             server().serve(options.root, options.host, options.port, announcement(options.root, options.json))
@@ -150,24 +171,16 @@ def main(arguments: list[str] | None = None) -> int:
             server().open_page(
                 options.root, options.host, options.port, options.page, options.print, options.json
             )
-        elif options.command == "push":
-            from wandb_tl.local.push.sweep_push import push
-
-            return push(options)
         else:
-            variables = environment(options.root, options.host, options.port)
-            if options.json:
-                print(json.dumps(variables))
-            else:
-                print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+            print_environment(options)
     except RootError as error:
         served = isinstance(error, RootServedError)
-        if getattr(options, "json", False):
+        if options.json:
             print(json.dumps({"error": str(error), "served": served}))
         else:
             print(f"error: {error}", file=sys.stderr)
-        return 3 if served else 1
-    return 0
+        return ExitCode.SERVED if served else ExitCode.FAILED
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Who may ask: clients bring the key in a header; browsers a link that logs them in, then its cookie.
+"""Access: clients send the key in a header; browsers open a link that logs them in, and send its cookie.
 
-Link and cookie hold "EXPIRY.SIGNATURE", signed with what is derived from the key, never the key itself: a
-browser's history and a terminal's log are no place for it.
+Link and cookie contain "EXPIRY.SIGNATURE", signed with a secret that is derived from the key, never the key
+itself: it must not end up in a browser's history or a terminal's log.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COOKIE_SECONDS = 30 * 24 * 3600
 
 
 class Session:
-    """Signs and checks what lets a browser in."""
+    """Signs and checks the tokens of links and cookies."""
 
     def __init__(self, key: str) -> None:
         self.secret = hmac.digest(key.encode(), b"pages", "sha256")
@@ -32,7 +32,7 @@ class Session:
         return f"{expiry}.{self._signature(purpose, expiry)}"
 
     def accepts(self, purpose: str, token: str) -> bool:
-        """Whether the token was made for this purpose ("link" or "cookie") and has not expired."""
+        """Whether the token was signed for this purpose ("link" or "cookie") and has not expired."""
         expiry, _, signature = token.partition(".")
         genuine = hmac.compare_digest(self._signature(purpose, expiry).encode(), signature.encode())
         return genuine and time.time() < int(expiry)
@@ -41,15 +41,15 @@ class Session:
         return hmac.new(self.secret, f"{purpose} {expiry}".encode(), hashlib.sha256).hexdigest()
 
     def link(self, base_url: str, path: str = "/", seconds: int = LINK_SECONDS) -> str:
-        """The address that logs a browser in, from now on for some time, and leads it to a page."""
+        """The address that logs a browser in and redirects it to a page. It is valid for some seconds."""
         return f"{base_url}{LOGIN}?{urlencode({'token': self.token('link', seconds), 'next': path})}"
 
     def knows(self, request: Request) -> bool:
-        """Whether the request comes from a browser that was logged in."""
+        """Whether the request comes from a browser that is logged in."""
         return self.accepts("cookie", request.cookies.get(cookie_name(request), ""))
 
     def let_in(self, request: Request, path: str) -> Response:
-        """Go to a page with the cookie. `path` comes from an address: only one of this server is followed."""
+        """Set the cookie and redirect to a page. `path` comes from an address: it must be on this server."""
         local = path.startswith("/") and not path.startswith(("//", "/\\"))
         response = RedirectResponse(path if local else "/", 303)
         response.set_cookie(
@@ -64,18 +64,18 @@ class Session:
 
 
 def cookie_name(request: Request) -> str:
-    """Cookies do not tell ports apart, and several servers may run on one machine."""
+    """A name for each port: cookies are shared by all ports, and a machine may have several servers."""
     return f"wandb_tl_{request.url.port or ''}"
 
 
 def from_here(request: Request) -> bool:
-    """Whether a form was sent by one of this server's own pages."""
+    """Whether a form was sent from one of this server's own pages."""
     origin = request.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
 def has_key(request: Request, key: str) -> bool:
-    """Whether the request carries Basic api:KEY; takes equally long for every wrong key."""
+    """Whether the request has the header Basic api:KEY, compared in constant time."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return False

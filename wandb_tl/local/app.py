@@ -7,7 +7,7 @@ import json
 import mimetypes
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -17,13 +17,18 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from wandb_tl.local.access import has_key
-from wandb_tl.local.api.execution import Graph
+from wandb_tl.local.api.execution import Graph, GraphQLBody
 from wandb_tl.local.artifacts import manifests
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.site import Site
-from wandb_tl.local.records.database import Database, Row, Transaction
+from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.json_path import JsonObject
+from wandb_tl.local.records.rows import BlobRow
 from wandb_tl.local.runs import file_stream
+from wandb_tl.local.runs.file_stream import StreamAnswer, StreamBody
+
+T = TypeVar("T")
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -31,69 +36,89 @@ CORS = {
     "Access-Control-Allow-Headers": "*",
 }
 
-
-# What users logged as HTML or SVG must not act in this server's name when a browser opens it.
 READABLE = (".log", ".yaml", ".yml", ".md", ".py")
+# HTML or SVG that a user logged must not run scripts with this server's rights when a browser opens it.
 INERT = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
 
 
 def make_app(database: Database, reading: Database, blobs: Blobs, key: str) -> Starlette:
-    """The application over one root's records, on a connection to write and one to read, and its blobs.
+    """The application over a root's records, with a connection to write and one to read, and its blobs.
 
-    Every route asks for the key, but for blobs (whose addresses are signed), telemetry and the pages' own
+    Every route requires the key, except blobs (whose addresses are signed), telemetry and the pages' own
     scripts.
     """
-    graph = Graph(database, reading, blobs)
+    endpoints = Endpoints(database, Graph(database, reading, blobs), blobs, key)
+    return Starlette(
+        routes=[
+            Route("/graphql", guarded(endpoints.graphql, key), methods=["POST"]),
+            Route("/files/{path:path}", guarded(endpoints.stream, key), methods=["POST"]),
+            Route("/artifacts/{entity}/{digest}", guarded(endpoints.content, key), methods=["GET"]),
+            Route("/artifactsV2/{path:path}", guarded(endpoints.content, key), methods=["GET"]),
+            Route("/blobs/{blob_id}", endpoints.blob, methods=["GET", "PUT", "OPTIONS"]),
+            # After a 404 the client sends no more telemetry.
+            Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
+            *Site(database, reading, blobs, key).routes(),
+        ],
+        exception_handlers={RequestError: refuse, ClientDisconnect: hung_up},
+    )
 
-    def inside(action: Callable[[Transaction], Any]) -> Any:
-        with database.transaction() as db:
+
+class Endpoints:
+    """The client's routes."""
+
+    def __init__(self, database: Database, graph: Graph, blobs: Blobs, key: str) -> None:
+        self.database, self.graph, self.blobs, self.key = database, graph, blobs, key
+
+    def inside(self, action: Callable[[Transaction], T]) -> T:
+        """The result of an action inside one transaction."""
+        with self.database.transaction() as db:
             return action(db)
 
-    async def graphql(request: Request) -> Response:
-        body = await read_json(request)
+    async def graphql(self, request: Request) -> Response:
+        body = cast(GraphQLBody, await read_json(request))
         status, answer = await run_in_threadpool(
-            graph.answer, body, base_url(request), writer_of(request) is not None
+            self.graph.answer, body, base_url(request), writer_of(request) is not None
         )
         return JSONResponse(answer, status)
 
-    async def stream(request: Request) -> Response:
-        # From the raw path: a name may hold an encoded slash, and an entity's slashes come as they are.
+    async def stream(self, request: Request) -> Response:
+        # From the raw path: a name may contain an encoded slash; those of an entity are not encoded.
         parts = request.scope["raw_path"].decode().split("/")
         if len(parts) < 6 or parts[-1] != "file_stream":
             raise RequestError("there is nothing at this address", 404)
         entity, project, run = (unquote(part) for part in ("/".join(parts[2:-3]), *parts[-3:-1]))
-        body = await read_json(request)
+        body = cast(StreamBody, await read_json(request))
 
-        def receive(db: Transaction) -> dict[str, Any]:
+        def receive(db: Transaction) -> StreamAnswer:
             return file_stream.receive(db, entity, project, run, body, writer_of(request))
 
-        return JSONResponse(await run_in_threadpool(inside, receive))
+        return JSONResponse(await run_in_threadpool(self.inside, receive))
 
-    async def blob(request: Request) -> Response:
+    async def blob(self, request: Request) -> Response:
         blob_id = request.path_params["blob_id"]
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=CORS)
         signature = request.query_params.get("signature", "")
-        if not blobs.allows(request.method, blob_id, signature) and not has_key(request, key):
+        if not self.blobs.allows(request.method, blob_id, signature) and not has_key(request, self.key):
             raise RequestError("the address is not signed for this request", 403)
-        row = await run_in_threadpool(inside, lambda db: db.one("SELECT * FROM blob WHERE id = ?", blob_id))
+        row = await run_in_threadpool(self.inside, lambda db: db.blob(blob_id))
         if row is None:
             raise RequestError("there is no such file; it may have been deleted", 404)
         if request.method == "PUT":
-            size, md5 = await blobs.receive(blob_id, request.stream(), row["announced"])
+            size, md5 = await self.blobs.receive(blob_id, request.stream(), row["announced"])
 
-            def note(db: Transaction) -> None:
+            def record(db: Transaction) -> None:
                 values = (size, md5, db.now, blob_id)
                 db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *values)
 
-            await run_in_threadpool(inside, note)
+            await run_in_threadpool(self.inside, record)
             return Response(headers=CORS)
         if row["uploaded_at"] is None:
             raise RequestError("the file was never uploaded", 404)
-        return send(row)
+        return self.send(row)
 
-    async def content(request: Request) -> Response:
-        """A file of an artifact, as `entry.download()` asks for it by its digest in hexadecimal.
+    async def content(self, request: Request) -> Response:
+        """A file of an artifact, which `entry.download()` requests by its hexadecimal digest.
 
         /artifacts/ENTITY/DIGEST or /artifactsV2/REGION/ENTITY/PROJECT/COLLECTION[/ID]/BIRTH ID/DIGEST/NAME
         """
@@ -105,38 +130,24 @@ def make_app(database: Database, reading: Database, blobs: Blobs, key: str) -> S
             md5 = base64.b64encode(bytes.fromhex(digest)).decode()
         except ValueError:
             raise RequestError("there is nothing at this address", 404) from None
-        row = await run_in_threadpool(inside, lambda db: manifests.stored(db, md5))
+        row = await run_in_threadpool(self.inside, lambda db: manifests.stored(db, md5))
         if row is None:
             raise RequestError("there is no such file; it may have been deleted", 404)
-        return send(row)
+        return self.send(row)
 
-    def send(row: Row) -> Response:
+    def send(self, row: BlobRow) -> Response:
         kind = mimetypes.guess_type(row["name"])[0] or "application/octet-stream"
         if "script" in kind or row["name"].endswith(READABLE):
-            # To be read. A script here could be run by a page of this server.
+            # Shown as text: a page of this server could run a script.
             kind = "text/plain; charset=utf-8"
-        return FileResponse(blobs.path(row["id"]), media_type=kind, headers=CORS | INERT)
-
-    return Starlette(
-        routes=[
-            Route("/graphql", guarded(graphql, key), methods=["POST"]),
-            Route("/files/{path:path}", guarded(stream, key), methods=["POST"]),
-            Route("/artifacts/{entity}/{digest}", guarded(content, key), methods=["GET"]),
-            Route("/artifactsV2/{path:path}", guarded(content, key), methods=["GET"]),
-            Route("/blobs/{blob_id}", blob, methods=["GET", "PUT", "OPTIONS"]),
-            # The client drops telemetry for good when it is told that there is none.
-            Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
-            *Site(database, reading, blobs, key).routes(),
-        ],
-        exception_handlers={RequestError: refuse, ClientDisconnect: hung_up},
-    )
+        return FileResponse(self.blobs.path(row["id"]), media_type=kind, headers=CORS | INERT)
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def guarded(endpoint: Endpoint, key: str) -> Endpoint:
-    """The endpoint for those who bring the key; 401 for everybody else."""
+    """The endpoint for requests with the key; 401 for all others."""
 
     async def guard(request: Request) -> Response:
         if not has_key(request, key):
@@ -146,23 +157,23 @@ def guarded(endpoint: Endpoint, key: str) -> Endpoint:
     return guard
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object, unpacked if it came as gzip. Raises RequestError (400) for anything else."""
+async def read_json(request: Request) -> JsonObject:
+    """The JSON object in the body, which may be compressed with gzip. Raises RequestError (400) otherwise."""
     body = await request.body()
     try:
         if request.headers.get("content-encoding") == "gzip":
             body = zlib.decompress(body, wbits=zlib.MAX_WBITS | 16)
-        # Large bodies are parsed beside the event loop.
-        parsed = await run_in_threadpool(json.loads, body or b"{}")
+        # Parsing a large body must not block the event loop.
+        parsed: Any = await run_in_threadpool(json.loads, body or b"{}")
     except (ValueError, RecursionError, zlib.error):
-        raise RequestError("the request's body is no JSON", 400) from None
+        raise RequestError("the request's body is not valid JSON", 400) from None
     if not isinstance(parsed, dict):
-        raise RequestError("the request's body is no JSON object", 400)
+        raise RequestError("the request's body is not a JSON object", 400)
     return parsed
 
 
 def writer_of(request: Request) -> str | None:
-    """Which of the processes that write a run together (mode="shared") asks; None for an ordinary client."""
+    """The id of one of several processes that write a run together (mode="shared"); None otherwise."""
     if request.headers.get("x-wandb-use-async-filestream") != "true":
         return None
     return request.headers.get("x-wandb-async-client-id") or request.headers.get("x-wandb-client-id")
@@ -183,7 +194,7 @@ async def refuse(_request: Request, error: Exception) -> Response:
 
 
 async def hung_up(_request: Request, _error: Exception) -> Response:
-    """The client is gone in the middle of its upload: nobody reads this."""
+    """The client disconnected in the middle of its upload: no one reads the answer."""
     return Response(status_code=400)
 
 

@@ -1,7 +1,7 @@
 """The folder that a server serves: its key, its lock and its address.
 
-ROOT/key            the API key, readable by its owner alone
-ROOT/lock           locked as long as a server serves the folder
+ROOT/key            the API key, readable only by its owner
+ROOT/lock           locked while a server serves the folder
 ROOT/server.json    {"url", "pid"} of that server
 ROOT/wandb.sqlite   the records
 ROOT/blobs/         the files
@@ -20,7 +20,7 @@ from typing import IO
 
 from wandb_tl.local.errors import RootError, RootServedError
 
-# A server has announced itself by then, even on a slow machine.
+# Even on a slow machine, a server needs less time to start and announce itself.
 START_SECONDS = 10
 
 
@@ -33,25 +33,25 @@ def default_root() -> Path:
 
 
 def prepare(root: Path) -> Path:
-    """Make the folder where there is none. Raises RootError where it cannot be written to."""
+    """Create the folder if there is none. Raises RootError if it is not writable."""
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise RootError(f"cannot make the folder {root}: {error.strerror}") from None
+        raise RootError(f"cannot create the folder {root}: {error.strerror}") from None
     if not os.access(root, os.W_OK | os.X_OK):
         raise RootError(f"cannot write to the folder {root}")
     return root
 
 
 def read_key(root: Path) -> str:
-    """The root's API key, made if there is none. Raises RootError where the key file is unusable.
+    """The root's API key, created if there is none. Raises RootError if the key file is unusable.
 
-    The key is hexadecimal: the client takes what stands before the first dash of a key for a prefix.
+    The key is hexadecimal: the client takes the part of a key before the first dash as a prefix.
     """
     path = root / "key"
     try:
         if not path.exists():
-            # Written in full under another name first: two starting processes must agree on one key.
+            # First written under another name: two processes that start together must get the same key.
             draft = root / f"key.{os.getpid()}"
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(secrets.token_hex(32) + "\n")
@@ -67,25 +67,25 @@ def read_key(root: Path) -> str:
 
 
 def lock(root: Path) -> IO[str]:
-    """Hold the folder until the returned file is closed. RootServedError if another server holds it."""
+    """Lock the folder until the returned file is closed. Raises RootServedError if another server has it."""
     file = (root / "lock").open("a")
     for _ in range(10):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            # Whoever only looks whether the folder is served holds the lock for a moment.
+            # server_url also locks the folder for a moment.
             time.sleep(0.05)
         else:
-            # Left by a server that was killed; nobody must believe it before this one announces itself.
+            # Left by a server that was killed: it must not be read before this server announces itself.
             (root / "server.json").unlink(missing_ok=True)
             return file
     file.close()
-    where = server_url(root)
-    raise RootServedError(f"another server serves {root}" + (f" at {where}" if where else ""))
+    url = server_url(root)
+    raise RootServedError(f"another server serves {root}" + (f" at {url}" if url else ""))
 
 
 def server_url(root: Path) -> str | None:
-    """The address of the server that serves the folder now, None where none does."""
+    """The address of the server that serves the folder now, None if there is none."""
     try:
         with (root / "lock").open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -95,27 +95,27 @@ def server_url(root: Path) -> str | None:
     except OSError:
         return None
     try:
-        return json.loads((root / "server.json").read_text(encoding="utf-8"))["url"]
+        return str(json.loads((root / "server.json").read_text(encoding="utf-8"))["url"])
     except (OSError, ValueError, KeyError):
         return None
 
 
 def address(host: str, port: int) -> str:
-    """The URL under which this machine reaches a server that listens on host."""
+    """The URL at which this machine reaches a server that listens on host."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def wait_for_server(root: Path) -> str:
-    """The address of the server that serves the folder, which may be just starting.
+    """The address of the server that serves the folder, which may still be starting.
 
-    Raises RootError where none does: to guess an address could send the key to a stranger.
+    Raises RootError if there is none. A guessed address could send the key to another program.
     """
     deadline = time.monotonic() + START_SECONDS
     while (url := server_url(root)) is None:
         if time.monotonic() > deadline:
             raise RootError(
-                f"no server serves {root}; start one with serve, or say where it will be with --port"
+                f"no server serves {root}; start one with serve, or name its future port with --port"
             )
         time.sleep(0.1)
     return url

@@ -1,4 +1,4 @@
-"""The server process of one root, from its lock to its last commit."""
+"""The server process of a root, from its lock to its last commit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
+from starlette.applications import Starlette
 
 from wandb_tl.local import root as roots
 from wandb_tl.local.access import Session
@@ -28,9 +29,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `ready` is told the address as soon as it is served.
+    """Serve until SIGINT or SIGTERM; `ready` is called with the address when the server is ready.
 
-    Raises RootError, with one line, where that cannot start.
+    Raises RootError if the server cannot start.
     """
     root = roots.prepare(root.resolve())
     with roots.lock(root):
@@ -47,42 +48,43 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> Non
             blobs.delete_unnamed(db)
         app = make_app(database, reading, blobs, key)
         announcement = roots.announce(root, url)
-        # wandb keeps connections open and speaks every 5 to 30 s: closing them in between costs it retries.
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=5,
-            lifespan="off",
-        )
-        # uvicorn raises the signal again after it has stopped: then it is to mean nothing any more.
+        # uvicorn raises the signal again after it has stopped: ignore it then.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         if host not in LOOPBACK:
-            warning = (
-                "whoever can reach this address and has the key can read and change everything; no encryption"
-            )
+            warning = "everyone with the key can read and change everything; the connection is not encrypted"
             print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
-        over = threading.Event()
-        watch = threading.Thread(target=keep_watch, args=(database, blobs, over), daemon=True)
+        stop = threading.Event()
+        watch = threading.Thread(target=keep_watch, args=(database, blobs, stop), daemon=True)
         watch.start()
         try:
             ready(url)
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(configuration(app)).run(sockets=[listener])
         finally:
             announcement.unlink(missing_ok=True)
-            over.set()
+            stop.set()
             watch.join()
             reading.close()
             database.close()
 
 
+def configuration(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # wandb keeps connections open and sends a request every 5 to 30 s: a closed connection costs a retry.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+        lifespan="off",
+    )
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises RootError where the address cannot be had."""
+    """A listening socket. Raises RootError if the address is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, because asyncio sends at once only over what it knows to be TCP: else every answer takes 40 ms.
+    # asyncio sets TCP_NODELAY only if the protocol is named: without it, every answer takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -100,10 +102,10 @@ def listen(host: str, port: int) -> socket.socket:
 def open_page(
     root: Path, host: str, port: int, page: str, only_print: bool = False, as_json: bool = False
 ) -> None:
-    """Print a link to a page that logs a browser in, and open it where there is a screen.
+    """Print a link that logs a browser in and opens a page, and open it if there is a screen.
 
-    Serves the root until SIGINT or SIGTERM if no server does. With `only_print`, just the link; raises
-    RootError where no server is. as_json: prints {"link": …}.
+    Serves the root until SIGINT or SIGTERM if no server does. `only_print`: does neither, and raises
+    RootError if no server serves the root. `as_json`: prints {"link": …}.
     """
     path = "/" + (urlsplit(page).path if "://" in page else page).strip("/")
 
@@ -113,8 +115,8 @@ def open_page(
         print(json.dumps({"link": link}) if as_json else link, flush=True)
         screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if screen and not only_print:
-            # Everybody on the machine can see the browser's command line: that link is soon stale. Beside the
-            # server, because some browsers keep their caller waiting.
+            # All users of the machine can see the browser's command line, so that link expires soon. In a
+            # thread, because some browsers block their caller.
             browse = partial(webbrowser.open, session.link(url, path, seconds=60))
             threading.Thread(target=browse, daemon=True).start()
 
@@ -123,5 +125,5 @@ def open_page(
     elif url := roots.server_url(root):
         show(url)
     else:
-        print("No server serves this folder: serving it until Ctrl-C.", file=sys.stderr)
+        print("no server serves this folder: serving it until Ctrl-C", file=sys.stderr)
         serve(root, host, port, show)

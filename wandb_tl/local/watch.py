@@ -1,4 +1,4 @@
-"""What the server looks after by itself, whether or not anybody asks."""
+"""What the server does periodically: give up silent runs, delete abandoned uploads."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from wandb_tl.local.records.run_states import give_up_silent
 
 log = logging.getLogger("wandb_tl.local")
 
-# With silence.SILENCE_SECONDS, a run whose process died is marked within a minute. The server's own absences
-# are noticed as database.AWAY_SECONDS, which is to be some of these.
+# With run_states.SILENCE_SECONDS, a run whose process died is marked within a minute. database.AWAY_SECONDS,
+# after which the server notices its own absence, must be several times as long.
 WATCH_SECONDS = 5
 CLEAN_SECONDS = 3600
 
 
-def keep_watch(database: Database, blobs: Blobs, over: threading.Event) -> None:
-    """Close silent runs and forget abandoned uploads until the server is over.
+def keep_watch(database: Database, blobs: Blobs, stop: threading.Event) -> None:
+    """Give up silent runs and delete abandoned uploads until `stop` is set.
 
-    It also shows the database that the server itself was awake all the while.
+    Its transactions also tell the database that the server itself was awake.
     """
-    # Not at once: while the server was down, nobody could send what is missing.
+    # Not at once: clients could not continue their uploads while the server was down.
     clean_at = time.monotonic() + CLEAN_SECONDS
-    while not over.wait(WATCH_SECONDS):
+    while not stop.wait(WATCH_SECONDS):
         try:
             with database.transaction() as db:
                 give_up_silent(db)
@@ -34,13 +34,13 @@ def keep_watch(database: Database, blobs: Blobs, over: threading.Event) -> None:
                 clean_at = time.monotonic() + CLEAN_SECONDS
                 clean(database, blobs)
         except Exception:
-            # A full disk, say: it may have room the next time. Without a watch no run is ever missed.
-            log.exception("silent runs and abandoned uploads cannot be looked after now")
+            # For example a full disk, which may have room at the next attempt.
+            log.exception("cannot check for silent runs and abandoned uploads now")
 
 
 def clean(database: Database, blobs: Blobs) -> None:
-    """Forget what clients that died have left, and delete its files."""
+    """Delete abandoned uploads and expired versions with their files."""
     with database.transaction() as db:
-        dead = versions.forget_abandoned(db)
-    for blob_id in dead:
+        unused = versions.delete_expired(db)
+    for blob_id in unused:
         blobs.delete(blob_id)

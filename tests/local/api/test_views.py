@@ -231,7 +231,7 @@ def test_a_name_is_one_view(server: Server, answer: dict[str, Any]) -> None:
 
 def test_what_cannot_be_is_refused(server: Server, answer: dict[str, Any]) -> None:
     for spec in ("", "{", "[]", "7", "[" * 100_000):
-        assert "JSON text of an object" in refusal(server, UPSERT, name="n", spec=spec)
+        assert "not a valid JSON object" in refusal(server, UPSERT, name="n", spec=spec)
     assert "no views of type table" in refusal(server, UPSERT, type="table", name="n", spec="{}")
     assert "needs a type, a name and a spec" in refusal(server, UPSERT, spec="{}")
     assert "needs a type, a name and a spec" in refusal(server, UPSERT, name="n")

@@ -238,5 +238,5 @@ def test_complete_versions_do_not_change(lab: Lab) -> None:
         lambda: manifests.announce(lab.db, done, None, {"name": "m", "digest": "x"}),
         lambda: manifests.update(lab.db, manifest, None, "x"),
     ):
-        with pytest.raises(RequestError, match="does not change any more"):
+        with pytest.raises(RequestError, match="can no longer change"):
             action()

@@ -338,7 +338,7 @@ def test_uploads_whose_clients_died_are_forgotten(lab: Lab) -> None:
 
     def at(days: float) -> set[str]:
         lab.db.now = started + days * 24 * 3600
-        gone = versions.forget_abandoned(lab.db)
+        gone = versions.delete_expired(lab.db)
         assert not lab.db.all(
             "SELECT 1 FROM blob WHERE id IN (SELECT value FROM json_each(?))", json.dumps(gone)
         )
@@ -364,18 +364,18 @@ def test_contents_that_no_manifest_lists_are_forgotten(lab: Lab) -> None:
     lab.upload(spare["id"], b"spare")
     lab.add(artifact, {"f": "x"})
     lab.commit(artifact)
-    assert versions.forget_abandoned(lab.db) == []
+    assert versions.delete_expired(lab.db) == []
     lab.db.now += versions.ABANDONED_SECONDS + 1
-    assert versions.forget_abandoned(lab.db) == [spare["id"]]
+    assert versions.delete_expired(lab.db) == [spare["id"]]
 
 
 def test_versions_end_with_their_time_unless_linked(lab: Lab) -> None:
     short, linked = (lab.make(name, {"f": name}, ttlDurationSeconds=60) for name in ("1", "2"))
     kept = [lab.make(f"k{ttl}", {"f": f"k{ttl}"}, ttlDurationSeconds=ttl) for ttl in (None, -1, -2, 3600)]
     portfolios.link(lab.db, linked, {"projectName": "p", "artifactPortfolioName": "shelf"})
-    assert versions.forget_abandoned(lab.db) == []
+    assert versions.delete_expired(lab.db) == []
     lab.db.now += 61
-    assert len(versions.forget_abandoned(lab.db)) == 2
+    assert len(versions.delete_expired(lab.db)) == 2
     assert lab.db.get("artifact", short["id"]) is None
     assert all(lab.db.get("artifact", artifact["id"]) for artifact in (linked, *kept))
     versions.update(lab.db, kept[0], {"ttlDurationSeconds": 5})

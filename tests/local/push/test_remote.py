@@ -48,5 +48,5 @@ def test_a_key_that_goes_to_others_without_encryption_is_warned_of(
         Remote(url)
     assert capsys.readouterr().err == ""
     Remote("http://example.org:9/x")
-    says = "warning: the API key goes to http://example.org:9 without encryption\n"
+    says = "warning: the API key is sent to http://example.org:9 without encryption\n"
     assert capsys.readouterr().err == says

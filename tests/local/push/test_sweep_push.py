@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from live_server import REPOSITORY, Server, wait_for
 
-from wandb_tl.local.push import sweep_push as pushes
+from wandb_tl.local.push.run_push import cut
 
 PROJECT = "ünï proj.v1"
 
@@ -189,10 +189,10 @@ def test_interrupted_push_goes_on(
 def test_pieces_hold_lines_that_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pushes, "PIECE_BYTES", 6)
     lines = [(0, "aa"), (1, "bb"), (2, "cc"), (3, "dd"), (7, "ee"), (8, "longer than a piece"), (9, "ü" * 3)]
-    assert list(pushes.cut(lines)) == [
+    assert list(cut(lines)) == [
         (0, ["aa", "bb", "cc"]), (3, ["dd"]), (7, ["ee"]), (8, ["longer than a piece"]), (9, ["üüü"]),
     ]  # fmt: skip
-    assert list(pushes.cut([])) == []
+    assert list(cut([])) == []
 
 
 def test_server_that_is_away_is_waited_for(server: Server, target: Server, sweep: str) -> None:
@@ -244,7 +244,7 @@ def test_refusals_are_one_line(server: Server, target: Server, sweep: str) -> No
     assert "does not know this API key" in says(sweep, target.url, WANDB_PUSH_API_KEY="a" * 40)
     assert "there is no API key" in says(sweep, target.url)
     assert "cannot reach http://127.0.0.1:9: no connection" in says(sweep, "http://127.0.0.1:9", **key)
-    assert "no address of a server" in says(sweep, "127.0.0.1", **key)
+    assert "not a valid address of a server" in says(sweep, "127.0.0.1", **key)
     assert "https://api.wandb.ai" in says(sweep, "https://wandb.ai", **key)
     assert "is it a W&B server?" in says(sweep, f"{target.url}/elsewhere", **key)
     assert "there is no sweep" in says(sweep + "x", target.url, **key)

@@ -232,7 +232,7 @@ def test_configs_and_summaries_are_objects(server: Server) -> None:
         for wrong in ("{broken", "[1]", "3", ""):
             body = {"query": UPSERT, "variables": {"name": "wrong", "host": "h", field: wrong}}
             message = server.request("/graphql", body)[1]["errors"][0]["message"]
-            assert message.endswith("must be the text of a JSON object"), message
+            assert message.endswith("must be the JSON of an object"), message
 
 
 def test_configs_and_histories_of_odd_shapes_do_no_harm(server: Server) -> None:

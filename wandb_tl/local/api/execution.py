@@ -1,8 +1,7 @@
-"""GraphQL: the schema files, bound to the resolvers.
+"""GraphQL: the schema files, bound to the resolvers, and the execution of documents.
 
-Documents are executed as they are written, never dispatched by their operation names: the client uses one
-name for several documents. A field without a resolver of its own reads the row's column of the same name in
-snake_case.
+Documents are executed as they are written, not dispatched by their operation names: the client uses one name
+for several documents. A field without its own resolver reads the row's column of the same name in snake_case.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ import datetime
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from graphql import (
     DocumentNode,
+    ExecutionResult,
     GraphQLEnumType,
     GraphQLError,
     GraphQLInterfaceType,
     GraphQLObjectType,
-    GraphQLResolveInfo,
     GraphQLSchema,
     GraphQLUnionType,
     OperationType,
@@ -34,6 +32,7 @@ from graphql import (
     validate,
 )
 
+from wandb_tl.local.api.context import Context, Info, Resolver
 from wandb_tl.local.api.resolvers import (
     artifacts,
     collections,
@@ -47,41 +46,36 @@ from wandb_tl.local.api.resolvers import (
 )
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 
 log = logging.getLogger("wandb_tl.local")
 
 
-@dataclass
-class Request:
-    """What a resolver may need besides its row: info.context.
+class GraphQLBody(TypedDict, total=False):
+    """The body of a request. The comments say what clients send; each value is checked where it is used."""
 
-    `base_url` is the server's address as this client wrote it, so that the addresses handed to it work for
-    it. `dead_blobs` are the files to delete once the transaction is through. `shared`: the client is one of
-    several processes that write a run together.
-    """
-
-    db: Transaction
-    blobs: Blobs
-    base_url: str
-    dead_blobs: list[str]
-    shared: bool = False
+    query: Any  # str
+    variables: Any  # an object, or null
+    operationName: Any  # str, null or empty
 
 
-def _column(name: str) -> Callable[[Any, GraphQLResolveInfo], Any]:
+Answer = dict[str, Any]
+
+
+def _column(name: str) -> Resolver:
     column = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
-    def resolve(row: Any, _info: GraphQLResolveInfo, **_arguments: Any) -> Any:
+    def resolve(row: Any, _info: Info, **_arguments: object) -> Any:
         value = (row or {}).get(column)
         return value() if callable(value) else value
 
     return resolve
 
 
-def _as_time(resolve: Callable[..., Any]) -> Callable[..., Any]:
-    """A resolver of Unix seconds, made to answer in ISO 8601."""
+def _as_time(resolve: Callable[..., Any]) -> Resolver:
+    """A resolver that returns ISO 8601, from one that returns Unix seconds."""
 
-    def resolve_time(row: Any, info: GraphQLResolveInfo) -> str | None:
+    def resolve_time(row: Any, info: Info) -> str | None:
         seconds = resolve(row, info)
         if seconds is None:
             return None
@@ -91,99 +85,116 @@ def _as_time(resolve: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_schema() -> GraphQLSchema:
-    """The schema with every resolver bound. Raises KeyError for a resolver that the schema does not know."""
+    """The schema with every resolver bound. Raises KeyError for a resolver that is not in the schema."""
     subjects = sorted((Path(__file__).parent / "schema").glob("*.graphql"))
     schema = build_schema("\n".join(subject.read_text(encoding="utf-8") for subject in subjects))
+    resolvers = _resolvers()
+    object_types = {}
     for kind in schema.type_map.values():
         if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
-            for name, field in kind.fields.items():
-                field.resolve = _column(name)
+            object_types[kind.name] = kind
         elif isinstance(kind, (GraphQLInterfaceType, GraphQLUnionType)):
             kind.resolve_type = lambda row, _info, _kind: row.get("kind", "Run")
         elif isinstance(kind, GraphQLEnumType):
             # Inputs and rows both hold the names.
             for name, value in kind.values.items():
                 value.value = name
-    for module in (viewer, projects, runs, files, sweeps, artifacts, manifests, collections, views):
-        for type_name, fields in module.RESOLVERS.items():
-            for name, resolver in fields.items():
-                schema.type_map[type_name].fields[name].resolve = resolver
-    for kind in schema.type_map.values():
-        if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
-            for field in kind.fields.values():
-                if get_named_type(field.type) is schema.type_map["DateTime"]:
-                    field.resolve = _as_time(field.resolve)
+    for type_name, name in resolvers:
+        if name not in object_types[type_name].fields:
+            raise KeyError(f"{type_name}.{name}")
+    for type_name, kind in object_types.items():
+        for name, field in kind.fields.items():
+            resolve = resolvers.get((type_name, name)) or _column(name)
+            is_time = get_named_type(field.type) is schema.type_map["DateTime"]
+            field.resolve = _as_time(resolve) if is_time else resolve
     return schema
 
 
+def _resolvers() -> dict[tuple[str, str], Resolver]:
+    """(type, field) -> the resolver of that field."""
+    resolvers = {}
+    for module in (viewer, projects, runs, files, sweeps, artifacts, manifests, collections, views):
+        for type_name, fields in module.RESOLVERS.items():
+            for name, resolver in fields.items():
+                resolvers[type_name, name] = resolver
+    return resolvers
+
+
 class Graph:
-    """Executes documents: queries on a connection that only reads, so that they hold up no writer."""
+    """Executes documents: queries on a read-only connection, so that they do not hold up writers."""
 
     def __init__(self, database: Database, reading: Database, blobs: Blobs) -> None:
         self.database, self.reading = database, reading
         self.blobs = blobs
         self.schema = load_schema()
-        # Parsing and validating cost more than most executions, and clients send few different documents.
+        # Parsing and validation cost more than most executions, and clients send few different documents.
         self.checked = lru_cache(maxsize=512)(self._check)
         self.reported: set[str] = set()
 
     def _check(self, text: str) -> tuple[DocumentNode | None, list[GraphQLError]]:
+        """The parsed document and its errors; None for a document that cannot be parsed."""
         try:
             document = parse(text)
         except GraphQLError as error:
             return None, [error]
         return document, validate(self.schema, document)
 
-    def answer(self, body: dict[str, Any], base_url: str, shared: bool = False) -> tuple[int, dict[str, Any]]:
-        """Execute {query, variables, operationName} in one transaction; returns (HTTP status, response).
+    def answer(self, body: GraphQLBody, base_url: str, shared: bool = False) -> tuple[int, Answer]:
+        """Execute a document in one transaction; returns (HTTP status, response).
 
         A mutation with an error changes nothing.
         """
         # Some of the client's documents come with an empty name.
         text, name = body.get("query"), body.get("operationName") or None
         if not isinstance(text, str):
-            return 400, {"errors": [{"message": "the request holds no GraphQL query"}]}
+            return 400, {"errors": [{"message": "the request has no GraphQL query"}]}
         document, errors = self.checked(text)
-        if errors:
+        if document is None or errors:
             self._report(errors)
             what = "not supported here: " if document else ""
             return 200, {"errors": [{"message": what + error.message} for error in errors]}
+        result = self._execute(document, name, body.get("variables") or {}, base_url, shared)
+        if not result.errors:
+            return 200, {"data": result.data}
+        status = 200
+        for error in result.errors:
+            cause = error.original_error
+            if isinstance(cause, RequestError):
+                status = max(status, cause.status)
+            elif cause is not None:
+                log.error("%s failed at %s", name, error.path, exc_info=cause)
+        messages = [{"message": error.message, "path": error.path} for error in result.errors]
+        return status, {"data": result.data, "errors": messages}
+
+    def _execute(
+        self, document: DocumentNode, name: str | None, variables: Any, base_url: str, shared: bool
+    ) -> ExecutionResult:
         operation = get_operation_ast(document, name)
-        changes = operation is not None and operation.operation == OperationType.MUTATION
-        dead_blobs: list[str] = []
-        result = None
+        is_mutation = operation is not None and operation.operation == OperationType.MUTATION
+        unused_blobs: list[str] = []
         try:
-            with (self.database if changes else self.reading).transaction() as db:
+            with (self.database if is_mutation else self.reading).transaction() as db:
                 result = execute_sync(
                     self.schema,
                     document,
-                    context_value=Request(db, self.blobs, base_url, dead_blobs, shared),
-                    variable_values=body.get("variables") or {},
+                    context_value=Context(db, self.blobs, base_url, unused_blobs, shared),
+                    variable_values=variables,
                     operation_name=name,
                 )
-                if result.errors and changes:
-                    raise _Undo
-        except _Undo:
-            dead_blobs.clear()
-        for blob_id in dead_blobs:
+                if result.errors and is_mutation:
+                    raise _RollbackError
+        except _RollbackError:
+            unused_blobs.clear()
+        for blob_id in unused_blobs:
             self.blobs.delete(blob_id)
-        status, response = 200, {"data": result.data}
-        if result.errors:
-            response["errors"] = [{"message": error.message, "path": error.path} for error in result.errors]
-            for error in result.errors:
-                cause = error.original_error
-                if isinstance(cause, RequestError):
-                    status = max(status, cause.status)
-                elif cause is not None:
-                    log.error("%s failed at %s", name, error.path, exc_info=cause)
-        return status, response
+        return result
 
     def _report(self, errors: list[GraphQLError]) -> None:
         for message in {error.message for error in errors} - self.reported:
             if len(self.reported) < 1000:
                 self.reported.add(message)
-                log.warning("a client asked for something that this server does not have: %s", message)
+                log.warning("a client sent a document that this server does not support: %s", message)
 
 
-class _Undo(Exception):
-    """Rolls the transaction back after a mutation's error."""
+class _RollbackError(Exception):
+    """Rolls the transaction back after an error of a mutation."""

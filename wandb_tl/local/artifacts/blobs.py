@@ -1,7 +1,8 @@
 """Files on disk: opaque names, signed addresses, atomic writes.
 
-A blob's name is a random id that the server made, so that nothing a user calls a file can leave the folder.
-wandb uploads and downloads carry no credentials: the address itself is signed, for one method and one blob.
+A blob's name is a random id that the server made, so that no file name from a user can leave the folder. The
+client sends no credentials with uploads and downloads: the address itself is signed, for one method and one
+blob.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class Blobs:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
         self.secret = hmac.digest(key.encode(), b"blob addresses", "sha256")
-        # Folders of files that are surely on the disk.
-        self.known: set[Path] = set()
+        # Subfolders that are synced to the disk.
+        self.synced: set[Path] = set()
         folder.mkdir(exist_ok=True)
         (folder / "incoming").mkdir(exist_ok=True)
-        for left_over in (folder / "incoming").iterdir():
-            left_over.unlink()
+        for leftover in (folder / "incoming").iterdir():
+            leftover.unlink()
 
     def signature(self, method: str, blob_id: str) -> str:
         return hmac.new(self.secret, f"{method} {blob_id}".encode(), hashlib.sha256).hexdigest()
@@ -42,7 +43,7 @@ class Blobs:
         return hmac.compare_digest(self.signature(method, blob_id).encode(), signature.encode())
 
     def url(self, base_url: str, method: str, blob_id: str) -> str:
-        """The absolute, signed address; wandb-core takes no relative one."""
+        """The absolute, signed address; wandb-core does not accept a relative one."""
         return f"{base_url}/blobs/{blob_id}?signature={self.signature(method, blob_id)}"
 
     def path(self, blob_id: str) -> Path:
@@ -51,7 +52,7 @@ class Blobs:
     async def receive(self, blob_id: str, chunks: AsyncIterator[bytes], md5: str | None) -> tuple[int, str]:
         """Write an upload in full or not at all; returns (size in bytes, base64 md5).
 
-        Raises RequestError where the bytes are not those whose md5 was announced.
+        Raises RequestError if the md5 is not the announced one.
         """
         incoming = self.folder / "incoming" / secrets.token_hex(16)
         digest, size = hashlib.md5(usedforsecurity=False), 0
@@ -62,34 +63,34 @@ class Blobs:
                     digest.update(chunk)
                     size += len(chunk)
                 file.flush()
-                # Beside the event loop, which other clients' heartbeats wait for.
+                # Outside of the event loop, which other clients' heartbeats wait for.
                 await run_in_threadpool(os.fsync, file.fileno())
-            found = base64.b64encode(digest.digest()).decode()
-            if md5 and md5 != found:
-                raise RequestError(f"the upload's MD5 is {found}, not {md5} as announced", 400)
-            await run_in_threadpool(self._keep, incoming, blob_id)
+            actual = base64.b64encode(digest.digest()).decode()
+            if md5 and md5 != actual:
+                raise RequestError(f"the upload's MD5 is {actual}, not {md5} as announced", 400)
+            await run_in_threadpool(self._move_in, incoming, blob_id)
         finally:
             incoming.unlink(missing_ok=True)
-        return size, found
+        return size, actual
 
     def write(self, blob_id: str, content: bytes) -> tuple[int, str]:
-        """Write what the server itself made; returns (size in bytes, base64 md5)."""
+        """Write a file that the server itself made; returns (size in bytes, base64 md5)."""
         incoming = self.folder / "incoming" / secrets.token_hex(16)
         with incoming.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        self._keep(incoming, blob_id)
+        self._move_in(incoming, blob_id)
         md5 = hashlib.md5(content, usedforsecurity=False).digest()
         return len(content), base64.b64encode(md5).decode()
 
-    def _keep(self, incoming: Path, blob_id: str) -> None:
-        """Give a file that is on the disk its place, and make sure that it is found there after a crash."""
+    def _move_in(self, incoming: Path, blob_id: str) -> None:
+        """Move a synced file to its place, and sync the folders so that it is there after a crash."""
         final = self.path(blob_id)
-        if final.parent not in self.known:
+        if final.parent not in self.synced:
             final.parent.mkdir(exist_ok=True)
             _sync(self.folder)
-            self.known.add(final.parent)
+            self.synced.add(final.parent)
         incoming.replace(final)
         _sync(final.parent)
 
@@ -101,13 +102,13 @@ class Blobs:
             self.path(blob_id).unlink()
 
     def delete_unnamed(self, db: Transaction) -> None:
-        """Delete the files that no row names: those of deletions that a crash cut off after their commit.
+        """Delete the files that no row names: a crash came between a commit and the deletion of its files.
 
-        To be called only before anything is uploaded.
+        Call it only before the server accepts uploads.
         """
-        named = {row["id"] for row in db.all("SELECT id FROM blob")}
+        ids = {row["id"] for row in db.all("SELECT id FROM blob")}
         for file in self.folder.glob("??/*"):
-            if file.name not in named:
+            if file.name not in ids:
                 file.unlink()
 
 
@@ -125,18 +126,15 @@ def stored_at(folder: Path, blob_id: str) -> Path:
 
 
 def new_blob(db: Transaction, name: str, md5: str | None = None, permanent: bool = False) -> str:
-    """Announce a blob; returns its id. `name` only tells a download its content type."""
+    """Announce a blob; returns its id. `name` only determines the content type of downloads."""
     blob_id = secrets.token_hex(16)
     db.insert("blob", id=blob_id, name=name, announced=md5, permanent=int(permanent))
     return blob_id
 
 
-def unused(db: Transaction, blob_ids: list[str]) -> list[str]:
-    """Forget those of the blobs that nothing refers to any more.
-
-    Returns them. Delete their files after commit.
-    """
-    dead = []
+def delete_unused(db: Transaction, blob_ids: list[str]) -> list[str]:
+    """Delete the rows of blobs that nothing refers to; returns their ids, to delete the files after commit."""
+    unused = []
     for blob_id in set(blob_ids):
         references = db.value(
             "SELECT (SELECT count(*) FROM file WHERE blob_id = ?1)"
@@ -147,5 +145,5 @@ def unused(db: Transaction, blob_ids: list[str]) -> list[str]:
         )
         if references == 0:
             db.run("DELETE FROM blob WHERE id = ?", blob_id)
-            dead.append(blob_id)
-    return dead
+            unused.append(blob_id)
+    return unused

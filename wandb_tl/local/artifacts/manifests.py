@@ -1,119 +1,134 @@
-"""Manifests: what versions contain, as clients upload it and as the server puts it together.
+"""Manifests: the lists of a version's files, as clients upload them and as the server merges them.
 
-A client lists everything (FULL), what it adds to a base version (INCREMENTAL), or its part of a version that
-several runs make together (PATCH). A committed version has a full one.
+A client lists all files (FULL), those that it adds to a base version (INCREMENTAL), or its part of a version
+that several runs make together (PATCH). A committed version has a FULL manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import cast
 
 from wandb_tl.local.artifacts.blobs import Blobs, new_blob
+from wandb_tl.local.artifacts.inputs import (
+    ArtifactFileInput,
+    Contents,
+    CreateArtifactManifestInput,
+    Manifest,
+    ManifestEntry,
+)
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.database import Transaction, existing
+from wandb_tl.local.records.rows import ArtifactRow, BlobRow, Columns, ManifestEntryRow, ManifestRow
 
 FULL, INCREMENTAL, PATCH = "FULL", "INCREMENTAL", "PATCH"
 
 
-def announce(db: Transaction, artifact: Row, base: Row | None, wanted: Row) -> Row:
-    """The manifest for a CreateArtifactManifestInput: a version has one FULL one, of parts any number."""
-    _still_open(artifact)
-    kind = wanted.get("type") or FULL
-    found = _full(db, artifact) if kind == FULL else None
-    if found is None:
-        blob_id = new_blob(db, wanted["name"])
-        row = {"artifact_id": artifact["id"], "name": wanted["name"], "digest": "", "blob_id": blob_id}
-        new = db.insert("manifest", kind=kind, base_id=base["id"] if base else None, **row)
-        found = db.get("manifest", new)
-    return update(db, found, None, wanted.get("digest"))
+def announce(
+    db: Transaction, artifact: ArtifactRow, base: ArtifactRow | None, input: CreateArtifactManifestInput
+) -> ManifestRow:
+    """The manifest that a client is going to upload. A version has one FULL manifest, or many parts."""
+    _check_open(artifact)
+    kind = input.get("type") or FULL
+    manifest = _full(db, artifact["id"]) if kind == FULL else None
+    if manifest is None:
+        blob_id = new_blob(db, input["name"])
+        row: Columns = {"artifact_id": artifact["id"], "name": input["name"], "blob_id": blob_id}
+        new = db.insert("manifest", kind=kind, digest="", base_id=base["id"] if base else None, **row)
+        manifest = existing(db.get("manifest", new))
+    return update(db, manifest, None, input.get("digest"))
 
 
-def update(db: Transaction, manifest: Row, base: Row | None, digest: str | None) -> Row:
-    """Announce the MD5 (base64) of the manifest that is going to be uploaded; None leaves what there is."""
-    artifact = db.get("artifact", manifest["artifact_id"])
-    _still_open(artifact)
+def update(
+    db: Transaction, manifest: ManifestRow, base: ArtifactRow | None, digest: str | None
+) -> ManifestRow:
+    """Announce the MD5 (base64) of the manifest file that is going to be uploaded; None changes nothing."""
+    artifact = existing(db.get("artifact", manifest["artifact_id"]))
+    _check_open(artifact)
     db.update("artifact", artifact["id"], updated_at=db.now)
     if base:
         db.update("manifest", manifest["id"], base_id=base["id"])
     if digest:
         db.update("manifest", manifest["id"], digest=digest)
-        # What was uploaded before is not what is going to be committed.
+        # A file that was uploaded before, with another MD5, no longer counts as uploaded.
         other = "uploaded_at = CASE WHEN md5 = ?1 THEN uploaded_at END"
         db.run(f"UPDATE blob SET announced = ?1, {other} WHERE id = ?2", digest, manifest["blob_id"])
-    return db.get("manifest", manifest["id"])
+    return existing(db.get("manifest", manifest["id"]))
 
 
-def _still_open(artifact: Row) -> None:
+def _check_open(artifact: ArtifactRow) -> None:
     if artifact["state"] == "COMMITTED":
-        raise RequestError("this version is complete and does not change any more; log a new one")
+        raise RequestError("this version is complete and can no longer change; log a new one")
 
 
-def _full(db: Transaction, artifact: Row) -> Row | None:
+def _full(db: Transaction, artifact_id: int) -> ManifestRow | None:
     query = "SELECT * FROM manifest WHERE artifact_id = ? AND kind = ? ORDER BY id DESC LIMIT 1"
-    return db.one(query, artifact["id"], FULL)
+    return db.one(query, artifact_id, FULL, row=ManifestRow)
 
 
-def current(db: Transaction, artifact: Row) -> Row | None:
-    """The manifest that readers get: the full one, of an uncommitted version in parts the last part."""
+def current(db: Transaction, artifact_id: int) -> ManifestRow | None:
+    """The manifest that readers get: the FULL one, or the last part of an uncommitted version in parts."""
     query = "SELECT * FROM manifest WHERE artifact_id = ? ORDER BY id DESC LIMIT 1"
-    return _full(db, artifact) or db.one(query, artifact["id"])
+    return _full(db, artifact_id) or db.one(query, artifact_id, row=ManifestRow)
 
 
 # ---- contents --------------------------------------------------------------------------------------------
 
 
-def expect(db: Transaction, artifact: Row, wanted: Row) -> Row:
-    """The blob for an ArtifactFileInput: one that has these bytes already, or a new one to be uploaded.
+def expect(db: Transaction, artifact: ArtifactRow, input: ArtifactFileInput) -> BlobRow:
+    """The blob for a file: one that has these bytes already, or a new one to upload.
 
-    The version keeps it from being forgotten until it is committed.
+    The uncommitted version protects the blob from being deleted as unused.
     """
-    _still_open(artifact)
-    md5, digest = wanted["md5"], wanted.get("digest") or wanted["md5"]
-    found = stored(db, md5) or stored(db, digest)
-    if found is None:
-        # A client that asks again, as after an answer that was lost, gets the same one.
-        # CROSS JOIN: by the digest, of which there are few, and not through all that the version expects.
-        found = db.one(
+    _check_open(artifact)
+    md5, digest = input["md5"], input.get("digest") or input["md5"]
+    blob = stored(db, md5) or stored(db, digest)
+    if blob is None:
+        # A client that asks again, for example after a lost answer, gets the same blob.
+        # CROSS JOIN makes SQLite start from the digest, which few blobs share, and not from all the blobs
+        # that the version expects.
+        blob = db.one(
             "SELECT blob.* FROM blob CROSS JOIN expected_blob ON expected_blob.blob_id = blob.id"
             " WHERE blob.digest = ? AND expected_blob.artifact_id = ?",
             digest,
             artifact["id"],
+            row=BlobRow,
         )
-    if found is None:
-        # XXH128 digests of large files come without an MD5.
-        blob_id = new_blob(db, wanted["name"], md5 or None, permanent=True)
+    if blob is None:
+        # Large files have an XXH128 digest and no MD5.
+        blob_id = new_blob(db, input["name"], md5 or None, permanent=True)
         db.run("UPDATE blob SET digest = ? WHERE id = ?", digest, blob_id)
-        found = db.one("SELECT * FROM blob WHERE id = ?", blob_id)
+        blob = existing(db.blob(blob_id))
     elif digest != md5:
-        db.run("UPDATE blob SET digest = ? WHERE id = ?", digest, found["id"])
+        db.run("UPDATE blob SET digest = ? WHERE id = ?", digest, blob["id"])
     query = "INSERT INTO expected_blob (artifact_id, blob_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
-    db.run(query, artifact["id"], found["id"])
+    db.run(query, artifact["id"], blob["id"])
     db.update("artifact", artifact["id"], updated_at=db.now)
-    return found
+    return blob
 
 
-def stored(db: Transaction, digest: str) -> Row | None:
-    """Contents by their digest as manifests give it: MD5, or the XXH128 that their client announced."""
+def stored(db: Transaction, digest: str) -> BlobRow | None:
+    """The uploaded blob with this digest: an MD5, or the XXH128 that the client announced."""
     if not digest:
         return None
     query = (
         "SELECT * FROM blob WHERE (md5 = ?1 OR digest = ?1) AND permanent AND uploaded_at IS NOT NULL LIMIT 1"
     )
-    return db.one(query, digest)
+    return db.one(query, digest, row=BlobRow)
 
 
-def settle(db: Transaction, blobs: Blobs, artifact: Row) -> Row:
-    """Note what a version contains from the manifests uploaded for it; returns the columns that follow.
+def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
+    """Store the entries of the manifests that were uploaded for a version; returns the columns to update.
 
-    Parts are put together, later ones over earlier ones and all over the base, and the whole is written as
-    the version's full manifest. Raises RequestError where a manifest, or a file that it lists, is missing.
+    Parts are merged, later ones over earlier ones and all over the base, and written as the version's FULL
+    manifest. Raises RequestError if a manifest, or a file that it lists, is missing.
     """
     uploaded = db.all(
         "SELECT manifest.* FROM manifest JOIN blob ON blob.id = manifest.blob_id"
         " WHERE artifact_id = ? AND blob.uploaded_at IS NOT NULL ORDER BY manifest.id",
         artifact["id"],
+        row=ManifestRow,
     )
     if not uploaded:
         raise RequestError("the artifact's manifest was not uploaded")
@@ -121,58 +136,66 @@ def settle(db: Transaction, blobs: Blobs, artifact: Row) -> Row:
     if all(manifest["kind"] == FULL for manifest in uploaded):
         contents = _read(blobs, uploaded[-1]).get("contents") or {}
     else:
-        whole = _together(db, blobs, uploaded)
-        contents, digest = whole["contents"], digest_of(whole["contents"])
-        _write(db, blobs, artifact, whole)
+        manifest = _merged(db, blobs, uploaded)
+        contents = manifest["contents"]
+        digest = digest_of(contents)
+        _write(db, blobs, artifact, manifest)
     entries = [_entry(db, artifact, path, entry) for path, entry in contents.items()]
     db.run("DELETE FROM manifest_entry WHERE artifact_id = ?", artifact["id"])
     db.many(
         "INSERT INTO manifest_entry (artifact_id, path, digest, size, ref, blob_id)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        " VALUES (:artifact_id, :path, :digest, :size, :ref, :blob_id)",
         entries,
     )
     db.run("DELETE FROM expected_blob WHERE artifact_id = ?", artifact["id"])
-    return {"digest": digest, "size": sum(entry[3] for entry in entries), "file_count": len(entries)}
+    size = sum(entry["size"] for entry in entries)
+    return {"digest": digest, "size": size, "file_count": len(entries)}
 
 
-def _read(blobs: Blobs, manifest: Row) -> Row:
-    return json.loads(blobs.read(manifest["blob_id"]))
+def _read(blobs: Blobs, manifest: ManifestRow) -> Manifest:
+    return cast(Manifest, json.loads(blobs.read(manifest["blob_id"])))
 
 
-def _together(db: Transaction, blobs: Blobs, parts: list[Row]) -> Row:
-    contents: Row = {}
-    based = next((part for part in parts if part["kind"] == INCREMENTAL and part["base_id"]), None)
-    if based:
-        base = db.get("artifact", based["base_id"])
+def _merged(db: Transaction, blobs: Blobs, parts: list[ManifestRow]) -> Manifest:
+    contents: Contents = {}
+    addition = next((part for part in parts if part["kind"] == INCREMENTAL and part["base_id"]), None)
+    if addition:
+        base = db.get("artifact", addition["base_id"])
         if base is None or base["state"] != "COMMITTED":
             raise RequestError("the version that this one adds to is gone; log all of its files instead")
-        contents |= _read(blobs, current(db, base)).get("contents") or {}
-    read = [_read(blobs, part) for part in parts]
-    for part in read:
-        contents |= part.get("contents") or {}
-    return read[0] | {"contents": dict(sorted(contents.items()))}
+        contents |= _read(blobs, existing(current(db, base["id"]))).get("contents") or {}
+    manifests = [_read(blobs, part) for part in parts]
+    for manifest in manifests:
+        contents |= manifest.get("contents") or {}
+    return {**manifests[0], "contents": dict(sorted(contents.items()))}
 
 
-def _write(db: Transaction, blobs: Blobs, artifact: Row, whole: Row) -> None:
+def _write(db: Transaction, blobs: Blobs, artifact: ArtifactRow, manifest: Manifest) -> None:
     name = "wandb_manifest.json"
     blob_id = new_blob(db, name)
-    size, md5 = blobs.write(blob_id, json.dumps(whole).encode())
+    size, md5 = blobs.write(blob_id, json.dumps(manifest).encode())
     row = (size, md5, db.now, blob_id)
     db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *row)
     db.insert("manifest", artifact_id=artifact["id"], kind=FULL, name=name, digest=md5, blob_id=blob_id)
 
 
-def digest_of(contents: Row) -> str:
+def digest_of(contents: Contents) -> str:
     """The digest of a version with these contents, as the client computes it (hexadecimal MD5)."""
     lines = [f"{path}:{entry.get('digest') or ''}\n" for path, entry in sorted(contents.items())]
     text = "wandb-artifact-manifest-v1\n" + "".join(lines)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _entry(db: Transaction, artifact: Row, path: str, entry: Row) -> tuple[Any, ...]:
+def _entry(db: Transaction, artifact: ArtifactRow, path: str, entry: ManifestEntry) -> ManifestEntryRow:
     digest, reference = entry.get("digest") or "", entry.get("ref")
     blob = None if reference else stored(db, digest)
     if blob is None and not reference:
         raise RequestError(f"the artifact's file {path} was not uploaded")
-    size = entry.get("size") or (blob["size"] if blob else 0)
-    return artifact["id"], path, digest, size, reference, blob["id"] if blob else None
+    return {
+        "artifact_id": artifact["id"],
+        "path": path,
+        "digest": digest,
+        "size": entry.get("size") or (blob and blob["size"]) or 0,
+        "ref": reference,
+        "blob_id": blob["id"] if blob else None,
+    }

@@ -1,4 +1,4 @@
-"""The artifacts of runs on their way to another server: versions, files and who logged and used them."""
+"""Push the artifacts of runs: versions, files, and which runs logged and used them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from wandb_tl.local.artifacts import manifests
 from wandb_tl.local.artifacts.blobs import stored_at
+from wandb_tl.local.artifacts.inputs import CreateArtifactInput, Manifest, ManifestEntry
 from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push.remote import Remote
-from wandb_tl.local.records.database import Database, Row
+from wandb_tl.local.records.database import Database, Transaction, existing
+from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.names import decode_id
+from wandb_tl.local.records.rows import (
+    AliasRow,
+    ArtifactRow,
+    CollectionRow,
+    ManifestRow,
+    RunArtifactRow,
+    RunRow,
+    TagRow,
+)
 
 FILES_AT_ONCE = 500
 
@@ -42,35 +53,51 @@ USE = "mutation UseArtifact($input: UseArtifactInput!) { useArtifact(input: $inp
 OTHER_VERSION = re.compile(r"wandb-artifact://([0-9a-f]+)(/.*)?")
 
 
-class ArtifactPush:
-    """What some runs logged and used. Iterating over push() takes over one version at a time.
+class ClientIds(TypedDict):
+    """Ids that a client invented for a version and for its sequence."""
 
-    A version that the runs used but did not log goes to the same project, without a run that logged it.
+    clientID: str
+    sequenceClientID: str | None
+
+
+class StoredFile(TypedDict):
+    """A file of a version that has a blob."""
+
+    path: str
+    digest: str
+    blob_id: str
+    md5: str | None
+
+
+class ArtifactPush:
+    """Pushes the artifacts that runs logged or used. Each step of the iterator push() pushes one version.
+
+    A version that the runs used but did not log is created in the same project, without a run that logged it.
     """
 
     def __init__(
-        self, database: Database, root: Path, remote: Remote, entity: str, project: str, runs: list[Row]
+        self, database: Database, root: Path, remote: Remote, entity: str, project: str, runs: list[RunRow]
     ) -> None:
         self.database, self.blobs, self.remote = database, root / "blobs", remote
-        self.place = {"entityName": entity, "projectName": project}
+        self.entity, self.project = entity, project
         self.names = {run["id"]: run["name"] for run in runs}
-        # Ids of the versions here -> there.
+        # Local ids of the pushed versions -> ids on the other server.
         self.ids: dict[int, str] = {}
-        self.relations: dict[int, list[Row]] = {}
+        self.relations: dict[int, list[RunArtifactRow]] = {}
         with database.transaction() as db:
             for run_id in self.names:
                 query = (
                     "SELECT run_artifact.* FROM run_artifact JOIN artifact ON artifact.id = artifact_id"
                     " WHERE run_id = ? AND artifact.state = 'COMMITTED' ORDER BY run_artifact.id"
                 )
-                for relation in db.all(query, run_id):
+                for relation in db.all(query, run_id, row=RunArtifactRow):
                     self.relations.setdefault(relation["artifact_id"], []).append(relation)
 
     def __len__(self) -> int:
         return len(self.relations)
 
     def push(self, with_tags: bool) -> Iterator[None]:
-        # In the order of their birth, so that versions are counted there as they are here.
+        # In the order of their creation, so that their numbers there are in the same order.
         for artifact_id in sorted(self.relations):
             self._push_version(artifact_id, with_tags)
             yield
@@ -79,47 +106,36 @@ class ArtifactPush:
         relations = self.relations[artifact_id]
         loggers = [self.names[row["run_id"]] for row in relations if row["role"] == "output"]
         users = [self.names[row["run_id"]] for row in relations if row["role"] == "input"]
-        wanted, ids = self._wanted(artifact_id, with_tags)
-        # Runs that logged the same content share its version: each of them asks for it.
-        made: Row = {}
+        input, ids = self._input(artifact_id, with_tags)
+        # Runs that logged the same contents share a version: each of them creates it.
+        version_id = ""
         for number, (run, own) in enumerate(zip_longest(loggers, ids)):
-            request = wanted | (own or {}) | ({"runName": run} if run else {})
-            made = self.remote.graphql(CREATE, input=request)["createArtifact"]["artifact"]
-            self.ids[artifact_id] = made["id"]
-            if number == 0 and made["state"] != "COMMITTED":
-                self._push_contents(artifact_id, made["id"], (loggers + users)[0])
+            request = {**input, **(own or {}), **({"runName": run} if run else {})}
+            version = self.remote.graphql(CREATE, input=request)["createArtifact"]["artifact"]
+            version_id = self.ids[artifact_id] = version["id"]
+            if number == 0 and version["state"] != "COMMITTED":
+                self._push_contents(artifact_id, version_id, (loggers + users)[0])
+        place = {"entityName": self.entity, "projectName": self.project}
         for run in users:
-            request = {"artifactID": made["id"], "runName": run, **self.place}
-            self.remote.graphql(USE, input=request)
+            self.remote.graphql(USE, input={"artifactID": version_id, "runName": run, **place})
 
-    def _wanted(self, artifact_id: int, with_tags: bool) -> tuple[Row, list[Row]]:
-        """The version as CreateArtifactInput, and the ids that clients invented for it, one at least.
+    def _input(self, artifact_id: int, with_tags: bool) -> tuple[JsonObject, list[JsonObject]]:
+        """The version as CreateArtifactInput, and the ids that clients invented for it, at least one entry.
 
-        They must be known there too: paths of logged Tables name them.
+        The other server must know these ids: they are part of the paths of logged Tables.
         """
         with self.database.transaction() as db:
-            version = db.get("artifact", artifact_id)
-            sequence = db.get("collection", version["sequence_id"])
-            kind = db.get("artifact_type", sequence["type_id"])["name"]
-            aliases = db.all(
-                "SELECT alias FROM alias JOIN membership ON membership.id = alias.membership_id"
-                " WHERE membership.artifact_id = ? AND alias.collection_id = ? ORDER BY alias.id",
-                artifact_id,
-                sequence["id"],
-            )
-            tags = db.all("SELECT name FROM tag WHERE artifact_id = ? ORDER BY id", artifact_id)
-            # A client sends the id of its sequence together with that of its version.
-            clients = db.all(
-                "SELECT client_id AS clientID, (SELECT client_id FROM client_id AS sequence"
-                " WHERE collection_id = ? AND sequence.rowid < client_id.rowid ORDER BY rowid DESC LIMIT 1)"
-                " AS sequenceClientID FROM client_id WHERE artifact_id = ? ORDER BY rowid",
-                sequence["id"],
-                artifact_id,
-            )
+            version = existing(db.get("artifact", artifact_id))
+            sequence = existing(db.get("collection", version["sequence_id"]))
+            type_name = existing(db.get("artifact_type", sequence["type_id"]))["name"]
+            aliases = _aliases(db, version)
+            tags = db.all("SELECT * FROM tag WHERE artifact_id = ? ORDER BY id", artifact_id, row=TagRow)
+            ids = _client_ids(db, version, sequence)
         names = [alias["alias"] for alias in aliases if alias["alias"] != "latest"]
-        wanted = {
-            **self.place,
-            "artifactTypeName": kind,
+        input: CreateArtifactInput = {
+            "entityName": self.entity,
+            "projectName": self.project,
+            "artifactTypeName": type_name,
             "artifactCollectionName": sequence["name"],
             "digest": version["digest"],
             "digestAlgorithm": _algorithm(version),
@@ -131,36 +147,51 @@ class ArtifactPush:
             "tags": [{"tagName": tag["name"]} for tag in tags] if with_tags and tags else None,
             "enableDigestDeduplication": True,
         }
-        return _given(wanted), [_given(ids) for ids in clients] or [{}]
+        return _without_nulls(input), [_without_nulls(each) for each in ids] or [{}]
 
-    def _push_contents(self, artifact_id: int, there: str, run: str) -> None:
-        """Upload the files of a version and its manifest, and commit it."""
+    def _push_contents(self, artifact_id: int, version_id: str, run: str) -> None:
+        """Upload the files of a version and its manifest, and commit the version."""
         with self.database.transaction() as db:
-            algorithm = _algorithm(db.get("artifact", artifact_id))
-            manifest = manifests.current(db, {"id": artifact_id})
+            algorithm = _algorithm(existing(db.get("artifact", artifact_id)))
+            manifest = existing(manifests.current(db, artifact_id))
             rows = db.all(
                 "SELECT path, entry.digest, blob_id, blob.md5 FROM manifest_entry AS entry"
                 " JOIN blob ON blob.id = entry.blob_id WHERE artifact_id = ? AND ref IS NULL ORDER BY path",
                 artifact_id,
+                row=StoredFile,
             )
-        place = {"entity": self.place["entityName"], "project": self.place["projectName"], "run": run}
-        wanted = {"artifactID": there, "name": manifest["name"], **place}
-        made = self._manifest(digest="", includeUpload=False, **wanted)
+        manifest_id = self._create_manifest(manifest, version_id, run)["id"]
         for start in range(0, len(rows), FILES_AT_ONCE):
-            self._push_files(rows[start : start + FILES_AT_ONCE], there, made["id"], algorithm)
-        text = self._rewritten(stored_at(self.blobs, manifest["blob_id"]), there)
-        file = self._manifest(digest=_md5(text), includeUpload=True, **wanted)["file"]
-        self.remote.put([(file["uploadUrl"], file["uploadHeaders"], text)])
-        self.remote.graphql(COMMIT, artifactID=there)
+            self._push_files(rows[start : start + FILES_AT_ONCE], version_id, manifest_id, algorithm)
+        content = self._rewritten(stored_at(self.blobs, manifest["blob_id"]), version_id)
+        file = self._create_manifest(manifest, version_id, run, digest=_md5(content))["file"]
+        self.remote.put([(file["uploadUrl"], file["uploadHeaders"], content)])
+        self.remote.graphql(COMMIT, artifactID=version_id)
 
-    def _manifest(self, **wanted: Any) -> Row:
-        return self.remote.graphql(CREATE_MANIFEST, **wanted)["createArtifactManifest"]["artifactManifest"]
+    def _create_manifest(
+        self, manifest: ManifestRow, version_id: str, run: str, digest: str | None = None
+    ) -> JsonObject:
+        """Create the manifest of a version. With its digest, the answer has an address to upload it to."""
+        answer = self.remote.graphql(
+            CREATE_MANIFEST,
+            artifactID=version_id,
+            name=manifest["name"],
+            digest=digest or "",
+            entity=self.entity,
+            project=self.project,
+            run=run,
+            includeUpload=digest is not None,
+        )
+        created: JsonObject = answer["createArtifactManifest"]["artifactManifest"]
+        return created
 
-    def _push_files(self, rows: list[Row], there: str, manifest: str, algorithm: str | None) -> None:
+    def _push_files(
+        self, rows: list[StoredFile], version_id: str, manifest_id: str, algorithm: str | None
+    ) -> None:
         files = [
             {
-                "artifactID": there,
-                "artifactManifestID": manifest,
+                "artifactID": version_id,
+                "artifactManifestID": manifest_id,
                 "name": row["path"],
                 "digest": row["digest"],
                 "md5": row["md5"],
@@ -168,40 +199,66 @@ class ArtifactPush:
             for row in rows
         ]
         request = {"artifactFiles": files, "storageLayout": "V2", "digestAlgorithm": algorithm}
-        made = self.remote.graphql(CREATE_FILES, input=_given(request))
-        places = [edge["node"] for edge in made["createArtifactFiles"]["files"]["edges"]]
+        answer = self.remote.graphql(CREATE_FILES, input=_without_nulls(request))
+        uploads = [edge["node"] for edge in answer["createArtifactFiles"]["files"]["edges"]]
         self.remote.put(
-            (place["uploadUrl"], place["uploadHeaders"], stored_at(self.blobs, row["blob_id"]))
-            for row, place in zip(rows, places, strict=True)
-            if place["uploadUrl"]
+            (upload["uploadUrl"], upload["uploadHeaders"], stored_at(self.blobs, row["blob_id"]))
+            for row, upload in zip(rows, uploads, strict=True)
+            if upload["uploadUrl"]
         )
 
-    def _rewritten(self, path: Path, there: str) -> bytes:
-        """The manifest with the other server's ids of versions in place of ours."""
-        manifest = json.loads(path.read_bytes())
+    def _rewritten(self, path: Path, version_id: str) -> bytes:
+        """A manifest file with the other server's ids of versions in place of the local ones."""
+        manifest: Manifest = json.loads(path.read_bytes())
         for name, entry in manifest["contents"].items():
             if "birthArtifactID" in entry:
-                entry["birthArtifactID"] = there
-            other = OTHER_VERSION.fullmatch(entry.get("ref") or "")
-            if other:
-                known = self.ids.get(
-                    decode_id("Artifact", base64.b64encode(bytes.fromhex(other[1])).decode())
-                )
-                if known is None:
-                    raise RemoteError(
-                        f"the artifact file {name} is a file of another artifact, which none of the runs used"
-                    )
-                ref = base64.b64decode(known).hex()
-                entry["ref"] = f"wandb-artifact://{ref}{other[2] or ''}"
+                entry["birthArtifactID"] = version_id
+            self._rewrite_reference(name, entry)
         return json.dumps(manifest).encode()
 
+    def _rewrite_reference(self, name: str, entry: ManifestEntry) -> None:
+        reference = OTHER_VERSION.fullmatch(entry.get("ref") or "")
+        if not reference:
+            return
+        local_id = decode_id("Artifact", base64.b64encode(bytes.fromhex(reference[1])).decode())
+        remote_id = None if local_id is None else self.ids.get(local_id)
+        if remote_id is None:
+            raise RemoteError(
+                f"the artifact file {name} is a file of another artifact, which none of the runs used"
+            )
+        ref = base64.b64decode(remote_id).hex()
+        entry["ref"] = f"wandb-artifact://{ref}{reference[2] or ''}"
 
-def _algorithm(version: Row) -> str | None:
-    """The digests' algorithm, None for the one that every server knows."""
+
+def _aliases(db: Transaction, version: ArtifactRow) -> list[AliasRow]:
+    """The aliases of a version in its own sequence."""
+    return db.all(
+        "SELECT alias.* FROM alias JOIN membership ON membership.id = alias.membership_id"
+        " WHERE membership.artifact_id = ? AND alias.collection_id = ? ORDER BY alias.id",
+        version["id"],
+        version["sequence_id"],
+        row=AliasRow,
+    )
+
+
+def _client_ids(db: Transaction, version: ArtifactRow, sequence: CollectionRow) -> list[ClientIds]:
+    """The ids of a version; a client sends the id of its sequence together with that of its version."""
+    return db.all(
+        "SELECT client_id AS clientID, (SELECT client_id FROM client_id AS sequence"
+        " WHERE collection_id = ? AND sequence.rowid < client_id.rowid ORDER BY rowid DESC LIMIT 1)"
+        " AS sequenceClientID FROM client_id WHERE artifact_id = ? ORDER BY rowid",
+        sequence["id"],
+        version["id"],
+        row=ClientIds,
+    )
+
+
+def _algorithm(version: ArtifactRow) -> str | None:
+    """The algorithm of a version's digests, None for the one that every server supports."""
     return None if version["digest_algorithm"] == "MANIFEST_MD5" else version["digest_algorithm"]
 
 
-def _given(fields: Row) -> Row:
+def _without_nulls(fields: Mapping[str, Any]) -> JsonObject:
     return {key: value for key, value in fields.items() if value is not None}
 
 

@@ -1,7 +1,7 @@
-"""Another W&B server, as a client of it sees it: GraphQL, the file stream and uploads, with patience.
+"""A client of another W&B server: GraphQL, the file stream and uploads.
 
-What fails for a moment (a refused connection, 5xx, 429) is tried again; what will not get better is said in
-one line.
+It retries requests that may succeed later (a refused connection, 5xx, 429). Every other failure is a
+RemoteError with a message of one line.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from wandb_tl.local.errors import RemoteError
-from wandb_tl.local.records.database import Row
+from wandb_tl.local.records.json_path import JsonObject
 
 KEY_VARIABLE = "WANDB_PUSH_API_KEY"
 
-# Waits between tries, in seconds: a server that restarts is back by then.
+# Seconds between tries: a server that restarts is back by then. Before the first answer, the address may be
+# wrong.
 WAITS = (0.5, 1, 2, 4, 8, 15, 30)
 FIRST_WAITS = (0.5,)
 
 # Seconds to connect, and to wait for the next byte of an answer.
 TIMEOUTS = (10, 120)
 
-# Uploads at a time: a far server's answers take longer than its disk.
+# Uploads in parallel: the latency of a distant server is longer than the upload of a small file.
 UPLOADS = 8
 
 Body = Path | bytes
 
 
 class Remote:
-    """The server at `url`, under the API key that `key_for` finds. Raises RemoteError."""
+    """The server at `url`, with the API key of `key_for`. Raises RemoteError."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RemoteError(f"{url} is no address of a server; it looks like https://api.wandb.ai")
+            raise RemoteError(f"{url} is not a valid address of a server, such as https://api.wandb.ai")
         if parts.hostname in ("wandb.ai", "www.wandb.ai"):
-            raise RemoteError(f"{url} serves pages only; the address to push to is https://api.wandb.ai")
-        if parts.scheme == "http" and not _is_here(parts.hostname):
-            print(f"warning: the API key goes to {_place(url)} without encryption", file=sys.stderr)
+            raise RemoteError(f"{url} serves only pages; push to https://api.wandb.ai")
+        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+            print(f"warning: the API key is sent to {_origin(url)} without encryption", file=sys.stderr)
         self.url = url.rstrip("/")
         self.session = requests.Session()
         self.session.mount(
@@ -57,7 +58,7 @@ class Remote:
         self.credentials = ("api", key_for(self.url))
         self.waits: tuple[float, ...] = FIRST_WAITS
 
-    def graphql(self, document: str, **variables: Any) -> Row:
+    def graphql(self, document: str, **variables: Any) -> JsonObject:
         """Execute a document; returns its data."""
         answer = self._send(
             "POST",
@@ -67,8 +68,9 @@ class Remote:
         )
         errors = answer.get("errors")
         if errors:
-            raise RemoteError(f"{self.url} says: {_message(answer)}")
-        return answer["data"]
+            raise RemoteError(f"{self.url} refuses: {_message(answer)}")
+        data: JsonObject = answer["data"]
+        return data
 
     def stream(self, entity: str, project: str, run: str, **body: Any) -> None:
         """Post one request of a run's file stream."""
@@ -76,31 +78,33 @@ class Remote:
         self._send("POST", f"{self.url}/files/{where}/file_stream", json=body, auth=self.credentials)
 
     def put(self, uploads: Iterable[tuple[str, list[str], Body]]) -> None:
-        """Upload several bodies: (address, headers as "Name: value", bytes or a file's path)."""
+        """Upload (address, headers as "Name: value", bytes or the path of a file)."""
         with ThreadPoolExecutor(UPLOADS) as pool:
             list(pool.map(lambda upload: self._put(*upload), uploads))
 
     def _put(self, address: str, headers: list[str], body: Body) -> None:
         if address.startswith("/"):
             address = self.url + address
-        named = dict(tuple(part.strip() for part in header.split(":", 1)) for header in headers or [])
-        # The address itself is signed: a key must not travel to a storage service.
-        self._send("PUT", address, headers=named, body=body, auth=_nobody)
+        pairs = (header.partition(":") for header in headers or [])
+        fields = {name.strip(): value.strip() for name, _, value in pairs}
+        # The address itself is signed: the key must not be sent to a storage service.
+        self._send("PUT", address, headers=fields, body=body, auth=_no_auth)
 
-    def _send(self, method: str, address: str, body: Body | None = None, **how: Any) -> Any:
+    def _send(self, method: str, address: str, body: Body | None = None, **options: Any) -> Any:
+        """Send a request until it succeeds; returns the JSON of the answer to a POST."""
         waits = iter(self.waits)
         while True:
             problem, answer = "", None
             try:
-                answer = self._try(method, address, body, how)
+                answer = self._try(method, address, body, options)
             except requests.Timeout:
                 problem = "it does not answer"
             except requests.exceptions.SSLError as error:
-                raise RemoteError(f"no secure connection to {_place(address)}: {_reason(error)}") from None
+                raise RemoteError(f"no secure connection to {_origin(address)}: {_reason(error)}") from None
             except requests.ConnectionError:
                 problem = "no connection"
             except requests.RequestException as error:
-                raise RemoteError(f"cannot use {_place(address)}: {type(error).__name__}") from None
+                raise RemoteError(f"cannot use {_origin(address)}: {type(error).__name__}") from None
             if answer is not None:
                 self.waits = WAITS
                 if answer.ok:
@@ -110,50 +114,51 @@ class Remote:
                 problem = f"it answers {answer.status_code} {answer.reason}"
             wait = next(waits, None)
             if wait is None:
-                raise RemoteError(f"cannot reach {_place(address)}: {problem}; push again later to go on")
-            time.sleep(max(wait, _asked_for(answer)))
+                raise RemoteError(f"cannot reach {_origin(address)}: {problem}; to resume, push again later")
+            time.sleep(max(wait, _retry_after(answer)))
 
-    def _try(self, method: str, address: str, body: Body | None, how: Row) -> requests.Response:
+    def _try(
+        self, method: str, address: str, body: Body | None, options: dict[str, Any]
+    ) -> requests.Response:
         if isinstance(body, Path) and body.stat().st_size:
             with body.open("rb") as file:
-                return self.session.request(method, address, data=file, timeout=TIMEOUTS, **how)
-        # Storage services want a length even of nothing, which requests does not tell of an empty file.
+                return self.session.request(method, address, data=file, timeout=TIMEOUTS, **options)
+        # Storage services require a Content-Length, which requests does not send for an empty file.
         data = b"" if isinstance(body, Path) else body
-        return self.session.request(method, address, data=data, timeout=TIMEOUTS, **how)
+        return self.session.request(method, address, data=data, timeout=TIMEOUTS, **options)
 
 
 def key_for(url: str) -> str:
-    """The API key for a server: $WANDB_PUSH_API_KEY, else what `wandb login` wrote into the netrc file.
+    """The API key for a server: $WANDB_PUSH_API_KEY, else the one that `wandb login` wrote to the netrc file.
 
-    Raises RemoteError where there is none.
+    Raises RemoteError if there is none.
     """
     if key := os.environ.get(KEY_VARIABLE):
         return key
     homes = [os.environ.get("NETRC"), Path.home() / ".netrc", Path.home() / "_netrc"]
     for path in (Path(home) for home in homes if home):
         try:
-            found = netrc.netrc(path).hosts.get(urlsplit(url).netloc)
+            login = netrc.netrc(path).hosts.get(urlsplit(url).netloc)
         except OSError:
             continue
         except netrc.NetrcParseError as error:
             raise RemoteError(f"cannot read {path}: {error.msg}") from None
-        if found and found[2]:
-            return found[2]
+        if login and login[2]:
+            return login[2]
     raise RemoteError(f"there is no API key for {url}: run `wandb login --host {url}`, or set {KEY_VARIABLE}")
 
 
-def _nobody(request: Any) -> Any:
-    """An authentication that adds nothing, in place of the one that requests looks up itself."""
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from adding the credentials in the netrc file."""
     return request
 
 
-def _place(address: str) -> str:
+def _origin(address: str) -> str:
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _is_here(host: str) -> bool:
-    """Whether what is sent to a host stays on this machine."""
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -161,25 +166,25 @@ def _is_here(host: str) -> bool:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """What is wrong with a connection, without the address: storage services sign theirs."""
+    """Why a connection failed, without the address: those of storage services contain a signature."""
     return str(getattr(error.args[0], "reason", "") if error.args else "") or type(error).__name__
 
 
-def _asked_for(answer: requests.Response | None) -> float:
-    """The seconds that a server asks its clients to wait, within reason."""
-    asked = answer.headers.get("Retry-After", "") if answer is not None else ""
-    return min(float(asked), 60.0) if asked.isdigit() else 0.0
+def _retry_after(answer: requests.Response | None) -> float:
+    """The seconds that a server asks its clients to wait, 60 at most."""
+    seconds = answer.headers.get("Retry-After", "") if answer is not None else ""
+    return min(float(seconds), 60.0) if seconds.isdigit() else 0.0
 
 
 def _json(answer: requests.Response) -> Any:
     try:
         return answer.json()
     except ValueError:
-        raise RemoteError(f"{_place(answer.url)} is no W&B server: it does not answer in JSON") from None
+        raise RemoteError(f"{_origin(answer.url)} is not a W&B server: its answer is not JSON") from None
 
 
 def _message(answer: Any) -> str:
-    """The first error of an answer in one line, "" where it tells none."""
+    """The first error of an answer in one line, "" if it has none."""
     errors = answer.get("errors") or [answer.get("error")] if isinstance(answer, dict) else [None]
     first = errors[0] if isinstance(errors, list) else errors
     text = first.get("message") if isinstance(first, dict) else first
@@ -187,14 +192,14 @@ def _message(answer: Any) -> str:
 
 
 def _refusal(answer: requests.Response, server: str) -> str:
-    place = _place(answer.url)
+    origin = _origin(answer.url)
     if answer.status_code == 401:
         login = f"run `wandb login --relogin --host {server}`, or set {KEY_VARIABLE}"
-        return f"{place} does not know this API key: {login}"
+        return f"{origin} does not know this API key: {login}"
     try:
-        said = _message(answer.json())
+        message = _message(answer.json())
     except ValueError:
-        said = ""
-    if answer.status_code == 404 and not said:
-        said = "there is nothing at this address; is it a W&B server?"
-    return f"{place} refuses ({answer.status_code} {answer.reason}): {said or urlsplit(answer.url).path}"
+        message = ""
+    if answer.status_code == 404 and not message:
+        message = "there is nothing at this address; is it a W&B server?"
+    return f"{origin} refuses ({answer.status_code} {answer.reason}): {message or urlsplit(answer.url).path}"

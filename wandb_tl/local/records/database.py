@@ -10,7 +10,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, overload
@@ -99,7 +99,7 @@ class Transaction:
         """Execute a statement; returns the number of rows that it changed."""
         return self.connection.execute(sql, values).rowcount
 
-    def many(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> None:
+    def many(self, sql: str, rows: Iterable[Sequence[SqlValue] | Mapping[str, Any]]) -> None:
         """Execute a statement once for each row of values."""
         self.connection.executemany(sql, rows)
 

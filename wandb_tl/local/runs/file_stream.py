@@ -1,12 +1,10 @@
-"""The file stream: what a running script has logged since the last request.
+"""The file stream: the lines that a running script has logged since the last request.
 
-wandb-core posts {"files": {stream: {"offset": int, "content": [line, ...]}}, "complete": bool, "exitcode":
-int, "preempting": bool} every transmit interval, and {} every 30 s when there is nothing to say. `offset`
-counts lines of the stream, so that a request which is sent twice changes nothing. The answer is {} or
-{"stopped": true}.
+wandb-core posts a StreamBody every transmit interval, and {} every 30 s when there is nothing to send. A
+request that is sent twice changes nothing. The answer is {} or {"stopped": true}.
 
-Nothing is refused that could be understood later: a 4xx answer ends the run's uploads for good. Nor may
-anything in a body fail: the client would send it again for ever.
+A malformed body is not refused: a 4xx answer ends the run's uploads for good. Nor may it raise an error: the
+client would send it again for ever.
 """
 
 from __future__ import annotations
@@ -14,28 +12,43 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
-from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import json_object
 from wandb_tl.local.records.names import project_named, run_named
+from wandb_tl.local.records.rows import Columns, RunRow
 from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
 from wandb_tl.local.runs import history_keys
 from wandb_tl.local.sweeps import observations
 
-# The line that is the first, and the lines from there on.
+
+class StreamBody(TypedDict, total=False):
+    """The body of a request. The comments say what clients send; each value is checked where it is used."""
+
+    files: Any  # {stream: {"offset": number of the first line, "content": [line, ...]}}
+    complete: Any  # bool: the process has ended
+    exitcode: Any  # int, with complete
+    preempting: Any  # bool: the script has called mark_preempting()
+
+
+class StreamAnswer(TypedDict, total=False):
+    stopped: bool
+
+
+# The number of the first line, and the lines.
 Chunk = tuple[int, list[str]]
 
 
 def receive(
-    db: Transaction, entity: str, project: str, name: str, body: Row, writer: str | None = None
-) -> dict[str, Any]:
-    """Store one request's lines and the state that follows from it; returns the answer.
+    db: Transaction, entity: str, project: str, name: str, body: StreamBody, writer: str | None = None
+) -> StreamAnswer:
+    """Store the lines of a request and update the run's state; returns the answer.
 
-    `writer` is one of several processes that write the run together (mode="shared"), None for the only one.
-    Raises RequestError (404) for a run that does not exist, because it was deleted.
+    `writer` names one of several processes that write the run together (mode="shared"), None for the only
+    one. Raises RequestError (404) for a run that does not exist, because it was deleted.
     """
     run = run_named(db, project_named(db, entity, project), name)
     if run is None:
@@ -55,36 +68,38 @@ def receive(
     if logged and run["sweep_id"] is not None:
         for offset, lines in logged:
             observations.note(db, run, offset, lines)
-        run = db.get("run", run["id"])
+        run = existing(db.get("run", run["id"]))
     return {"stopped": True} if run["stop_requested"] and not body.get("complete") else {}
 
 
-def _chunks(body: Row) -> Iterator[tuple[str, int, list[str]]]:
-    """The body's (stream, offset, lines), without what nothing can be made of."""
+def _chunks(body: StreamBody) -> Iterator[tuple[str, int, list[str]]]:
+    """(stream, offset, lines) of the body, without malformed chunks."""
     files = body.get("files")
     for stream, chunk in files.items() if isinstance(files, dict) else ():
         content = chunk.get("content") if isinstance(chunk, dict) else None
-        offset = whole(chunk.get("offset") or 0) if isinstance(content, list) else None
+        if not isinstance(content, list):
+            continue
+        offset = whole(chunk.get("offset") or 0)
         if offset is not None and 0 <= offset < 1 << 62:
             yield _text(stream), offset, [_text(line) for line in content]
 
 
 def _text(line: Any) -> str:
-    """A line as text that can be kept, without the halves of characters that JSON can hold."""
+    """A line as a string that SQLite can store, without the lone surrogates that JSON can hold."""
     text = line if isinstance(line, str) else json.dumps(line)
     return text.encode(errors="replace").decode()
 
 
 def whole(value: Any) -> int | None:
-    """A number without its fraction; None for what is no number, or none that 64 bits hold."""
+    """A number without its fraction; None for any other value, and for a number beyond 64 bits."""
     if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     number = int(value)
     return number if -(1 << 63) <= number < 1 << 63 else None
 
 
-def write_lines(db: Transaction, run: Row, stream: str, offset: int, lines: list[str]) -> None:
-    """Put lines at their place in a stream. Later lines stay: progress bars rewrite earlier ones."""
+def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: list[str]) -> None:
+    """Write lines into a stream from `offset` on. Later lines stay: progress bars rewrite earlier ones."""
     if not lines:
         return
     if stream == SUMMARY:
@@ -104,16 +119,16 @@ def write_lines(db: Transaction, run: Row, stream: str, offset: int, lines: list
 
 
 def _write_shared(
-    db: Transaction, run: Row, stream: str, writer: str, offset: int, lines: list[str]
+    db: Transaction, run: RunRow, stream: str, writer: str, offset: int, lines: list[str]
 ) -> list[Chunk]:
-    """Put one writer's lines behind those of the others, or where they went when they were sent before.
+    """Append one writer's lines to those of the others; lines that were sent before keep their places.
 
-    Returns them with their places, those that follow one another together.
+    Returns the lines in chunks of consecutive places.
     """
     placed: list[Chunk] = []
     if stream == SUMMARY:
-        known = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
-        lines = [json.dumps(known | (json_object(line) or {})) for line in lines[-1:]]
+        summary = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
+        lines = [json.dumps(summary | (json_object(line) or {})) for line in lines[-1:]]
         write_lines(db, run, stream, 0, lines)
         return placed
     place, end = (run["id"], stream, writer), line_count(db, run["id"], stream)
@@ -136,7 +151,7 @@ def _step(text: str) -> int | None:
     return whole((json_object(text) or {}).get("_step"))
 
 
-def _state_after(run: Row, body: Row) -> Row:
+def _state_after(run: RunRow, body: StreamBody) -> Columns:
     preempting = bool(body.get("preempting") or run["preempting"])
     if body.get("complete"):
         code = whole(body.get("exitcode") or 0)

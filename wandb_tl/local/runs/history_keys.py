@@ -1,19 +1,39 @@
-"""Which keys a run has logged: counted as its lines arrive, so that no growing history is read again."""
+"""The keys that a run has logged, counted as lines arrive, so that a growing history is not read again."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
-from wandb_tl.local.records.database import Row, Transaction
-from wandb_tl.local.records.json_path import json_object
+from wandb_tl.local.records.database import Transaction, existing
+from wandb_tl.local.records.json_path import JsonObject, json_object
+from wandb_tl.local.records.rows import RunRow
 from wandb_tl.local.records.streams import HISTORY
 
 
+class TypeCount(TypedDict):
+    """How many values of a key have a type: number, string, list, a media type, ..."""
+
+    type: str
+    count: int
+
+
+class KeyStatistics(TypedDict):
+    typeCounts: list[TypeCount]
+    previousValue: Any
+
+
+class HistoryKeys(TypedDict):
+    """The answer to the client's `historyKeys`. Nested dictionaries appear under dotted keys."""
+
+    lastStep: int
+    keys: dict[str, KeyStatistics]
+
+
 def strict(value: Any) -> Any:
-    """The value with non-finite numbers as strings: wandb-core cannot read an answer with a bare NaN."""
+    """The value with non-finite numbers as strings: wandb-core cannot parse an answer with a bare NaN."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
@@ -23,26 +43,25 @@ def strict(value: Any) -> Any:
     return value
 
 
-def keys_of(db: Transaction, run: Row) -> Row | None:
-    """{"lastStep", "keys": {key: {"typeCounts", "previousValue"}}}, None for a run without history.
-
-    Nested dictionaries appear under dotted keys.
-    """
-    found, _ = _read_on(db, run)
-    return found if found["keys"] else None
+def keys_of(db: Transaction, run: RunRow) -> HistoryKeys | None:
+    """The keys of a run's history, None for a run without history."""
+    history_keys, _ = _up_to_date(db, run)
+    return history_keys if history_keys["keys"] else None
 
 
 def note(db: Transaction, run_id: int) -> None:
-    """Keep with a run what its lines say that have come since this was done last."""
-    run = db.get("run", run_id)
-    found, count = _read_on(db, run)
+    """Count the lines that have arrived since the last call, and store the result with the run."""
+    run = existing(db.get("run", run_id))
+    history_keys, count = _up_to_date(db, run)
     if count > run["history_keys_lines"]:
-        db.update("run", run_id, history_keys=json.dumps(found), history_keys_lines=count)
+        db.update("run", run_id, history_keys=json.dumps(history_keys), history_keys_lines=count)
 
 
-def _read_on(db: Transaction, run: Row) -> tuple[Row, int]:
-    """What is kept with a run, and what the lines after that say; and how many lines that are."""
-    found = json.loads(run["history_keys"]) if run["history_keys"] else {"lastStep": -1, "keys": {}}
+def _up_to_date(db: Transaction, run: RunRow) -> tuple[HistoryKeys, int]:
+    """The stored counts with those of newer lines added, and the number of lines counted."""
+    history_keys: HistoryKeys = {"lastStep": -1, "keys": {}}
+    if run["history_keys"]:
+        history_keys = json.loads(run["history_keys"])
     count = run["history_keys_lines"]
     rows = db.all(
         "SELECT line, step, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ?"
@@ -53,27 +72,29 @@ def _read_on(db: Transaction, run: Row) -> tuple[Row, int]:
     )
     for row in rows:
         count = row["line"] + 1
-        found["lastStep"] = max(found["lastStep"], row["step"] if row["step"] is not None else -1)
+        history_keys["lastStep"] = max(history_keys["lastStep"], -1 if row["step"] is None else row["step"])
         line = json_object(row["text"]) or {}
         try:
-            logged = [(key, _kind(value), strict(value)) for key, value in _flat(line)]
+            values = [(key, _kind(value), strict(value)) for key, value in _flat(line)]
         except RecursionError:
-            # Nested so deeply that nobody can show it.
+            # Nested too deeply to be shown.
             continue
-        for key, kind, value in logged:
-            known = found["keys"].setdefault(key, {"typeCounts": [], "previousValue": None})
-            for counter in known["typeCounts"]:
-                if counter["type"] == kind:
-                    counter["count"] += 1
-                    break
-            else:
-                known["typeCounts"].append({"type": kind, "count": 1})
-            known["previousValue"] = value
-    return found, count
+        for key, kind, value in values:
+            _count(history_keys["keys"].setdefault(key, {"typeCounts": [], "previousValue": None}), kind)
+            history_keys["keys"][key]["previousValue"] = value
+    return history_keys, count
 
 
-def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in row.items():
+def _count(statistics: KeyStatistics, kind: str) -> None:
+    for counter in statistics["typeCounts"]:
+        if counter["type"] == kind:
+            counter["count"] += 1
+            return
+    statistics["typeCounts"].append({"type": kind, "count": 1})
+
+
+def _flat(line: JsonObject, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in line.items():
         if isinstance(value, dict) and "_type" not in value:
             yield from _flat(value, f"{prefix}{key}.")
         else:
@@ -87,4 +108,6 @@ def _kind(value: Any) -> str:
         return "boolean"
     if value is None:
         return "nil"
-    return {str: "string", list: "list"}.get(type(value), "number")
+    if isinstance(value, str):
+        return "string"
+    return "list" if isinstance(value, list) else "number"

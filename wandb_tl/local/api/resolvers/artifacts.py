@@ -4,53 +4,72 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
-from graphql import GraphQLResolveInfo
-
+from wandb_tl.local.api.context import Info, Payload, Resolver, Resolvers
+from wandb_tl.local.api.inputs import (
+    AliasesInput,
+    ArtifactIdInput,
+    CollectionNameInput,
+    DeleteArtifactInput,
+    UnlinkArtifactInput,
+    UseArtifactInput,
+)
 from wandb_tl.local.artifacts import collections, portfolios, versions
+from wandb_tl.local.artifacts.inputs import CreateArtifactInput, LinkArtifactInput, UpdateArtifactInput
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.database import Page, Transaction
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
+from wandb_tl.local.records.rows import (
+    AliasRow,
+    ArtifactRow,
+    ArtifactTypeRow,
+    CollectionRow,
+    MembershipRow,
+    ProjectRow,
+    RunRow,
+    TagRow,
+)
 
 
-def by_id(db: Transaction, artifact_id: str) -> Row:
-    """The version behind an id: the server's own, or one that the client invented for it."""
-    found = db.get("artifact", decode_id("Artifact", artifact_id)) or versions.by_client_id(db, artifact_id)
-    if found is None:
+def by_id(db: Transaction, artifact_id: str) -> ArtifactRow:
+    """The version for an id: the server's own, or one that the client invented."""
+    version = db.get("artifact", decode_id("Artifact", artifact_id)) or versions.by_client_id(db, artifact_id)
+    if version is None:
         raise RequestError("there is no such artifact; it may have been deleted")
-    return found
+    return version
 
 
 # ---- writing ---------------------------------------------------------------------------------------------
 
 
-def create_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def create_artifact(_row: object, info: Info, input: CreateArtifactInput) -> Payload:
     db = info.context.db
     project = ensure_project(db, input.get("entityName"), input.get("projectName"))
     run = run_named(db, project, input.get("runName"))
     return {"artifact": versions.create(db, project, run, input)}
 
 
-def commit_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def commit_artifact(_row: object, info: Info, input: ArtifactIdInput) -> Payload:
     db = info.context.db
     return {"artifact": versions.commit(db, info.context.blobs, by_id(db, input["artifactID"]))}
 
 
-def update_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def update_artifact(_row: object, info: Info, input: UpdateArtifactInput) -> Payload:
     db = info.context.db
     return {"artifact": versions.update(db, by_id(db, input["artifactID"]), input)}
 
 
-def delete_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def delete_artifact(_row: object, info: Info, input: DeleteArtifactInput) -> Payload:
     db = info.context.db
     artifact = by_id(db, input["artifactID"])
-    dead = versions.delete(db, artifact, with_aliases=bool(input.get("deleteAliases")))
-    info.context.dead_blobs.extend(dead)
+    unused = versions.delete(db, artifact, with_aliases=bool(input.get("deleteAliases")))
+    info.context.unused_blobs.extend(unused)
     return {"artifact": artifact}
 
 
-def use_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def use_artifact(_row: object, info: Info, input: UseArtifactInput) -> Payload:
     db = info.context.db
     artifact = by_id(db, input["artifactID"])
     run = run_named(
@@ -62,7 +81,7 @@ def use_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     return {"artifact": artifact}
 
 
-def add_aliases(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def add_aliases(_row: object, info: Info, input: AliasesInput) -> Payload:
     db = info.context.db
     artifact = by_id(db, input["artifactID"])
     for item in input["aliases"]:
@@ -70,7 +89,7 @@ def add_aliases(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     return {"success": True}
 
 
-def delete_aliases(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def delete_aliases(_row: object, info: Info, input: AliasesInput) -> Payload:
     db = info.context.db
     artifact = by_id(db, input["artifactID"])
     for item in input["aliases"]:
@@ -78,54 +97,52 @@ def delete_aliases(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
     return {"success": True}
 
 
-def link_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def link_artifact(_row: object, info: Info, input: LinkArtifactInput) -> Payload:
     db = info.context.db
     membership = portfolios.link(db, by_id(db, input.get("artifactID") or input.get("clientID") or ""), input)
     return {"version_index": membership["version_index"], "artifact_membership": membership}
 
 
-def unlink_artifact(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def unlink_artifact(_row: object, info: Info, input: UnlinkArtifactInput) -> Payload:
     db = info.context.db
     portfolio = db.get("collection", decode_id("ArtifactCollection", input["artifactPortfolioID"]))
     portfolios.unlink(db, by_id(db, input["artifactID"]), portfolio)
     return {"success": True}
 
 
-def collection_of(db: Transaction, item: Row) -> Row:
-    """The collection that an input names by entityName, projectName and artifactCollectionName."""
-    project = project_named(db, item.get("entityName"), item.get("projectName"))
-    found = project and collections.named(db, project, item["artifactCollectionName"])
-    if found is None:
-        raise RequestError(f"there is no artifact collection {item['artifactCollectionName']}")
-    return found
+def collection_of(db: Transaction, input: CollectionNameInput) -> CollectionRow:
+    """The collection that an input names."""
+    project = project_named(db, input.get("entityName"), input.get("projectName"))
+    collection = project and collections.named(db, project, input["artifactCollectionName"])
+    if collection is None:
+        raise RequestError(f"there is no artifact collection {input['artifactCollectionName']}")
+    return collection
 
 
 # ---- reading ---------------------------------------------------------------------------------------------
 
 
-def artifact(_row: Any, info: GraphQLResolveInfo, id: str) -> Row | None:
+def artifact(_row: object, info: Info, id: str) -> ArtifactRow | None:
     db = info.context.db
     return db.get("artifact", decode_id("Artifact", id)) or versions.by_client_id(db, id)
 
 
-def client_id_mapping(_row: Any, info: GraphQLResolveInfo, clientID: str) -> Row | None:
-    found = versions.by_client_id(info.context.db, clientID)
-    return found and {"server_id": encode_id("Artifact", found["id"])}
+def client_id_mapping(_row: object, info: Info, clientID: str) -> Payload | None:
+    version = versions.by_client_id(info.context.db, clientID)
+    return None if version is None else {"server_id": encode_id("Artifact", version["id"])}
 
 
-def membership_named(row: Row, info: GraphQLResolveInfo, name: str) -> Row | None:
+def membership_named(row: ProjectRow, info: Info, name: str) -> MembershipRow | None:
     return collections.member_named(info.context.db, row, name)
 
 
-def artifact_named(row: Row, info: GraphQLResolveInfo, name: str) -> Row | None:
-    found = collections.member_named(info.context.db, row, name)
-    return found and info.context.db.get("artifact", found["artifact_id"])
+def artifact_named(row: ProjectRow, info: Info, name: str) -> ArtifactRow | None:
+    membership = collections.member_named(info.context.db, row, name)
+    return membership and info.context.db.get("artifact", membership["artifact_id"])
 
 
-def _related(role: str) -> Any:
-    def resolve(
-        row: Row, info: GraphQLResolveInfo, first: int | None = None, after: str | None = None
-    ) -> Row:
+def _related(role: str) -> Resolver:
+    def resolve(row: RunRow, info: Info, first: int | None = None, after: str | None = None) -> Page:
         query = (
             "SELECT artifact.* FROM artifact JOIN run_artifact ON run_artifact.artifact_id = artifact.id"
             " WHERE run_artifact.run_id = ? AND role = ? AND state = 'COMMITTED' ORDER BY run_artifact.id"
@@ -135,7 +152,7 @@ def _related(role: str) -> Any:
     return resolve
 
 
-def used_by(row: Row, info: GraphQLResolveInfo) -> Row:
+def used_by(row: ArtifactRow, info: Info) -> Page:
     query = (
         "SELECT run.* FROM run JOIN run_artifact ON run_artifact.run_id = run.id"
         " WHERE run_artifact.artifact_id = ? AND role = 'input' ORDER BY run_artifact.id"
@@ -143,46 +160,55 @@ def used_by(row: Row, info: GraphQLResolveInfo) -> Row:
     return info.context.db.page(query, [row["id"]], None, None)
 
 
-def aliases(row: Row, info: GraphQLResolveInfo) -> list[Row]:
-    """Of a version, in all of its collections; its numbers there are among them, as vN.
+def aliases(row: ArtifactRow, info: Info) -> list[AliasRow]:
+    """The aliases of a version in all of its collections, with its numbers there as vN.
 
-    The client takes the version of a member of a portfolio from there.
+    The client reads the number of a version in a portfolio from these.
     """
     query = (
         "SELECT alias.* FROM alias JOIN membership ON membership.id = alias.membership_id"
         " WHERE membership.artifact_id = ?1 UNION ALL"
         " SELECT -id, collection_id, id, 'v' || version_index FROM membership WHERE artifact_id = ?1"
     )
-    return info.context.db.all(query, row["id"])
+    return info.context.db.all(query, row["id"], row=AliasRow)
 
 
-def memberships(row: Row, info: GraphQLResolveInfo) -> Row:
+def artifact_type(row: ArtifactRow, info: Info) -> ArtifactTypeRow | None:
+    query = (
+        "SELECT artifact_type.* FROM artifact_type"
+        " JOIN collection ON collection.type_id = artifact_type.id WHERE collection.id = ?"
+    )
+    return info.context.db.one(query, row["sequence_id"], row=ArtifactTypeRow)
+
+
+def memberships(row: ArtifactRow, info: Info) -> Page:
     query = "SELECT * FROM membership WHERE artifact_id = ? ORDER BY id"
     return info.context.db.page(query, [row["id"]], None, None)
 
 
-def commit_hash(row: Row, _info: GraphQLResolveInfo) -> str | None:
-    """A hash of its own for every committed version."""
+def commit_hash(row: ArtifactRow, _info: Info) -> str | None:
+    """A hash that is unique to each committed version."""
     if row["state"] != "COMMITTED":
         return None
     return hashlib.sha1(f"{row['id']} {row['digest']}".encode(), usedforsecurity=False).hexdigest()[:20]
 
 
-def tags_of(column: str) -> Any:
-    return lambda row, info: info.context.db.all(
-        f"SELECT * FROM tag WHERE {column} = ? ORDER BY id", row["id"]
-    )
+def tags_of(column: str) -> Callable[[Any, Info], list[TagRow]]:
+    """A resolver of the tags of a version (column artifact_id) or of a collection (collection_id)."""
+    query = f"SELECT * FROM tag WHERE {column} = ? ORDER BY id"
+    return lambda row, info: info.context.db.all(query, row["id"], row=TagRow)
 
 
-def by_column(table: str, column: str) -> Any:
+def by_column(table: Literal["collection", "artifact", "artifact_type", "run"], column: str) -> Resolver:
+    """A resolver of the row that a column refers to."""
     return lambda row, info: info.context.db.get(table, row[column])
 
 
-def opaque_id(kind: str) -> Any:
+def opaque_id(kind: str) -> Resolver:
     return lambda row, _info: encode_id(kind, row["id"])
 
 
-RESOLVERS = {
+RESOLVERS: Resolvers = {
     "Query": {
         "artifact": artifact,
         "clientIDMapping": client_id_mapping,
@@ -206,11 +232,7 @@ RESOLVERS = {
     "Artifact": {
         "id": opaque_id("Artifact"),
         "artifactSequence": by_column("collection", "sequence_id"),
-        "artifactType": lambda row, info: info.context.db.one(
-            "SELECT artifact_type.* FROM artifact_type"
-            " JOIN collection ON collection.type_id = artifact_type.id WHERE collection.id = ?",
-            row["sequence_id"],
-        ),
+        "artifactType": artifact_type,
         "tags": tags_of("artifact_id"),
         "ttlDurationSeconds": lambda row, _: -2 if row["ttl_seconds"] is None else row["ttl_seconds"],
         "ttlIsInherited": lambda row, _: row["ttl_seconds"] is None,

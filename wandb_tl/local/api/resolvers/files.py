@@ -4,106 +4,113 @@ from __future__ import annotations
 
 import mimetypes
 import posixpath
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from graphql import GraphQLResolveInfo
-
+from wandb_tl.local.api.context import Info, Payload, Resolvers
+from wandb_tl.local.api.inputs import DeleteFilesInput, RunFilesInput
 from wandb_tl.local.artifacts import blobs
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Row
+from wandb_tl.local.records.database import Page
 from wandb_tl.local.records.names import decode_id, encode_id, project_named, run_named
+from wandb_tl.local.records.rows import RunRow, SqlValue
+
+
+class FileNode(TypedDict):
+    """A file of a run or of an artifact. ref is the address of a reference, which has no blob."""
+
+    id: int | str
+    name: str
+    blob_id: str | None
+    md5: str | None
+    size: int | None
+    uploaded_at: float | None
+    ref: NotRequired[str | None]
 
 
 def label(name: str) -> str:
-    """A file's name without `./` and doubled slashes.
-
-    It is a label in the database, never a path on the disk.
-    """
+    """A file's name without `./` and doubled slashes: a label in the database, never a path on the disk."""
     return posixpath.normpath(name)
 
 
-def create_run_files(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def create_run_files(_row: object, info: Info, input: RunFilesInput) -> Payload:
     db = info.context.db
     run = run_named(
         db, project_named(db, input.get("entityName"), input.get("projectName")), input["runName"]
     )
     if run is None:
         raise RequestError(f"there is no run {input['runName']} to put files into")
-    answers = []
+    files = []
     for name in input["files"]:
-        stored = label(name)
-        blob_id = db.value("SELECT blob_id FROM file WHERE run_id = ? AND name = ?", run["id"], stored)
+        path = label(name)
+        blob_id = db.value("SELECT blob_id FROM file WHERE run_id = ? AND name = ?", run["id"], path)
         if blob_id is None:
-            blob_id = blobs.new_blob(db, stored)
-            db.insert("file", run_id=run["id"], name=stored, blob_id=blob_id)
+            blob_id = blobs.new_blob(db, path)
+            db.insert("file", run_id=run["id"], name=path, blob_id=blob_id)
         url = info.context.blobs.url(info.context.base_url, "PUT", blob_id)
-        answers.append({"name": name, "upload_url": url})
-    return {"run_id": encode_id("Run", run["id"]), "upload_headers": [], "files": answers}
+        files.append({"name": name, "upload_url": url})
+    return {"run_id": encode_id("Run", run["id"]), "upload_headers": [], "files": files}
 
 
 def files(
-    row: Row,
-    info: GraphQLResolveInfo,
+    row: RunRow,
+    info: Info,
     names: list[str] | None = None,
     pattern: str | None = None,
     first: int | None = None,
     after: str | None = None,
-) -> Row:
+) -> Page:
+    """The run's uploaded files as FileNodes."""
     query = (
         "SELECT file.id, file.name, file.blob_id, blob.md5, blob.size, blob.uploaded_at FROM file"
         " JOIN blob ON blob.id = file.blob_id WHERE file.run_id = ? AND blob.uploaded_at IS NOT NULL"
     )
-    values: list[Any] = [row["id"]]
+    values: list[SqlValue] = [row["id"]]
     if names:
-        wanted = [label(name) for name in names]
-        query += f" AND file.name IN ({', '.join('?' * len(wanted))})"
-        values += wanted
+        query += f" AND file.name IN ({', '.join('?' * len(names))})"
+        values += [label(name) for name in names]
     elif pattern:
         query += " AND file.name LIKE ?"
         values.append(pattern)
     return info.context.db.page(f"{query} ORDER BY file.id", values, first, after)
 
 
-def file_count(row: Row, info: GraphQLResolveInfo) -> int:
+def file_count(row: RunRow, info: Info) -> int:
     return files(row, info)["total_count"]()
 
 
-def delete_files(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def delete_files(_row: object, info: Info, input: DeleteFilesInput) -> Payload:
     db = info.context.db
     for file in (db.get("file", decode_id("RunFile", file_id)) for file_id in input["files"]):
         if file is not None:
             db.run("DELETE FROM file WHERE id = ?", file["id"])
-            info.context.dead_blobs.extend(blobs.unused(db, [file["blob_id"]]))
+            info.context.unused_blobs.extend(blobs.delete_unused(db, [file["blob_id"]]))
     return {"success": True}
 
 
-def mark_uploaded(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
-    """Uploads make themselves known here; this only says whether all of them arrived."""
+def mark_uploaded(_row: object, info: Info, input: RunFilesInput) -> Payload:
+    """Whether all of the uploads are complete. The server itself notices each upload."""
     project = project_named(info.context.db, input.get("entityName"), input.get("projectName"))
     run = run_named(info.context.db, project, input["runName"])
     if run is None:
         raise RequestError(f"there is no run {input['runName']} that files could belong to")
-    wanted = {label(name) for name in input["files"]}
-    found = (
-        {edge["node"]["name"] for edge in files(run, info, names=sorted(wanted))["edges"]}
-        if wanted
-        else set()
-    )
-    return {"success": wanted == found}
+    names = {label(name) for name in input["files"]}
+    uploaded = {edge["node"]["name"] for edge in files(run, info, names=sorted(names))["edges"]}
+    return {"success": names <= uploaded}
 
 
-def direct_url(row: Row, info: GraphQLResolveInfo) -> str:
-    """Where the bytes are; of a reference, the place that it names."""
-    return row.get("ref") or info.context.blobs.url(info.context.base_url, "GET", row["blob_id"])
+def direct_url(row: FileNode, info: Info) -> str:
+    """The address of the bytes; for a reference, the address that it refers to."""
+    return row.get("ref") or info.context.blobs.url(info.context.base_url, "GET", str(row["blob_id"]))
 
 
-def url(row: Row, info: GraphQLResolveInfo, upload: bool | None = None) -> str:
-    if upload and row.get("blob_id"):
-        return info.context.blobs.url(info.context.base_url, "PUT", row["blob_id"])
+def url(row: FileNode, info: Info, upload: bool | None = None) -> str:
+    blob_id = row.get("blob_id")
+    if upload and blob_id:
+        return info.context.blobs.url(info.context.base_url, "PUT", blob_id)
     return direct_url(row, info)
 
 
-RESOLVERS = {
+RESOLVERS: Resolvers = {
     "Mutation": {
         "createRunFiles": create_run_files,
         "deleteFiles": delete_files,

@@ -1,74 +1,83 @@
-"""Manifests and contents of artifacts: what core uploads for a version, and where readers find it."""
+"""Manifests and contents of artifacts: what wandb-core uploads for a version, and what readers download."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from graphql import GraphQLResolveInfo
-
+from wandb_tl.local.api.context import Info, Payload, Resolvers
+from wandb_tl.local.api.inputs import (
+    CreateArtifactFilesInput,
+    ManifestEntryInput,
+    UpdateArtifactManifestInput,
+)
 from wandb_tl.local.api.resolvers.artifacts import by_id, opaque_id
 from wandb_tl.local.artifacts import manifests
+from wandb_tl.local.artifacts.inputs import CreateArtifactManifestInput
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.database import Edge, Page, Transaction, existing
 from wandb_tl.local.records.names import decode_id, encode_id
+from wandb_tl.local.records.rows import ArtifactRow, ManifestRow, SqlValue
 
 
-def _base(db: Transaction, input: Row) -> Row | None:
-    return by_id(db, input["baseArtifactID"]) if input.get("baseArtifactID") else None
+def _base(db: Transaction, artifact_id: str | None) -> ArtifactRow | None:
+    return by_id(db, artifact_id) if artifact_id else None
 
 
-def create_manifest(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def create_manifest(_row: object, info: Info, input: CreateArtifactManifestInput) -> Payload:
     db = info.context.db
     artifact = by_id(db, input["artifactID"])
-    return {"artifact_manifest": manifests.announce(db, artifact, _base(db, input), input)}
+    base = _base(db, input.get("baseArtifactID"))
+    return {"artifact_manifest": manifests.announce(db, artifact, base, input)}
 
 
-def update_manifest(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def update_manifest(_row: object, info: Info, input: UpdateArtifactManifestInput) -> Payload:
     db = info.context.db
-    found = db.get("manifest", decode_id("ArtifactManifest", input["artifactManifestID"]))
-    if found is None:
+    manifest = db.get("manifest", decode_id("ArtifactManifest", input["artifactManifestID"]))
+    if manifest is None:
         raise RequestError("there is no such manifest")
-    return {"artifact_manifest": manifests.update(db, found, _base(db, input), input.get("digest"))}
+    base = _base(db, input.get("baseArtifactID"))
+    return {"artifact_manifest": manifests.update(db, manifest, base, input.get("digest"))}
 
 
-def create_files(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def create_files(_row: object, info: Info, input: CreateArtifactFilesInput) -> Payload:
     db, edges = info.context.db, []
-    for wanted in input["artifactFiles"]:
-        artifact = by_id(db, wanted["artifactID"])
-        blob = manifests.expect(db, artifact, wanted)
+    for file in input["artifactFiles"]:
+        artifact = by_id(db, file["artifactID"])
+        blob = manifests.expect(db, artifact, file)
         url = None
         if blob["uploaded_at"] is None:
             url = info.context.blobs.url(info.context.base_url, "PUT", blob["id"])
-        node = {"name": wanted["name"], "blob": blob["id"], "url": url, "artifact": artifact}
+        node = {"name": file["name"], "blob": blob["id"], "url": url, "artifact": artifact}
         edges.append({"node": node})
     return {"files": {"edges": edges}}
 
 
-def current_manifest(row: Row, info: GraphQLResolveInfo) -> Row | None:
-    return manifests.current(info.context.db, row)
+def current_manifest(row: ArtifactRow, info: Info) -> ManifestRow | None:
+    return manifests.current(info.context.db, row["id"])
 
 
-def manifest_file(row: Row, info: GraphQLResolveInfo) -> Row:
-    blob = info.context.db.one("SELECT * FROM blob WHERE id = ?", row["blob_id"])
+def manifest_file(row: ManifestRow, info: Info) -> Payload:
+    blob = existing(info.context.db.blob(row["blob_id"]))
     upload_url = info.context.blobs.url(info.context.base_url, "PUT", row["blob_id"])
-    return blob | {"blob_id": row["blob_id"], "upload_url": upload_url}
+    return {**blob, "blob_id": row["blob_id"], "upload_url": upload_url}
 
 
 def entries(
-    row: Row,
-    info: GraphQLResolveInfo,
+    row: Mapping[str, Any],
+    info: Info,
     names: list[str] | None = None,
     first: int | None = None,
     after: str | None = None,
-) -> Row:
-    """The files of a version (or of the version of a membership), references among them."""
+) -> Page:
+    """The files of a version, or of the version of a membership, with references, as FileNodes."""
     query = (
         "SELECT artifact_id || '/' || path AS id, path AS name, path AS storage_path,"
         " manifest_entry.digest, coalesce(blob.md5, manifest_entry.digest) AS md5, manifest_entry.size, ref,"
         " blob_id, uploaded_at FROM manifest_entry"
         " LEFT JOIN blob ON blob.id = manifest_entry.blob_id WHERE artifact_id = ?"
     )
-    values: list[Any] = [row.get("artifact_id", row["id"])]
+    values: list[SqlValue] = [row.get("artifact_id", row["id"])]
     if names:
         query += f" AND path IN ({', '.join('?' * len(names))})"
         values += names
@@ -76,19 +85,22 @@ def entries(
 
 
 def entries_by_manifest(
-    row: Row, info: GraphQLResolveInfo, entries: list[Row] | None = None, **_: Any
-) -> Row:
+    _row: ArtifactRow, info: Info, entries: list[ManifestEntryInput] | None = None, **_: object
+) -> Page:
     files = []
     for entry in entries or []:
         blob = manifests.stored(info.context.db, entry.get("digest") or "")
         if blob is not None:
-            files.append(blob | {"name": entry["name"], "blob_id": blob["id"]})
-    edges = [{"node": file, "cursor": str(i)} for i, file in enumerate(files, start=1)]
-    page_info = {"end_cursor": None, "has_next_page": False}
-    return {"edges": edges, "page_info": page_info, "total_count": len(files)}
+            files.append({**blob, "name": entry["name"], "blob_id": blob["id"]})
+    edges: list[Edge] = [{"node": file, "cursor": str(i)} for i, file in enumerate(files, start=1)]
+    return {
+        "edges": edges,
+        "page_info": {"end_cursor": None, "has_next_page": False},
+        "total_count": lambda: len(files),
+    }
 
 
-RESOLVERS = {
+RESOLVERS: Resolvers = {
     "Mutation": {
         "createArtifactManifest": create_manifest,
         "updateArtifactManifest": update_manifest,

@@ -1,49 +1,48 @@
-"""Projects: name spaces that come into being when something is written to them."""
+"""Projects: namespaces that are created when something is written to them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from graphql import GraphQLResolveInfo
-
+from wandb_tl.local.api.context import Info, Payload, Resolvers
+from wandb_tl.local.api.inputs import UpsertModelInput
 from wandb_tl.local.api.resolvers import viewer
-from wandb_tl.local.records.database import Row
+from wandb_tl.local.records.database import Page, existing
 from wandb_tl.local.records.names import DEFAULT_ENTITY, encode_id, ensure_project, project_named
+from wandb_tl.local.records.rows import CollectionRow, ProjectRow, RunRow, SweepRow, ViewRow
 
 
 def project(
-    _row: Any, info: GraphQLResolveInfo, name: str | None = None, entityName: str | None = None
-) -> Row | None:
+    _row: object, info: Info, name: str | None = None, entityName: str | None = None
+) -> ProjectRow | None:
     return project_named(info.context.db, entityName, name)
 
 
 def models(
-    _row: Any,
-    info: GraphQLResolveInfo,
+    _row: object,
+    info: Info,
     entityName: str | None = None,
     after: str | None = None,
     first: int | None = None,
-) -> Row:
+) -> Page:
     query = "SELECT * FROM project WHERE entity = ? ORDER BY id DESC"
     return info.context.db.page(query, [entityName or DEFAULT_ENTITY], first, after)
 
 
-def upsert_model(_row: Any, info: GraphQLResolveInfo, input: Row) -> Row:
+def upsert_model(_row: object, info: Info, input: UpsertModelInput) -> Payload:
     db = info.context.db
     existed = project_named(db, input.get("entityName"), input.get("name"))
-    found = ensure_project(db, input.get("entityName"), input.get("name"))
+    project = ensure_project(db, input.get("entityName"), input.get("name"))
     if input.get("description") is not None:
-        db.update("project", found["id"], description=input["description"])
-        found = db.get("project", found["id"])
-    return {"project": found, "model": found, "inserted": existed is None}
+        db.update("project", project["id"], description=input["description"])
+        project = existing(db.get("project", project["id"]))
+    return {"project": project, "model": project, "inserted": existed is None}
 
 
-def of_row(row: Row, info: GraphQLResolveInfo) -> Row:
-    """The project that a run, a sweep or a collection belongs to."""
-    return info.context.db.get("project", row["project_id"])
+def of_row(row: RunRow | SweepRow | CollectionRow | ViewRow, info: Info) -> ProjectRow:
+    """The project that a run, a sweep, a collection or a view belongs to."""
+    return existing(info.context.db.get("project", row["project_id"]))
 
 
-RESOLVERS = {
+RESOLVERS: Resolvers = {
     "Query": {"project": project, "model": project, "models": models},
     "Mutation": {"upsertModel": upsert_model},
     "Project": {

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from graphql import GraphQLResolveInfo
-
+from wandb_tl.local.api.context import Info, Payload, Resolvers
 from wandb_tl.local.records.names import DEFAULT_ENTITY, encode_id, user_name
 
 # The client's names of what this server implements.
@@ -29,12 +26,12 @@ FEATURES = (
     "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
 )
 
-# The releases of the wandb client that this server speaks with; `wandb verify` compares its own.
+# The releases of the wandb client that this server supports; `wandb verify` compares its own.
 CLI_VERSIONS = {"min_cli_version": "0.28.0", "max_cli_version": "0.31.0"}
 
 
-def user(*_: Any, **__: Any) -> dict[str, Any]:
-    """The one user there is: the holder of the key."""
+def user(*_: object, **__: object) -> Payload:
+    """The only user: the holder of the key."""
     name = user_name()
     return {
         "kind": "User",
@@ -51,39 +48,37 @@ def user(*_: Any, **__: Any) -> dict[str, Any]:
     }
 
 
-def users(_row: Any, _info: Any, query: str | None = None) -> dict[str, Any]:
-    me = user()
-    known = not query or query in (me["username"], me["name"])
-    return {"edges": [{"node": me}] if known else []}
+def users(_row: object, _info: Info, query: str | None = None) -> Payload:
+    return {"edges": [] if query and query != user_name() else [{"node": user()}]}
 
 
-def server_info(*_: Any) -> dict[str, Any]:
+def server_info(*_: object) -> Payload:
     features = [{"name": name, "is_enabled": True} for name in FEATURES]
     return {"features": features, "cli_version_info": CLI_VERSIONS}
 
 
-def entity(_row: Any, info: GraphQLResolveInfo, name: str | None = None) -> dict[str, Any]:
+def entity(_row: object, info: Info, name: str | None = None) -> Payload:
     name = name or DEFAULT_ENTITY
     return {
         "id": encode_id(f"Entity:{name}", 0),
         "name": name,
         "user": user() | {"organizations": lambda: _organizations(info)},
-        # Registry paths ([ORGANIZATION/]wandb-registry-NAME/COLLECTION) lead to an organization's projects:
-        # here every entity is one.
+        # Registry paths ([ORGANIZATION/]wandb-registry-NAME/COLLECTION) lead to the projects of an
+        # organization: here every entity is one.
         "organization": _organization(info, name),
         "xxhash_digests_enabled": True,
     }
 
 
-def _organization(info: GraphQLResolveInfo, name: str) -> dict[str, Any]:
+def _organization(info: Info, name: str) -> Payload:
     return {"name": name, "org_entity": lambda: entity(None, info, name)}
 
 
-def _organizations(info: GraphQLResolveInfo) -> list[dict[str, Any]]:
+def _organizations(info: Info) -> list[Payload]:
     rows = info.context.db.all("SELECT DISTINCT entity FROM project")
     return [_organization(info, row["entity"]) for row in rows]
 
 
-RESOLVERS = {
+RESOLVERS: Resolvers = {
     "Query": {"viewer": user, "users": users, "serverInfo": server_info, "entity": entity},
 }
