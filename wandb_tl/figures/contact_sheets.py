@@ -1,4 +1,4 @@
-"""Many images of a run -> one figure: what it was shown, where it looked, and the maps of a layer."""
+"""Figures of many images: test images with predictions, Grad-CAM heat maps, and feature maps of a layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def grad_cam(
 ) -> Figure:
     """Images uint8 (N, C, H, W) above the same under heat (N, h, w), between 0 and 1; mistakes stand out.
 
-    confidence: how sure of its prediction the model is, in words. Heat that is no number counts as none.
+    confidence: the model's confidence in its prediction, as a string. Heat of NaN counts as 0.
     """
     pictures = canvas.resized(images, 199)
     heat = F.interpolate(heat.float().nan_to_num(0)[:, None], pictures.shape[2:], mode="bilinear")
@@ -45,7 +45,7 @@ def grad_cam(
         f"{_label(truth, guess)}\n{'right' if truth == guess else 'wrong'}, {sure}"
         for truth, guess, sure in zip(actual, predicted, confidence, strict=True)
     ]
-    caption = "actual → predicted, confidence; bright is what speaks for the prediction"
+    caption = "actual → predicted, confidence; bright regions support the prediction"
     return _labelled(both, labels, wrong, 4, f"{title}\n{caption}")
 
 
@@ -54,32 +54,32 @@ def _label(actual: str, predicted: str) -> str:
 
 
 def _labelled(pictures: Tensor, labels: list[str], wrong: list[bool], columns: int, title: str) -> Figure:
-    """Pictures uint8 (N, C, H, W), 199 pixels wide, under labels of as many lines each."""
+    """Pictures uint8 (N, C, H, W), 199 pixels wide, under their labels, which have equally many lines."""
     columns = min(columns, len(pictures))
     above = round(canvas.LINE * (labels[0].count("\n") + 1)) + 6
     pitch = (209, pictures.shape[2] + above + 12)
-    # Room for a title, however few the pictures are.
+    # Space for the title, even for a single picture.
     width = max(columns * pitch[0], 420)
     title, top = canvas.wrapped(title, width)
     axes = canvas.page(width, top + math.ceil(len(pictures) / columns) * pitch[1], title)
     left = (width - columns * pitch[0]) // 2 + 5
     canvas.tiles(axes, pictures, columns, (left, top + above), pitch)
-    # No name runs into the next picture's.
+    # Small enough that a name does not touch the next one.
     letters = canvas.fitting_letters("\n".join(labels).split("\n"), 202)
     for i, label in enumerate(labels):
         x, y = left + i % columns * pitch[0], top + i // columns * pitch[1] + above - 6
         colour = VERMILION if wrong[i] else "black"
         canvas.text(axes, x, y, label, letters, color=colour, va="bottom", linespacing=1.1)
-    return axes.figure
+    return canvas.figure_of(axes)
 
 
 def feature_maps(image: Tensor, maps: Tensor, title: str) -> Figure:
-    """The maps (C, H, W) of a layer, at most 64 of them, beside the image (c, H, W) that they are of."""
+    """The first 64 maps (C, H, W) of a layer beside their image (c, H, W)."""
     maps = maps[:MAPS_SHOWN].float()
     finite = maps.isfinite()
     low = maps.where(finite, math.inf).amin((1, 2), keepdim=True)
     high = maps.where(finite, -math.inf).amax((1, 2), keepdim=True)
-    # Each map has all colours to itself; a constant one has the darkest, and what is no number is left white.
+    # Each map uses the whole range of colours. A constant map has the darkest colour, and NaN is white.
     shares = canvas.resized(((maps - low) / (high - low).clamp(min=1e-30))[None], 95)[0]
     tiles = canvas.coloured(shares)
 
@@ -92,4 +92,4 @@ def feature_maps(image: Tensor, maps: Tensor, title: str) -> Figure:
     axes = canvas.page(width, top + body, title)
     canvas.tiles(axes, image, 1, (5, top + (body - image.shape[2]) // 2), (0, 0))
     canvas.tiles(axes, tiles, columns, (250, top + 4), (pitch_x, pitch_y))
-    return axes.figure
+    return canvas.figure_of(axes)

@@ -1,4 +1,4 @@
-"""Plain results -> the figures and tables of a run, by media key."""
+"""The figures and tables of a run, by media key, from its plain results."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from wandb_tl.training.evaluate import Evaluation
 EXAMPLES_SHOWN = 40
 EXPLAINED = 8
 PREDICTIONS_SHOWN = 64
-# As many as W&B takes.
+# W&B's limit.
 TABLE_ROWS = 10_000
 
 
 def draw(
     config: RunConfig, data: Dataset, model: nn.Module, test: Evaluation, rows: list[dict[str, float]]
 ) -> dict[str, Figure]:
-    """The figures of a run after as many epochs as it has rows, by media key."""
+    """The figures of a run, by media key. rows: one row of metrics per finished epoch."""
     names, title = data.class_names, config.run_name
-    shown = evaluate.one_of_each_class(test, config.seed)[:EXAMPLES_SHOWN]
-    drawn = {
+    examples = evaluate.one_of_each_class(test, config.seed)[:EXAMPLES_SHOWN]
+    figures = {
         "confusion_matrix": run_figures.confusion_matrix(test.confusion, names, title),
         "examples": contact_sheets.examples(
-            data.test.images[shown],
-            _named(test.actual[shown], names),
-            _named(test.predicted[shown], names),
+            data.test.images[examples],
+            _class_names(test.actual[examples], names),
+            _class_names(test.predicted[examples], names),
             title,
         ),
         "class_report": run_figures.class_report(
@@ -46,32 +46,32 @@ def draw(
         "reliability": run_figures.reliability(evaluate.reliability_bins(test), test.ece, title),
         "curves": run_figures.curves(rows, title),
     }
-    return drawn | _what_it_sees(config, data, model, test)
+    return figures | _explanations(config, data, model, test)
 
 
 def tabulate(data: Dataset, test: Evaluation) -> dict[str, dict[str, list[Any]]]:
-    """The tables of a run, by media key, each as named columns of N values; an image is uint8 (C, H, W)."""
+    """The tables of a run, by media key, each as columns of N values by name; an image is uint8 (C, H, W)."""
     names = data.class_names
-    shown = evaluate.confident_mistakes_first(test, PREDICTIONS_SHOWN)
-    # What a Table has no room for is left out at random, and of the confused pairs the rarest.
+    first = evaluate.confident_mistakes_first(test, PREDICTIONS_SHOWN)
+    # Of too many images a random part is taken, and of too many confused pairs the most frequent.
     order = torch.randperm(len(test.actual), generator=torch.Generator().manual_seed(0))
-    kept = order[:TABLE_ROWS].sort().values
-    pairs = test.confusion.nonzero()
-    often = test.confusion[pairs[:, 0], pairs[:, 1]].argsort(descending=True, stable=True)
-    pairs = pairs[often[:TABLE_ROWS].sort().values].tolist()
+    numbers = order[:TABLE_ROWS].sort().values
+    cells = test.confusion.nonzero()
+    frequency = test.confusion[cells[:, 0], cells[:, 1]].argsort(descending=True, stable=True)
+    pairs = cells[frequency[:TABLE_ROWS].sort().values].tolist()
     return {
         "predictions": {
-            "image": list(data.test.images[shown]),
-            "actual": _named(test.actual[shown], names),
-            "predicted": _named(test.predicted[shown], names),
-            "confidence": test.confidence[shown].tolist(),
+            "image": list(data.test.images[first]),
+            "actual": _class_names(test.actual[first], names),
+            "predicted": _class_names(test.predicted[first], names),
+            "confidence": test.confidence[first].tolist(),
         },
-        # The same images of every run, so that two can be compared image by image.
+        # The same images for every run, so that two runs can be compared image by image.
         "test_predictions": {
-            "number": kept.tolist(),
-            "actual": _named(test.actual[kept], names),
-            "predicted": _named(test.predicted[kept], names),
-            "confidence": test.confidence[kept].tolist(),
+            "number": numbers.tolist(),
+            "actual": _class_names(test.actual[numbers], names),
+            "predicted": _class_names(test.predicted[numbers], names),
+            "confidence": test.confidence[numbers].tolist(),
         },
         "confusion_counts": {
             "actual": [names[row] for row, _ in pairs],
@@ -88,34 +88,34 @@ def tabulate(data: Dataset, test: Evaluation) -> dict[str, dict[str, list[Any]]]
     }
 
 
-def _named(labels: Tensor, names: list[str]) -> list[str]:
+def _class_names(labels: Tensor, names: list[str]) -> list[str]:
     return [names[label] for label in labels.tolist()]
 
 
-def _what_it_sees(config: RunConfig, data: Dataset, model: nn.Module, test: Evaluation) -> dict[str, Figure]:
-    """Where the model found what speaks for its predictions, and the maps of its layers for one image."""
+def _explanations(config: RunConfig, data: Dataset, model: nn.Module, test: Evaluation) -> dict[str, Figure]:
+    """Grad-CAM of a few predictions, and the feature maps of the layers for one image."""
     device = next(model.parameters()).device
     preprocess = models.preprocess(model, config.image_size, device)
     title = config.run_name
-    drawn = {}
-    shown = evaluate.right_and_wrong(test, EXPLAINED, config.seed)
-    heat = explain.grad_cam(model, preprocess(data.test.images[shown]), test.predicted[shown])
+    figures = {}
+    chosen = evaluate.right_and_wrong(test, EXPLAINED, config.seed)
+    heat = explain.grad_cam(model, preprocess(data.test.images[chosen]), test.predicted[chosen])
     if heat is not None:
-        drawn["grad_cam"] = contact_sheets.grad_cam(
-            data.test.images[shown],
+        figures["grad_cam"] = contact_sheets.grad_cam(
+            data.test.images[chosen],
             heat,
-            _named(test.actual[shown], data.class_names),
-            _named(test.predicted[shown], data.class_names),
-            [f"{confidence:.0%}" for confidence in test.confidence[shown].tolist()],
+            _class_names(test.actual[chosen], data.class_names),
+            _class_names(test.predicted[chosen], data.class_names),
+            [f"{confidence:.0%}" for confidence in test.confidence[chosen].tolist()],
             title,
         )
-    # The same for all recipes of a seed.
+    # The same image for all recipes with this seed.
     one = data.test.images[evaluate.one_of_each_class(test, config.seed)[:1]]
     for layer, maps in explain.feature_maps(model, preprocess(one)).items():
         count, height, width = maps.shape
         if height * width == 1:
-            # One colour each shows nothing.
+            # A map of one pixel shows nothing.
             continue
-        about = f"{title}\n{layer}: {count} maps of {height} x {width} pixels"
-        drawn[f"feature_maps/{layer}"] = contact_sheets.feature_maps(one[0], maps, about)
-    return drawn
+        caption = f"{title}\n{layer}: {count} maps of {height} x {width} pixels"
+        figures[f"feature_maps/{layer}"] = contact_sheets.feature_maps(one[0], maps, caption)
+    return figures

@@ -1,6 +1,7 @@
-"""A run's numbers -> its figures. None is shown on a screen or registered with pyplot.
+"""Figures of a run's numbers: confusion matrix, scores by class, reliability, and curves.
 
-All but the curves are one page in pixels, and as large as their parts need (see canvas).
+They are not shown on a screen or registered with pyplot. All but the curves are one page in pixels, as large
+as their parts need (see canvas).
 """
 
 from __future__ import annotations
@@ -15,34 +16,36 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from wandb_tl.figures import canvas
-from wandb_tl.figures.canvas import BLUE, END, FAINT, GREY, MIDDLE, START, UPRIGHT, VERMILION
+from wandb_tl.figures.canvas import BLUE, END, FAINT, GREY, MIDDLE, START, UPRIGHT, VERMILION, Options
 from wandb_tl.training.evaluate import ReliabilityBins
 
-# A confusion matrix of more classes has no room for numbers in its cells; its worst pairs are listed instead.
+# With more classes, a confusion matrix has no space for numbers in its cells and lists its worst pairs.
 CLASSES_COUNTED = 20
 PAIRS_LISTED = 12
-# Of more classes than can stand on an axis in letters, some are named.
+# An axis has space for this many names of classes.
 CLASSES_NAMED = 100
 CLASSES_REPORTED = 40
 
 
-def confusion_matrix(counts: Tensor, class_names: list[str], title: str) -> Figure:
+# Not ConfusionMatrixDisplay of scikit-learn or plot of torchmetrics: with 100 classes their mistakes are too
+# pale to see and their labels overlap, and they show neither shares nor the pairs confused most often.
+def confusion_matrix(confusion: Tensor, class_names: list[str], title: str) -> Figure:
     """Counts (K, K), actual by predicted: hits in blue, mistakes in orange, by the share of the actual class.
 
-    Up to 20 classes have the count in each cell, and its per cent of the actual class; of more, the pairs
-    that are confused most often are listed beneath.
+    For up to 20 classes, each cell has its count and its percentage of the actual class. For more, the pairs
+    that are confused most often are listed below.
     """
-    counts = counts.numpy()
+    counts = confusion.numpy()
     classes = len(class_names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [canvas.shortened(name) for name in class_names]
-    counted = classes <= CLASSES_COUNTED
-    side = min(170 * classes, max(680, 50 * classes)) if counted else min(max(1000, 13 * classes), 1300)
+    with_counts = classes <= CLASSES_COUNTED
+    side = min(170 * classes, max(680, 50 * classes)) if with_counts else min(max(1000, 13 * classes), 1300)
     middles = (np.arange(classes) + 0.5) * side / classes
-    named = np.arange(0, classes, math.ceil(classes / CLASSES_NAMED))
+    labelled = np.arange(0, classes, math.ceil(classes / CLASSES_NAMED))
 
-    # No name touches the next, and none takes the page from the matrix.
-    letters = min(side / len(named) / (1.2 * canvas.POINT), 14)
+    # Small enough that names do not touch each other and leave most of the page to the matrix.
+    letters = min(side / len(labelled) / (1.2 * canvas.POINT), 14)
     letters = canvas.fitting_letters(names, max(0.35 * side, 220), letters)
     name = canvas.widest(names, letters)
     width = round(max(name + 76 + side, 400))
@@ -50,16 +53,16 @@ def confusion_matrix(counts: Tensor, class_names: list[str], title: str) -> Figu
     larger = max(width / 80, 11)
     line = 1.5 * larger * canvas.POINT
     title, top = canvas.wrapped(title, width)
-    top += 0 if counted else round(2 * line)
+    top += 0 if with_counts else round(2 * line)
     right, bottom = left + side, top + side
     slant = 45 if classes <= 40 else 90
     below = bottom + name * math.sin(math.radians(slant)) + letters * canvas.POINT + 40
-    pairs = [] if counted else _confused_pairs(counts, shares, names)
+    pairs = [] if with_counts else _confused_pairs(counts, shares, names)
     height = below + (line * (math.ceil(len(pairs) / 2) + 1.5) if pairs else 0)
 
     axes = canvas.page(width, round(height), title)
     canvas.image(axes, _hits_and_mistakes(shares), (left, right, bottom, top))
-    if counted:
+    if with_counts:
         edges = np.arange(1, classes) * side / classes
         axes.hlines(top + edges, left, right, FAINT, linewidth=0.8)
         axes.vlines(left + edges, bottom, top, FAINT, linewidth=0.8)
@@ -67,19 +70,19 @@ def confusion_matrix(counts: Tensor, class_names: list[str], title: str) -> Figu
     else:
         _share_scale(axes, left, right, top, larger)
     canvas.frame(axes, left, right, bottom, top)
-    axes.hlines(top + middles[named], left - 5, left, "black", linewidth=0.8)
-    axes.vlines(left + middles[named], bottom, bottom + 5, "black", linewidth=0.8)
-    turned = {"ha": "right", "va": "center", "rotation": slant, "rotation_mode": "anchor"}
-    for i in named:
+    axes.hlines(top + middles[labelled], left - 5, left, "black", linewidth=0.8)
+    axes.vlines(left + middles[labelled], bottom, bottom + 5, "black", linewidth=0.8)
+    slanted: Options = {"ha": "right", "va": "center", "rotation": slant, "rotation_mode": "anchor"}
+    for i in labelled:
         canvas.text(axes, left - 9, top + middles[i], names[i], letters, **END)
-        canvas.text(axes, left + middles[i], bottom + 10, names[i], letters, **turned)
+        canvas.text(axes, left + middles[i], bottom + 10, names[i], letters, **slanted)
     canvas.text(axes, left - name - 28, (top + bottom) / 2, "actual", larger, **UPRIGHT)
     canvas.text(axes, (left + right) / 2, below - 18, "predicted", larger, **MIDDLE)
     if pairs:
         heading = "confused most often: actual → predicted, images (per cent of the actual class)"
         canvas.text(axes, 24, below + 0.5 * line, heading, 0.85 * larger, color=GREY, **START)
         canvas.two_columns(axes, pairs, width, below + line, line, larger)
-    return axes.figure
+    return canvas.figure_of(axes)
 
 
 def _hits_and_mistakes(shares: np.ndarray) -> np.ndarray:
@@ -92,11 +95,11 @@ def _hits_and_mistakes(shares: np.ndarray) -> np.ndarray:
 def _counts(
     axes: Axes, counts: np.ndarray, shares: np.ndarray, x: np.ndarray, y: np.ndarray, cell: float
 ) -> None:
-    """Each count but zero, with its per cent beneath, in the middle of its cell."""
+    """Each count but zero in the middle of its cell, above its percentage."""
     letters = canvas.fitting_letters([str(counts.max())], 0.85 * cell, min(0.23 * cell, 16))
     for row, column in np.argwhere(counts > 0):
         share = shares[row, column]
-        # Black letters stand out from every shade but the darker blues.
+        # Black is legible on every shade but the darker blues.
         colour = "white" if row == column and share > 0.7 else "black"
         upper, lower = y[row] - 0.65 * letters, y[row] + 0.95 * letters
         canvas.text(axes, x[column], upper, str(counts[row, column]), letters, color=colour, **MIDDLE)
@@ -104,14 +107,14 @@ def _counts(
 
 
 def _per_cent(share: float) -> str:
-    """A share in whole per cent; nothing that is not none or all is rounded to it."""
+    """A share as a whole percentage; only 0 and 1 themselves are shown as 0% and 100%."""
     if share < 0.01:
         return "<1%"
     return ">99%" if 0.99 < share < 1 else f"{100 * share:.0f}%"
 
 
 def _share_scale(axes: Axes, left: float, right: float, bottom: float, letters: float) -> None:
-    """What the colours of a confusion matrix stand for, above its right half."""
+    """The legend of a confusion matrix's colours, above its right half."""
     height = letters * canvas.POINT
     start, end, top = (left + right) / 2, right - 2 * height, bottom - 2.4 * height
     ramp = np.linspace(0, 1, 128)[:, None]
@@ -128,7 +131,7 @@ def _share_scale(axes: Axes, left: float, right: float, bottom: float, letters: 
 
 
 def _confused_pairs(counts: np.ndarray, shares: np.ndarray, names: list[str]) -> list[tuple[str, str]]:
-    """The most frequent mistakes as "actual → predicted" and "count (per cent of the actual class)"."""
+    """The most frequent mistakes as "actual → predicted" and "count (percentage of the actual class)"."""
     wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS_LISTED]
     pairs = [divmod(place, len(counts)) for place in order if wrong.flat[place]]
@@ -143,9 +146,9 @@ def class_report(
     class_names: list[str],
     title: str,
 ) -> Figure:
-    """Precision, recall and F1 of each class, the worst F1 first; of more than 40 classes, the worst 40.
+    """Precision, recall and F1 of the 40 classes with the lowest F1, the lowest first.
 
-    A value that is NaN has no mark.
+    Values of NaN have no mark.
     """
     scores = np.array([precision, recall, f1], dtype=float)
     worst = np.argsort(scores[2], kind="stable")[:CLASSES_REPORTED]
@@ -159,10 +162,10 @@ def class_report(
     left, right, top = name + 90, width - 70, top + 2 * pitch
     bottom = top + pitch * len(worst)
     y = top + pitch * (np.arange(len(worst)) + 0.5)
-    shown = scores[:, worst]
-    lowest = np.nanmin(shown) if np.isfinite(shown).any() else 0
+    values = scores[:, worst]
+    lowest = np.nanmin(values) if np.isfinite(values).any() else 0
     start = min(math.floor(10 * lowest) / 10, 0.9)
-    x = left + (shown - start) / (1 - start) * (right - left)
+    x = left + (values - start) / (1 - start) * (right - left)
 
     axes = canvas.page(width, round(bottom + 44), title)
     for tick in np.arange(1, start - 1e-9, -0.1 if start >= 0.5 else -0.2):
@@ -172,10 +175,10 @@ def class_report(
     axes.hlines(y, left, right, FAINT, linewidth=1)
     some = np.isfinite(x).any(0)
     axes.hlines(y[some], np.nanmin(x[:, some], 0), np.nanmax(x[:, some], 0), GREY, linewidth=2)
-    # Precision points at its row from above and recall from below, so that no mark hides another.
+    # The mark of precision is above its row and that of recall below, so that no mark hides another.
     styles = (("precision", "v", canvas.ORANGE, -8), ("recall", "^", canvas.GREEN, 8), ("F1", "o", BLUE, 0))
     for i, (label, marker, colour, down) in enumerate(styles):
-        mark = {"marker": marker, "color": colour, "markersize": 7.5}
+        mark: Options = {"marker": marker, "color": colour, "markersize": 7.5}
         axes.plot(x[i], y + down, linestyle="none", **mark)
         place = left + 8 + i * 130
         axes.plot([place], [top - 1.4 * pitch], **mark)
@@ -187,11 +190,11 @@ def class_report(
         canvas.text(axes, left - 14, y[row], str(images[i]), letters, color=GREY, **END)
         if np.isfinite(f1[i]):
             canvas.text(axes, width - 12, y[row], f"{f1[i]:.2f}", color=BLUE, **END)
-    return axes.figure
+    return canvas.figure_of(axes)
 
 
 def reliability(bins: ReliabilityBins, ece: float, title: str) -> Figure:
-    """Accuracy by confidence, with the diagonal that a calibrated model is on, and the images of each bin."""
+    """Accuracy by confidence, with the diagonal of a calibrated model, above the images of each bin."""
     count, confidence, accuracy = map(np.array, (bins.count, bins.confidence, bins.accuracy))
     width, left, right = 640, 84, 616
     title, top = canvas.wrapped(title, width)
@@ -208,7 +211,7 @@ def reliability(bins: ReliabilityBins, ece: float, title: str) -> Figure:
     axes.hlines(bottom - ticks * side, left, right, FAINT, linewidth=1, zorder=0)
     axes.vlines(left + ticks * side, bottom, top, FAINT, linewidth=1, zorder=0)
     canvas.bars(axes, x[filled], np.stack([np.full(len(count), bottom), right_of], 1)[filled], facecolor=BLUE)
-    gap = {"facecolor": "#FFFFFF99", "edgecolor": VERMILION, "hatch": "///", "linewidth": 1}
+    gap: Options = {"facecolor": "#FFFFFF99", "edgecolor": VERMILION, "hatch": "///", "linewidth": 1}
     canvas.bars(axes, x[filled], np.stack([right_of, sure_of], 1)[filled], **gap)
     axes.plot([left, right], [bottom, top], color="black", linestyle="--", linewidth=1)
     canvas.frame(axes, left, right, bottom, top)
@@ -221,26 +224,27 @@ def reliability(bins: ReliabilityBins, ece: float, title: str) -> Figure:
     means = f"accuracy {count @ accuracy / total:.3f}\nmean confidence {count @ confidence / total:.3f}"
     canvas.text(axes, left + 14, top + 46, means, va="top", linespacing=1.4)
     key = np.array([[left + 14, left + 36]])
-    for i, (label, style) in enumerate((("accuracy", {"facecolor": BLUE}), ("gap to the confidence", gap))):
+    legend: list[tuple[str, Options]] = [("accuracy", {"facecolor": BLUE}), ("gap to the confidence", gap)]
+    for i, (label, style) in enumerate(legend):
         y = top + 116 + 26 * i
         canvas.bars(axes, key, np.array([[y + 8, y - 8]]), **style)
         canvas.text(axes, left + 44, y, label, **START)
     letters = canvas.fitting_letters(map(str, bins.count), side / len(count) - 2, 9)
-    for i in np.flatnonzero(filled):
-        canvas.text(axes, x[i].mean(), low - tallest[i] - 9, str(count[i]), letters, **MIDDLE)
+    for place, height, images in zip(x[filled].mean(1), tallest[filled], count[filled], strict=True):
+        canvas.text(axes, place, low - height - 9, str(images), letters, **MIDDLE)
     for tick in ticks:
         canvas.text(axes, left - 10, bottom - tick * side, f"{tick:.1f}", **END)
         canvas.text(axes, left + tick * side, low + 18, f"{tick:.1f}", **MIDDLE)
     canvas.text(axes, 22, (top + bottom) / 2, "accuracy", **UPRIGHT)
     canvas.text(axes, 22, (low + high) / 2, "images", **UPRIGHT)
     canvas.text(axes, (left + right) / 2, low + 52, "confidence", **MIDDLE)
-    return axes.figure
+    return canvas.figure_of(axes)
 
 
 def curves(rows: list[dict[str, float]], title: str) -> Figure:
-    """Loss and accuracy by epoch, and the learning rate where it is known.
+    """Loss and accuracy by epoch, and the learning rate if the rows have it.
 
-    rows: one a finished epoch, with `epoch`, `train/loss`, `test/loss`, …
+    rows: one per finished epoch, with `epoch`, `train/loss`, `test/loss`, …
     """
     width, height = 880, 374
     title, top = canvas.wrapped(title, width)
@@ -271,9 +275,10 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
             axes.set_ylim(bottom=0)
         else:
             axes.legend(frameon=False, fontsize=11)
-        # How much room the numbers take beside and above the axes is known only now that it has data.
-        beside = axes.yaxis.get_tightbbox()
-        left = start + 6 + axes.bbox.x0 - beside.x0
-        above = top + max(beside.y1 - axes.bbox.y1, 0)
+        # The axes needs its data before the width of its numbers is known.
+        numbers = axes.yaxis.get_tightbbox()
+        assert numbers is not None
+        left = start + 6 + axes.bbox.x0 - numbers.x0
+        above = top + max(numbers.y1 - axes.bbox.y1, 0)
         axes.set_position((left / width, 58 / height, (end - 14 - left) / width, 1 - (above + 58) / height))
     return figure
