@@ -24,6 +24,7 @@ from pathlib import Path
 
 import report
 import wandb
+import work
 from local_server import serving
 from whole_process import REPOSITORY, seconds_of
 
@@ -32,7 +33,7 @@ SWEEP = {
     "command": ["${env}", sys.executable, "-m", "wandb_tl.train", "${args}"],
     "method": "grid",
 }
-PARAMETERS = {"model_name": "tf_efficientnet_lite0", "image_size": 64}
+MODEL = "tf_efficientnet_lite0"
 AGENTS = {
     "wandb agent": ["wandb", "agent"],
     "a process per run": ["wandb_tl.agent"],
@@ -45,8 +46,8 @@ CREATE = f"import json, sys, wandb; print(wandb.sweep(json.loads(sys.argv[1]), p
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=8)
-    parser.add_argument("--train-images", type=int, default=5000)
-    parser.add_argument("--epochs", type=int, default=5)
+    work.add_size_flags(parser, 5000, 0)
+    parser.set_defaults(epochs=5)
     parser.add_argument("--rounds", type=int, default=1, help="sweeps per agent and checkout (default: 1)")
     parser.add_argument("--baseline", type=Path, metavar="DIR", help="another checkout to compare with")
     options = parser.parse_args()
@@ -80,7 +81,7 @@ def measure(
     """Mean overhead of a run, and that of the first one with the start of the agent."""
     # Two more than count: the first one, and the last one, after which no other is created.
     seeds = list(range(options.runs + 2))
-    values = PARAMETERS | {"train_limit": options.train_images, "epochs": options.epochs}
+    values = {"model_name": MODEL} | work.hyperparameters(options)
     parameters = {name: {"value": value} for name, value in values.items()} | {"seed": {"values": seeds}}
     definition = json.dumps(SWEEP | {"parameters": parameters})
     create = [sys.executable, "-c", CREATE, definition]
