@@ -307,7 +307,7 @@ def test_project_page_sorts_filters_and_compares(tab: Tab, server: Server) -> No
     assert page.get_by_role("searchbox").input_value() == ""
     page.get_by_role("searchbox").fill("nobody")
     wait_for(lambda: names.count() == 0)
-    assert "No run is like that" in page.locator("#table").inner_text()
+    assert "No run matches" in page.locator("#table").inner_text()
 
 
 HOSTILE = """

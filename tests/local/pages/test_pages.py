@@ -1,4 +1,4 @@
-"""What the pages' tables, curves and media are made of: filters, orders, colours, and values of all kinds."""
+"""The tables, curves and media of the pages: filters, orders, colours, and values of all kinds."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_pages_of_a_long_table(inside) -> None:
 
     runs = inside(make)
     table = runs_table.make(runs, sort="+config.i", page=3)
-    assert table.pages == 3 and [run.config["i"] for run in table.shown] == list(range(200, 250))
+    assert table.pages == 3 and [run.config["i"] for run in table.page_runs] == list(range(200, 250))
     assert runs_table.make(runs, page=99).page == 3 and runs_table.make(runs, filter="i<5", page=2).page == 1
     assert len({run.color for run in runs}) > 200
 
@@ -182,8 +182,6 @@ def test_scales_of_parameters() -> None:
     categories = {"type": "category", "categories": ["False", "True"]}
     assert sweep.scale([True, False]) == (categories, ["True", "False"])
     assert sweep.scale([1, "all", None])[1] == ["1", "all", "None"]
-    assert sweep.metric_of({"metric": {"name": "acc"}}) == ("acc", "minimize")
-    assert sweep.metric_of({"metric": None}) == (None, "minimize")
 
 
 def test_plots_and_matrices() -> None:
@@ -193,7 +191,7 @@ def test_plots_and_matrices() -> None:
         "largest": 3,
     }
     assert confusion([["a", "c", 3]])["classes"] == ["a", "c"]
-    bins = plots._histogram([0.0, 1.0, 1.0, float("nan"), "text"])
+    bins = plots.histogram([0.0, 1.0, 1.0, float("nan"), "text"])
     assert len(bins) == plots.BINS and sum(count for _, count in bins) == 3 and bins[-1][1] == 2
 
 

@@ -1,4 +1,4 @@
-"""Media that a run logged: by key and by step, as data that a page can show."""
+"""The media that a run logged, by key and by step, as data that a page can show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlencode
 
 from wandb_tl.local.artifacts import versions
@@ -14,18 +14,19 @@ from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.curves import axis
 from wandb_tl.local.pages.values import Run, is_number, parsed, read_line
-from wandb_tl.local.records.database import Row, Transaction
-from wandb_tl.local.records.json_path import find
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.json_path import JsonObject, find
+from wandb_tl.local.records.rows import ManifestEntryRow, StreamLineRow
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.runs import history_keys
 
-# Steps of one key that the slider reaches, and rows of a Table that are shown; the files have all.
+# The steps of one key that the slider reaches, and the rows of a Table on a page; the files have all.
 STEPS = 60
 ROWS = 100
-# Lines of history that are looked through for media, from the end.
+# The lines of history that are searched for media, from the end.
 LINES = 500
 
-# The client's types of media that are one file, and how a page shows it.
+# The client's types of media that are one file, and how a page shows them.
 FILES = {
     "image-file": "image",
     "audio-file": "audio",
@@ -40,28 +41,48 @@ LISTS = {"images/separated": "image", "audio": "audio", "videos": "video", "html
 OUTSIDE_STYLE = re.compile(r'<link rel="stylesheet" type="text/css" href="https?://[^"]*/normalize.css" />')
 
 # Names of files -> ids of their blobs.
-Files = dict[str, str]
+FileIds = dict[str, str]
 
+# The columns of the Table behind wandb.plot.confusion_matrix.
 CONFUSION = ("Actual", "Predicted", "nPredictions")
+
+# The left and the right edge of a histogram's bin, and its count.
+Bar = tuple[float, float, float]
+
+
+class LoggedTable(TypedDict):
+    """The first rows of a Table and the count of all. Cells are numbers, strings or Items."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    count: int
+
+
+class Confusion(TypedDict):
+    """Counts by actual class (row) and predicted class (column), and the largest count."""
+
+    classes: list[str]
+    rows: list[list[int]]
+    largest: int
 
 
 @dataclass
 class Item:
-    """One thing to show: a file at `url`, a `table`, a `confusion` matrix, or a histogram's `bars`."""
+    """A media item: a file at `url`, a `table`, a `confusion` matrix, or a histogram's `bars`."""
 
     kind: str
     url: str | None = None
     caption: str = ""
-    table: Row | None = None
-    confusion: Row | None = None
-    bars: list[tuple[float, float, float]] | None = None
+    table: LoggedTable | None = None
+    confusion: Confusion | None = None
+    bars: list[Bar] | None = None
 
 
 @dataclass
 class Moment:
-    """What one key showed at one step; `at` is the step on the key's own axis, `line` its place in history.
+    """The media of one key at one step: `at` on the key's own axis, in line `line` of the history.
 
-    Only a strip's last moment has its items from the start: the others are fetched when they are looked at.
+    Only a strip's last moment has its items from the start: a page fetches the others when they are viewed.
     """
 
     at: Any
@@ -93,52 +114,59 @@ class Media:
         }
 
     def strips(self) -> list[Strip]:
-        """All media of the run by key, as its history tells, each with its last STEPS moments."""
-        known = (history_keys.keys_of(self.db, self.run.row) or {"keys": {}})["keys"]
-        keys = [key for key, value in known.items() if any(is_media(c["type"]) for c in value["typeCounts"])]
-        found: dict[str, list[tuple[Moment, Row]]] = {key: [] for key in keys}
+        """All media in the run's history by key, each key with its last STEPS moments."""
+        strips = []
+        for key, logged in self._logged().items():
+            # The newest may not be uploaded yet: the strip ends with the last moment that is.
+            for number, (moment, value) in enumerate(logged):
+                moment.items = self.items(value)
+                if moment.items:
+                    moments = [moment for moment, _ in reversed(logged[number:])]
+                    strips.append(Strip(key, axis(self.run.row, key), moments))
+                    break
+        return strips
+
+    def _logged(self) -> dict[str, list[tuple[Moment, JsonObject]]]:
+        """The moments of each key of media, without items, and the values in history; newest first."""
+        statistics = history_keys.keys_of(self.db, self.run.row)
+        logged: dict[str, list[tuple[Moment, JsonObject]]] = {
+            key: []
+            for key, value in (statistics["keys"] if statistics else {}).items()
+            if any(is_media(count["type"]) for count in value["typeCounts"])
+        }
         rows = self.db.all(
-            "SELECT line, text FROM stream_line WHERE run_id = ? AND stream = ? AND instr(text, '\"_type\"')"
+            "SELECT * FROM stream_line WHERE run_id = ? AND stream = ? AND instr(text, '\"_type\"')"
             " ORDER BY line DESC LIMIT ?",
             self.run.row["id"],
             HISTORY,
             LINES,
+            row=StreamLineRow,
         )
         for row in rows:
-            logged = read_line(row["text"])
-            for key in keys:
-                value = find(logged, key)
-                if len(found[key]) < STEPS and isinstance(value, dict) and is_media(str(value.get("_type"))):
-                    at = find(logged, axis(self.run.row, key))
-                    moment = Moment(logged.get("_step") if at is None else at, row["line"])
-                    found[key].append((moment, value))
-        strips = []
-        for key, moments in found.items():
-            # The newest may still be on its way: the last one that is here is shown.
-            for number, (moment, value) in enumerate(moments):
-                moment.items = self.items(value)
-                if moment.items:
-                    shown = [moment for moment, _ in reversed(moments[number:])]
-                    strips.append(Strip(key, axis(self.run.row, key), shown))
-                    break
-        return strips
+            line = read_line(row["text"])
+            for key, moments in logged.items():
+                value = find(line, key)
+                if len(moments) < STEPS and isinstance(value, dict) and is_media(str(value.get("_type"))):
+                    at = find(line, axis(self.run.row, key))
+                    moments.append((Moment(line.get("_step") if at is None else at, row["line"]), value))
+        return logged
 
     def at(self, key: str, line: int) -> list[Item]:
-        """What a key showed in one line of the history."""
+        """The media of a key in one line of the history."""
         query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND line = ?"
         value = find(read_line(self.db.value(query, self.run.row["id"], HISTORY, line) or "{}"), key)
         return self.items(value) if isinstance(value, dict) else []
 
-    def items(self, value: Row) -> list[Item]:
-        """What a media value of history or summary shows; nothing where its files were not uploaded."""
+    def items(self, value: JsonObject) -> list[Item]:
+        """The items of a media value in history or summary; none if its files were not uploaded."""
         try:
             return self._items(value)
         except (LookupError, TypeError, ValueError, AttributeError):
-            # Of another shape than the client gives it.
+            # The value has another structure than the client gives it.
             return []
 
-    def _items(self, value: Row) -> list[Item]:
-        kind = value.get("_type")
+    def _items(self, value: JsonObject) -> list[Item]:
+        kind = str(value.get("_type"))
         if kind == "histogram":
             return [Item("bars", bars=_bars(value))]
         if kind in LISTS:
@@ -152,27 +180,27 @@ class Media:
             item = self._file(FILES.get(kind, "file"), value.get("path"), value.get("caption"))
         return [item] if item else []
 
-    def _file(self, kind: str, name: Any, caption: Any = None, files: Files | None = None) -> Item | None:
-        """A file of the run, or of `files`; None where it was not uploaded."""
+    def _file(self, kind: str, name: Any, caption: Any = None, files: FileIds | None = None) -> Item | None:
+        """A file of the run, or of `files`; None if it was not uploaded."""
         blob_id = (files or self.files).get(posixpath.normpath(name)) if isinstance(name, str) else None
         if blob_id is None:
             return None
         url = self.blobs.url("", "GET", blob_id)
         if kind == "html":
-            # Only what the run itself logged is shown in a frame; in a Table it is a file to download.
+            # A frame shows only HTML that the run itself logged; in a Table it is a file to download.
             kind, url = ("html", "?" + urlencode({"html": name})) if files is None else ("file", url)
         return Item(kind, url=url, caption=str(caption or ""))
 
     def html(self, name: str) -> str:
-        """What the run logged as wandb.Html. Raises RequestError (404) for a file that it did not."""
+        """A file that the run logged as wandb.Html. Raises RequestError (404) for any other file."""
         blob_id = self.files.get(name) if name.startswith("media/html/") else None
         if blob_id is None:
             raise RequestError(f"There is no {name} in this run.", 404)
-        # The client adds a style sheet of its makers' host, which is no business of a page here.
+        # The client links a style sheet on wandb.ai, which the frame may not load.
         return OUTSIDE_STYLE.sub("", self.blobs.read(blob_id).decode(errors="replace"))
 
-    def read_table(self, value: Row) -> Item | None:
-        """A Table: as a confusion matrix where its columns are those of wandb.plot, else its first rows."""
+    def read_table(self, value: JsonObject) -> Item | None:
+        """A Table: as a confusion matrix if its columns are those of wandb.plot, else its first rows."""
         blob_id, files = self._table_file(value)
         if blob_id is None:
             return None
@@ -186,55 +214,57 @@ class Media:
         rows = [[self._cell(cell, files) for cell in row] for row in data[:ROWS]]
         return Item("table", table={"columns": columns, "rows": rows, "count": len(data)})
 
-    def _table_file(self, value: Row) -> tuple[str | None, Files]:
+    def _table_file(self, value: JsonObject) -> tuple[str | None, FileIds]:
         """The blob of a Table and those of the files in it.
 
-        The run's own file says "Image" where the one in the artifact, logged along with it, has the picture.
+        The file in the artifact, logged along with the Table, has pictures; the run's own file has the word
+        "Image" in their place.
         """
         scheme, _, place = (value.get("artifact_path") or "").partition("://")
         client_id, _, path = place.partition("/")
         version = versions.by_client_id(self.db, client_id) if scheme == "wandb-client-artifact" else None
-        entries = "SELECT path, blob_id FROM manifest_entry WHERE artifact_id = ? AND blob_id IS NOT NULL"
-        rows = self.db.all(entries, version["id"]) if version else []
-        files = {row["path"]: row["blob_id"] for row in rows}
+        entries = "SELECT * FROM manifest_entry WHERE artifact_id = ? AND blob_id IS NOT NULL"
+        rows = self.db.all(entries, version["id"], row=ManifestEntryRow) if version else []
+        files = {row["path"]: row["blob_id"] for row in rows if row["blob_id"]}
         if path in files:
             return files[path], files
         return self.files.get(posixpath.normpath(str(value.get("path")))), self.files
 
-    def _cell(self, value: Any, files: Files) -> Any:
-        """A number or text as it is; media as an Item."""
+    def _cell(self, value: Any, files: FileIds) -> Any:
+        """A number or string as it is; media as an Item."""
         if isinstance(value, dict) and "_type" in value:
             kind = FILES.get(value["_type"], "file")
             return self._file(kind, value.get("path"), value.get("caption"), files) or ""
         return json.dumps(value) if isinstance(value, (dict, list)) else value
 
     def confusion(self) -> Item | None:
-        """The run's confusion matrix: wandb.plot's, else an image that was logged under such a name."""
+        """The run's confusion matrix: wandb.plot's, else an image whose key contains "confusion"."""
         summary = {
             key: value for key, value in parsed(self.run.row["summary"]).items() if isinstance(value, dict)
         }
         tables = [value for value in summary.values() if value.get("_type") == "table-file"]
         named = [value for key, value in summary.items() if "confusion" in key.lower()]
-        found = [item for value in [*tables, *named] for item in self.items(value)]
-        drawn = [item for item in found if item.kind == "confusion"]
-        return next(iter([*drawn, *(item for item in found if item.kind == "image")]), None)
+        items = [item for value in [*tables, *named] for item in self.items(value)]
+        matrices = [item for item in items if item.kind == "confusion"]
+        images = [item for item in items if item.kind == "image"]
+        return next(iter([*matrices, *images]), None)
 
 
 def is_media(kind: str) -> bool:
-    """Whether a history key's type, as history_keys.keys_of tells it, is one that is shown here."""
+    """Whether a type in the statistics of history_keys.keys_of is media that a page can show."""
     return kind in FILES or kind in LISTS or kind == "histogram"
 
 
-def confusion(data: list[list[Any]]) -> Row:
-    """{"classes", "rows": counts by actual class, "largest"} of [actual, predicted, count] triples."""
+def confusion(data: list[list[Any]]) -> Confusion:
+    """The matrix of [actual, predicted, count] triples."""
     classes = list(dict.fromkeys(str(name) for place in (0, 1) for name in (row[place] for row in data)))
     counts = {(str(actual), str(predicted)): count for actual, predicted, count in data}
     rows = [[counts.get((actual, predicted), 0) for predicted in classes] for actual in classes]
     return {"classes": classes, "rows": rows, "largest": max((max(row) for row in rows), default=0) or 1}
 
 
-def _bars(value: Row) -> list[tuple[float, float, float]]:
-    """(left, right, count) of each bin."""
+def _bars(value: JsonObject) -> list[Bar]:
+    """The bars of a wandb.Histogram."""
     if "packedBins" in value:
         packed, count = value["packedBins"], len(value.get("values") or [])
         edges = [packed["min"] + i * packed["size"] for i in range(count + 1)]

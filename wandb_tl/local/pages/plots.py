@@ -3,79 +3,102 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.media import Media
-from wandb_tl.local.pages.values import COLORS, Run, is_number, parsed, told
-from wandb_tl.local.records.database import Row
+from wandb_tl.local.pages.values import COLORS, Run, client_records, is_number, parsed
+from wandb_tl.local.records.json_path import JsonObject
 
-# The client's panels -> how it is drawn, and the fields that are x, y and the name of the line.
+
+class Panel(NamedTuple):
+    """How a panel of the client is drawn, and the fields that are x, y and the name of the line."""
+
+    kind: str
+    x: str
+    y: str | None = None
+    line: str | None = None
+
+
 PANELS = {
-    "wandb/line/": ("line", "x", "y", "stroke"),
-    "wandb/lineseries/": ("line", "step", "lineVal", "lineKey"),
-    "wandb/area-under-curve/": ("line", "x", "y", "class"),
-    "wandb/scatter/": ("scatter", "x", "y", None),
-    "wandb/bar/": ("bar", "label", "value", None),
-    "wandb/histogram/": ("histogram", "value", None, None),
+    "wandb/line/": Panel("line", "x", "y", "stroke"),
+    "wandb/lineseries/": Panel("line", "step", "lineVal", "lineKey"),
+    "wandb/area-under-curve/": Panel("line", "x", "y", "class"),
+    "wandb/scatter/": Panel("scatter", "x", "y"),
+    "wandb/bar/": Panel("bar", "label", "value"),
+    "wandb/histogram/": Panel("histogram", "value"),
 }
 BINS = 30
 
 
-def declared(run: Run) -> dict[str, Row]:
-    """{key: panel} of run.config's _wandb.visualize."""
-    panels = told(run.row, "visualize", dict)
+class Line(TypedDict):
+    name: str
+    color: str
+    points: list[list[Any]]
+
+
+class Plot(TypedDict):
+    """A chart as charts.js draws it."""
+
+    kind: str
+    key: str
+    axis: str
+    series: list[Line]
+
+
+def panel_configs(run: Run) -> dict[str, JsonObject]:
+    """{key: config of its panel} of the charts that a run logged."""
+    panels = client_records(run.row, "visualize", dict)
     configs = {key: panel.get("panel_config") for key, panel in panels.items() if isinstance(panel, dict)}
     return {key: config for key, config in configs.items() if isinstance(config, dict)}
 
 
-def _panel(config: Row) -> tuple[str, str, str | None, str | None] | None:
+def _panel(config: JsonObject) -> Panel | None:
     name = str(config.get("panelDefId"))
     return next((panel for prefix, panel in PANELS.items() if name.startswith(prefix)), None)
 
 
 def keys(run: Run) -> list[str]:
     """The keys of the charts that can be drawn here; confusion matrices are shown as Tables."""
-    return [key for key, config in declared(run).items() if _panel(config)]
+    return [key for key, config in panel_configs(run).items() if _panel(config)]
 
 
-def read(media: Media, key: str) -> dict[str, Any]:
-    """A chart's data as charts.js draws it. Raises RequestError (404) where its Table is not there."""
-    config = declared(media.run).get(key) or {}
+def read(media: Media, key: str) -> Plot:
+    """The data of a chart. Raises RequestError (404) if its Table was not uploaded."""
+    config = panel_configs(media.run).get(key) or {}
     panel = _panel(config)
     value = parsed(media.run.row["summary"]).get(f"{key}_table") or {}
     blob_id = media.files.get(str(value.get("path")))
     if panel is None or blob_id is None:
         raise RequestError(f"There is no chart {key} in this run.", 404)
     content = json.loads(media.blobs.read(blob_id))
-    kind, *fields = panel
-    names = [config.get("fieldSettings", {}).get(field, field) if field else None for field in fields]
+    settings = config.get("fieldSettings", {})
+    names = [settings.get(field, field) if field else None for field in (panel.x, panel.y, panel.line)]
     columns = [str(column) for column in content["columns"]]
     places = [columns.index(name) if name in columns else None for name in names]
     rows = [[row[place] if place is not None else None for place in places] for row in content["data"]]
     title = config.get("stringSettings", {}).get("title") or key
-    return {"kind": kind, "key": title, "axis": names[0], "series": _series(kind, rows)}
+    return {"kind": panel.kind, "key": title, "axis": str(names[0]), "series": _series(panel.kind, rows)}
 
 
-def _series(kind: str, rows: list[list[Any]]) -> list[Row]:
+def _series(kind: str, rows: list[list[Any]]) -> list[Line]:
     if kind == "histogram":
-        return [{"name": "count", "color": COLORS[0], "points": _histogram([row[0] for row in rows])}]
+        return [{"name": "count", "color": COLORS[0], "points": histogram([row[0] for row in rows])}]
     lines: dict[str, list[list[Any]]] = {}
     for x, y, name in rows:
-        if not is_number(y):
-            continue
-        lines.setdefault("" if name is None else str(name), []).append([x, y])
+        if is_number(y):
+            lines.setdefault("" if name is None else str(name), []).append([x, y])
     return [
         {"name": name, "color": COLORS[i % len(COLORS)], "points": points}
         for i, (name, points) in enumerate(lines.items())
     ]
 
 
-def _histogram(values: list[Any]) -> list[list[float]]:
-    """[middle of the bin, count] of BINS bins."""
+def histogram(values: list[Any]) -> list[list[float]]:
+    """[middle of the bin, count] of BINS bins, over the finite numbers among the values."""
     numbers = [value for value in values if is_number(value)]
     low, high = float(min(numbers, default=0.0)), float(max(numbers, default=1.0))
-    # Halved first: the difference of two floats may be more than one holds.
+    # Halved first: the difference of two floats may overflow.
     half = (high / 2 - low / 2) / BINS or 0.5
     counts = [0] * BINS
     for value in numbers:

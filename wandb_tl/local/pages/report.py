@@ -3,125 +3,170 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypedDict
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.pages.view import Answer, Asked, Page, path
-from wandb_tl.local.records.database import Row
-from wandb_tl.local.records.json_path import find, json_object
+from wandb_tl.local.pages.view import Answer, Page, PageRequest, path
+from wandb_tl.local.records.json_path import JsonObject, find, json_object
 from wandb_tl.local.records.names import decode_id, encode_id
+from wandb_tl.local.records.rows import ProjectRow, Row, SweepRow, ViewRow
 
-# Where the panels of W&B hold the keys that they show.
+# The fields of W&B's panels that hold the keys they show.
 KEYS = ("metrics", "columns", "xAxis", "yAxis", "zAxis", "targetKey", "mediaKeys")
-# So many runs of a sweep are linked to; the sweep's own page has them all.
+# The number of a sweep's runs with links; the sweep's own page has all of them.
 RUNS = 50
 
 
-def report(asked: Asked) -> Answer:
+class ListedReport(ViewRow):
+    """A report and the address of its page."""
+
+    address: str
+
+
+class SweepWithRuns(SweepRow):
+    """A sweep and the names of its runs."""
+
+    runs: list[Row]
+
+
+class Panel(TypedDict):
+    type: str
+    title: str
+    keys: list[str]
+
+
+class Block(TypedDict, total=False):
+    """A block of a report: its kind, and its text, its lines, the parts of a text, or its panels."""
+
+    kind: str
+    text: str
+    lines: list[str]
+    parts: list[str]
+    panels: list[Panel]
+
+
+class Section(TypedDict):
+    name: str
+    panels: list[Panel]
+
+
+class Workspace(TypedDict):
+    name: str
+    sections: list[Section]
+    sweeps: list[SweepWithRuns]
+
+
+def report(request: PageRequest) -> Answer:
     """ENTITY/PROJECT/reports/TITLE--ID. Only the id counts, which may have lost the = at its end."""
-    project, view_id = asked.project(), asked.names[-1].rpartition("--")[2]
-    found = asked.db.get("saved_view", decode_id("View", view_id + "=" * (-len(view_id) % 4)))
-    if found is None or found["project_id"] != project["id"] or not found["type"].startswith("runs"):
+    project, view_id = request.project(), request.names[-1].rpartition("--")[2]
+    view = request.db.get("saved_view", decode_id("View", view_id + "=" * (-len(view_id) % 4)))
+    if view is None or view["project_id"] != project["id"] or not view["type"].startswith("runs"):
         raise RequestError("There is no such report in this project; it may have been deleted.", 404)
-    nodes, blocks, runsets = listed(json_object(found["spec"]), "blocks"), [], []
+    nodes = objects_at(json_object(view["spec"]), "blocks")
+    blocks: list[Block] = []
+    runsets: list[JsonObject] = []
     while nodes:
         node = nodes.pop(0)
         blocks.append(block(node))
-        runsets += listed(node, "metadata.runSets")
-        nodes[:0] = listed(node, "collapsedChildren")
-    shown = {"project": project, "report": found, "blocks": blocks, "live": False}
-    return Page("report.html", shown | {"sweeps": sweeps_of(asked, project, runsets)})
+        runsets += objects_at(node, "metadata.runSets")
+        nodes[:0] = objects_at(node, "collapsedChildren")
+    context = {"project": project, "report": view, "blocks": blocks, "live": False}
+    return Page("report.html", context | {"sweeps": sweeps_of(request, project, runsets)})
 
 
-def reports(asked: Asked, project: Row) -> list[Row]:
-    """The project's reports that are no drafts, newest first, each with its address."""
+def reports(request: PageRequest, project: ProjectRow) -> list[ListedReport]:
+    """The project's reports without the drafts, newest first."""
     query = "SELECT * FROM saved_view WHERE project_id = ? AND type = 'runs' ORDER BY updated_at DESC"
-    rows = asked.db.all(query, project["id"])
-    for row in rows:
+    listed: list[ListedReport] = []
+    for row in request.db.all(query, project["id"], row=ViewRow):
         # As the client makes it of a title.
         slug = re.sub(r"\W+", "-", row["display_name"]).strip("-")
         name = f"{slug}--{encode_id('View', row['id']).rstrip('=')}"
-        row["address"] = path(project["entity"], project["name"], "reports", name)
-    return rows
+        listed.append({**row, "address": path(project["entity"], project["name"], "reports", name)})
+    return listed
 
 
-def workspace(asked: Asked, project: Row) -> Row | None:
-    """The saved workspace that ?nw= names, with the panels of its sections; None where there is none."""
+def workspace(request: PageRequest, project: ProjectRow) -> Workspace | None:
+    """The saved workspace that ?nw= names, with the panels of its sections; None if there is none."""
     query = "SELECT * FROM saved_view WHERE project_id = ? AND type = 'project-view' AND name = ?"
-    found = asked.db.one(query, project["id"], f"nw-{asked.query.get('nw', '')}-v")
-    if found is None:
+    name = f"nw-{request.query.get('nw', '')}-v"
+    view = request.db.one(query, project["id"], name, row=ViewRow)
+    if view is None:
         return None
-    section = find(json_object(found["spec"]), "section")
-    sections = [
-        {"name": text(each.get("name")), "panels": [panel(p) for p in listed(each, "panels")]}
-        for each in listed(section, "panelBankConfig.sections")
+    section = find(json_object(view["spec"]), "section")
+    sections: list[Section] = [
+        {"name": string(each.get("name")), "panels": [panel(node) for node in objects_at(each, "panels")]}
+        for each in objects_at(section, "panelBankConfig.sections")
     ]
-    sweeps = sweeps_of(asked, project, listed(section, "runSets"))
-    return {"name": found["display_name"], "sections": sections, "sweeps": sweeps}
+    sweeps = sweeps_of(request, project, objects_at(section, "runSets"))
+    return {"name": view["display_name"], "sections": sections, "sweeps": sweeps}
 
 
-def block(node: Row) -> Row:
-    """One block: its kind, and its text, lines, parts of a text, or panels."""
+def block(node: JsonObject) -> Block:
+    """A block of a report's spec."""
     match node.get("type"):
         case "heading":
             return {"kind": "heading", "text": text_of(node)}
         case "list":
-            return {"kind": "list", "lines": [text_of(item) for item in listed(node, "children")]}
+            return {"kind": "list", "lines": [text_of(item) for item in objects_at(node, "children")]}
         case "code-block" | "callout-block":
-            return {"kind": "verbatim", "text": "\n".join(text_of(line) for line in listed(node, "children"))}
+            lines = [text_of(line) for line in objects_at(node, "children")]
+            return {"kind": "verbatim", "text": "\n".join(lines)}
         case "markdown-block" | "latex":
-            return {"kind": "markdown", "parts": text(node.get("content")).split("\n\n")}
+            return {"kind": "markdown", "parts": string(node.get("content")).split("\n\n")}
         case "panel-grid":
-            panels = listed(node, "metadata.panelBankSectionConfig.panels")
+            panels = objects_at(node, "metadata.panelBankSectionConfig.panels")
             return {"kind": "panels", "panels": [panel(each) for each in panels]}
     return {"kind": "paragraph", "text": text_of(node)}
 
 
-def panel(node: Row) -> Row:
-    """A panel's type, title and keys."""
-    config = node.get("config") if isinstance(node.get("config"), dict) else {}
+def panel(node: JsonObject) -> Panel:
+    """A panel of a report's spec."""
+    config = node.get("config")
+    if not isinstance(config, dict):
+        config = {}
     keys = []
     for field in KEYS:
         value = config.get(field)
         for key in value if isinstance(value, list) else [value]:
-            name = text(key.get("accessor") if isinstance(key, dict) else key)
+            name = string(key.get("accessor") if isinstance(key, dict) else key)
             keys.append(name.rpartition(":")[2].removesuffix(".value"))
     return {
-        "type": text(node.get("viewType")) or "Panel",
-        "title": text(config.get("chartTitle")),
+        "type": string(node.get("viewType")) or "Panel",
+        "title": string(config.get("chartTitle")),
         "keys": [key for key in dict.fromkeys(keys) if key],
     }
 
 
-def sweeps_of(asked: Asked, project: Row, runsets: list[Row]) -> list[Row]:
-    """The sweeps of the project that the filters of some sets of runs name, each with its runs."""
-    tests = [test for runset in runsets for test in listed(runset, "filters.filters")]
+def sweeps_of(request: PageRequest, project: ProjectRow, runsets: list[JsonObject]) -> list[SweepWithRuns]:
+    """The sweeps of the project that the filters of some run sets name."""
+    tests = [test for runset in runsets for test in objects_at(runset, "filters.filters")]
     equal = [test for test in tests if find(test, "key.name") == "sweep" and test.get("op") == "="]
-    sweeps = []
-    for name in dict.fromkeys(text(test.get("value")) for test in equal):
+    sweeps: list[SweepWithRuns] = []
+    for name in dict.fromkeys(string(test.get("value")) for test in equal):
         query = "SELECT * FROM sweep WHERE project_id = ? AND name = ?"
-        if sweep := asked.db.one(query, project["id"], name):
+        if sweep := request.db.one(query, project["id"], name, row=SweepRow):
             query = "SELECT name, display_name FROM run WHERE sweep_id = ? ORDER BY id LIMIT ?"
-            sweeps.append(sweep | {"runs": asked.db.all(query, sweep["id"], RUNS)})
+            sweeps.append({**sweep, "runs": request.db.all(query, sweep["id"], RUNS)})
     return sweeps
 
 
-def text_of(node: Row) -> str:
-    """The text of a node and of all below it."""
+def text_of(node: JsonObject) -> str:
+    """The text of a node and of all nodes below it."""
     nodes, texts = [node], []
     while nodes:
         node = nodes.pop()
-        texts.append(text(node.get("text")))
-        nodes += reversed(listed(node, "children"))
+        texts.append(string(node.get("text")))
+        nodes += reversed(objects_at(node, "children"))
     return "".join(texts)
 
 
-def text(value: Any) -> str:
-    """The value if it is a text: a client may have put anything in its place."""
+def string(value: Any) -> str:
+    """The value if it is a string, else an empty one: a client may send anything in its place."""
     return value if isinstance(value, str) else ""
 
 
-def listed(value: Any, place: str) -> list[Row]:
+def objects_at(value: Any, place: str) -> list[JsonObject]:
     """The objects in the list at a place of a spec."""
-    found = find(value, place)
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    items = find(value, place)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []

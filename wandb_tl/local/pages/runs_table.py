@@ -1,4 +1,4 @@
-"""The table of runs: which columns it has, which rows, and in which order."""
+"""The table of runs: its columns, its rows and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wandb_tl.local.pages.curves import FAMILY, family
 from wandb_tl.local.pages.values import Run, is_number
 
 ROWS = 100
-# As many summary columns as can be looked over; the page has a link to all of them.
+# The number of summary columns that fit on a screen; the page has a link to all of them.
 SUMMARY_COLUMNS = 12
 
 OWN_COLUMNS = ("name", "state", "created", "duration")
@@ -24,10 +24,13 @@ BLANKS = re.compile(r"\s*(!=|>=|<=|=|>|<)\s*")
 
 @dataclass
 class Table:
-    """One page of a table of runs. `columns` are keys for Run.value; `problem` says what the filter lacks."""
+    """The runs that match a filter, and one page of them.
+
+    `columns` are keys for Run.value; `problem` says what is wrong with the filter, None for a valid one.
+    """
 
     runs: list[Run]
-    shown: list[Run]
+    page_runs: list[Run]
     columns: list[str]
     hidden_columns: int
     sort: str
@@ -38,8 +41,8 @@ class Table:
 
     @property
     def numeric(self) -> set[str]:
-        """The columns that hold nothing but numbers."""
-        values = {key: [run.value(key) for run in self.shown] for key in self.columns[len(OWN_COLUMNS) :]}
+        """The columns that hold numbers only."""
+        values = {key: [run.value(key) for run in self.page_runs] for key in self.columns[len(OWN_COLUMNS) :]}
         return {key for key, column in values.items() if all(v is None or is_number(v) for v in column)}
 
 
@@ -51,48 +54,49 @@ def make(
     metric: str | None = None,
     all_columns: bool = False,
 ) -> Table:
-    """Filter, sort and cut; `metric` is the summary column that matters most and stands first."""
-    chosen, problem = matching(runs, filter)
-    columns, hidden = columns_of(chosen or runs, metric, all_columns)
-    ordered = ordered_by(chosen, sort)
+    """Filter and sort runs, and take a page of them. `metric` is the summary column to put first."""
+    matches, problem = matching(runs, filter)
+    columns, hidden = columns_of(matches or runs, metric, all_columns)
+    ordered = ordered_by(matches, sort)
     pages = max(1, math.ceil(len(ordered) / ROWS))
     page = min(max(page, 1), pages)
-    shown = ordered[(page - 1) * ROWS : page * ROWS]
-    return Table(ordered, shown, columns, hidden, sort, filter, page, pages, problem)
+    page_runs = ordered[(page - 1) * ROWS : page * ROWS]
+    return Table(ordered, page_runs, columns, hidden, sort, filter, page, pages, problem)
 
 
 def differing(runs: list[Run]) -> list[str]:
-    """The config keys in which the runs are not all alike, in the order in which they were given."""
+    """The config keys in which the runs differ, in the order of the configs."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
     return [key for key in keys if len({repr(run.config.get(key)) for run in runs}) > 1]
 
 
 def columns_of(runs: list[Run], metric: str | None, all_columns: bool) -> tuple[list[str], int]:
-    """Column keys: own fields, config that differs, summary; and how many of the summary were left out.
+    """Column keys: own fields, config that differs, summary; and the number of summary keys left out.
 
-    The metric comes first; what is the same in all runs, and large families, come last.
+    The metric comes first; keys with one value in all runs, and large families, come last.
     """
     keys = sorted({key for run in runs for key in run.summary})
     sizes = Counter(map(family, keys))
     alike = {key for key in keys if len(runs) > 1 and len({repr(run.summary.get(key)) for run in runs}) == 1}
     keys.sort(key=lambda key: (key != metric, key in alike, "/" in key and sizes[family(key)] > FAMILY))
-    kept = (
-        keys if all_columns else [key for key in keys if key not in alike or key == metric][:SUMMARY_COLUMNS]
-    )
+    summary = keys
+    if not all_columns:
+        summary = [key for key in keys if key not in alike or key == metric][:SUMMARY_COLUMNS]
     config = differing(runs) if len(runs) > 1 else []
-    columns = [*OWN_COLUMNS, *(f"config.{key}" for key in config), *(f"summary.{key}" for key in kept)]
-    return columns, len(keys) - len(kept)
+    columns = [*OWN_COLUMNS, *(f"config.{key}" for key in config), *(f"summary.{key}" for key in summary)]
+    return columns, len(keys) - len(summary)
 
 
 def ordered_by(runs: list[Run], sort: str) -> list[Run]:
-    """By "+key" or "-key"; newest first without one. Runs that lack the key come last either way."""
+    """The runs ordered by "+key" or "-key", by default newest first. Runs without the key come last."""
     if not sort:
         return sorted(runs, key=lambda run: run.row["id"], reverse=True)
     key, down = sort.lstrip("+- "), sort.startswith("-")
-    have, lacking = [], []
+    have: list[Run] = []
+    lacking: list[Run] = []
     for run in runs:
         value = run.value(key)
-        # What cannot be ordered among numbers: nothing, NaN, and integers that no float holds.
+        # A number cannot be compared with NaN, nor with an integer beyond the range of floats.
         lacks = value in (None, "") or (isinstance(value, (int, float)) and not _orderable(value))
         (lacking if lacks else have).append(run)
     return [*sorted(have, key=lambda run: _rank(run.value(key)), reverse=down), *lacking]
@@ -103,16 +107,16 @@ def _orderable(value: float) -> bool:
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
-    """Numbers before texts, so that a column of both can be sorted."""
+    """A key that sorts numbers before strings, for columns with both."""
     if isinstance(value, (bool, int, float)):
         return False, float(value), ""
     return True, 0.0, str(value).lower()
 
 
 def matching(runs: list[Run], text: str) -> tuple[list[Run], str | None]:
-    """The runs for which every term holds: `lr>0.01`, `optimizer=Adam`, `state!=failed`, or a text in it.
+    """The runs that meet every term: `lr>0.01`, `optimizer=Adam`, `state!=failed`, or a string in a value.
 
-    Also gives what is wrong with the filter, in a line, or None.
+    Also returns a line about what is wrong with the filter, or None.
     """
     try:
         terms = shlex.split(BLANKS.sub(r"\1", text))
@@ -123,14 +127,14 @@ def matching(runs: list[Run], text: str) -> tuple[list[Run], str | None]:
         if parts is None:
             runs = [run for run in runs if _contains(run, term.lower())]
             continue
-        name, operator, wanted = parts.groups()
-        if runs and not any(_looked_up(run, name) is not None for run in runs):
+        name, operator, operand = parts.groups()
+        if runs and not any(_value(run, name) is not None for run in runs):
             return [], f"no run has {name}"
-        runs = [run for run in runs if _holds(_looked_up(run, name), operator, wanted)]
+        runs = [run for run in runs if _holds(_value(run, name), operator, operand)]
     return runs, None
 
 
-def _looked_up(run: Run, name: str) -> Any:
+def _value(run: Run, name: str) -> Any:
     if name == "tag":
         return run.tags or None
     for key in (name, f"config.{name}", f"summary.{name}"):
@@ -154,14 +158,14 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _holds(value: Any, operator: str, wanted: str) -> bool:
+def _holds(value: Any, operator: str, operand: str) -> bool:
     if isinstance(value, list):
-        return (wanted in value) == (operator == "=")
+        return (operand in value) == (operator == "=")
     if value is None:
         return operator == "!="
     try:
         if isinstance(value, float) or is_number(value):
-            return COMPARE[operator](value, float(wanted))
+            return COMPARE[operator](value, float(operand))
     except ValueError:
         pass
-    return COMPARE[operator](str(value).lower(), wanted.lower())
+    return COMPARE[operator](str(value).lower(), operand.lower())

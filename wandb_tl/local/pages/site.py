@@ -1,4 +1,4 @@
-"""The pages' routes: which view an address means, who may see it, and how it is rendered."""
+"""The pages' routes: the view that an address names, who may see it, and how it is rendered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hmac
 import json
 import shlex
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode
@@ -22,25 +23,25 @@ from wandb_tl.local.access import LOGIN, Session, from_here, has_key
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import artifact, overview, report, run, sweep, values
-from wandb_tl.local.pages.view import Answer, Asked, Frame, Page, path
+from wandb_tl.local.pages.view import Answer, Frame, Page, PageRequest, path
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.names import project_named
-from wandb_tl.local.runs.history import strict
+from wandb_tl.local.runs.history_keys import strict
 
 HERE = Path(__file__).parent
 
-# How long an agent that fell silent may still be shown at work.
+# The longest time that a page may show an agent at work after it fell silent.
 SILENCE_SHOWS_SECONDS = 15
-# No form of these pages is larger.
+# The size of the largest form of these pages.
 FORM_BYTES = 4096
 
-# Nothing from elsewhere, and no script but this server's own files. Charts set styles on their elements.
+# No content from other servers, and no scripts but this server's own files. Charts set styles on elements.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " media-src 'self'; frame-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
-# What a run logged as HTML may run its own scripts, on an origin of its own, and reach nothing.
+# HTML that a run logged may run its own scripts, on an origin of its own, without access to any server.
 FRAME_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
     " style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:;"
@@ -50,18 +51,18 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
-    # The browser asks again each time, and gets a 304 where nothing has changed.
+    # The browser asks again each time, and gets a 304 if nothing has changed.
     "Cache-Control": "no-cache",
 }
 
 
 class Site:
-    """The pages over one database, which they read on a connection of its own."""
+    """The pages of one database, which they read on a connection of their own."""
 
     def __init__(self, database: Database, reading: Database, blobs: Blobs, key: str) -> None:
         self.database, self.reading, self.blobs, self.key = database, reading, blobs, key
         self.session = Session(key)
-        self.born = time.time_ns()
+        self.start = time.time_ns()
         self.templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -88,21 +89,21 @@ class Site:
         ]
 
     async def log_in(self, request: Request) -> Response:
-        """By the link that `wandb_tl.local open` prints, or by typing the key."""
+        """Log a browser in, by the link that `wandb_tl.local open` prints or by the key in a form."""
         if request.method == "GET":
             goal = request.query_params.get("next", "/")
             if self.session.accepts("link", request.query_params.get("token", "")):
                 return self.session.let_in(request, goal)
-            return self.ask_for_key(goal, "This link is older than a day, or of another server.")
+            return self.ask_for_key(goal, "This link is older than a day, or belongs to another server.")
         form = await read_form(request)
         if from_here(request) and hmac.compare_digest(
             form.get("key", "").strip().encode(), self.key.encode()
         ):
             return self.session.let_in(request, form.get("next", "/"))
-        return self.ask_for_key(form.get("next", "/"), "That is not the key.")
+        return self.ask_for_key(form.get("next", "/"), "This is not the key of this server.")
 
     def knows(self, request: Request) -> bool:
-        """A browser that was logged in, or a client with the key."""
+        """Whether the request comes from a browser that was logged in, or from a client with the key."""
         return self.session.knows(request) or has_key(request, self.key)
 
     def ask_for_key(self, goal: str, problem: str | None = None) -> Response:
@@ -127,26 +128,27 @@ class Site:
             return RedirectResponse(answer, 302)
         if isinstance(answer, Frame):
             return HTMLResponse(answer.html, headers=HEADERS | {"Content-Security-Policy": FRAME_POLICY})
-        if isinstance(answer, dict):
+        if isinstance(answer, Mapping):
             return JSONResponse(strict(answer), headers=HEADERS | {"ETag": tag})
         return await run_in_threadpool(self.render, answer, 200, {"ETag": tag})
 
     def tag(self) -> str:
-        """What changes when a page may have: a commit, or for what silence means, the time."""
-        with self.reading.lock:
-            version = next(iter(self.reading.connection.execute("PRAGMA data_version").fetchone().values()))
-        return f'"{self.born}-{version}-{int(time.time() / SILENCE_SHOWS_SECONDS)}"'
+        """A tag that changes with each commit, and with time, because agents may fall silent."""
+        with self.reading.transaction() as db:
+            version = db.value("PRAGMA data_version")
+        return f'"{self.start}-{version}-{int(time.time() / SILENCE_SHOWS_SECONDS)}"'
 
     def look(self, request: Request) -> Answer:
+        """The answer of the view that the address names."""
         with self.reading.transaction() as db:
-            asked = self.asked(request, db)
-            answer = view_of(asked.names)(asked)
+            page_request = self.page_request(request, db)
+            answer = view_of(page_request.names)(page_request)
         if isinstance(answer, Page):
-            answer.context["query"] = asked.query
+            answer.context["query"] = page_request.query
         return answer
 
-    def asked(self, request: Request, db: Transaction) -> Asked:
-        return Asked(db, self.blobs, with_whole_entity(db, names_in(request)), request.query_params)
+    def page_request(self, request: Request, db: Transaction) -> PageRequest:
+        return PageRequest(db, self.blobs, with_whole_entity(db, names_in(request)), request.query_params)
 
     async def post(self, request: Request) -> Response:
         """A button on a sweep's or a run's page."""
@@ -157,11 +159,12 @@ class Site:
 
         def act() -> None:
             with self.database.transaction() as db:
-                asked = self.asked(request, db)
-                action = actions.get(asked.names[2]) if len(asked.names) == 4 else None
+                page_request = self.page_request(request, db)
+                names = page_request.names
+                action = actions.get(names[2]) if len(names) == 4 else None
                 if action is None:
-                    raise RequestError("There is nothing to do at this address.", 404)
-                action(asked, form)
+                    raise RequestError("This page has no buttons.", 404)
+                action(page_request, form)
 
         try:
             await run_in_threadpool(act)
@@ -175,12 +178,12 @@ class Site:
 
 
 def names_in(request: Request) -> list[str]:
-    """The parts of an address; from the raw path, because a name may hold an encoded slash."""
+    """The parts of an address, from the raw path, because a name may contain an encoded slash."""
     return [unquote(part) for part in request.scope["raw_path"].decode().split("/") if part]
 
 
 def with_whole_entity(db: Transaction, names: list[str]) -> list[str]:
-    """The names with the entity as one: the client prints the slashes in it as they are."""
+    """The names with the entity as one of them: the client does not encode the slashes in it."""
     for end in range(len(names) - 1, 0, -1):
         if project_named(db, "/".join(names[:end]), names[end]):
             return ["/".join(names[:end]), *names[end:]]
@@ -188,14 +191,14 @@ def with_whole_entity(db: Transaction, names: list[str]) -> list[str]:
 
 
 def changed(query: QueryParams, **changes: Any) -> str:
-    """The query of a link on the same page, with some of its parameters changed or (None) left out."""
-    kept = [(name, value) for name, value in query.multi_items() if name not in changes]
-    given = [(name, value) for name, value in changes.items() if value is not None]
-    return "?" + urlencode([*kept, *given])
+    """The query of a link on the same page, with some parameters changed, or left out if None."""
+    unchanged = [(name, value) for name, value in query.multi_items() if name not in changes]
+    new = [(name, value) for name, value in changes.items() if value is not None]
+    return "?" + urlencode([*unchanged, *new])
 
 
-def view_of(names: list[str]) -> Any:
-    """The view that shows an address. Raises RequestError (404) for an address that means nothing."""
+def view_of(names: list[str]) -> Callable[[PageRequest], Answer]:
+    """The view of an address. Raises RequestError (404) for an address without one."""
     if len(names) < 2:
         return overview.home
     if len(names) == 2 or names[2] in ("workspace", "table", "overview"):
@@ -208,14 +211,14 @@ def view_of(names: list[str]) -> Any:
         return artifact.version if len(names) > 4 else artifact.listing
     if len(names) == 3:
         return overview.shortcut
-    raise RequestError("There is nothing at this address.", 404)
+    raise RequestError("There is no page at this address.", 404)
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """A small form; an empty one where what came is larger than any of these pages sends."""
+    """The fields of a form; none if the body is larger than the forms of these pages."""
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > FORM_BYTES:
             return {}
-    return {name: given[0] for name, given in parse_qs(body.decode(errors="replace")).items()}
+    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}

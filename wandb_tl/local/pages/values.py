@@ -1,4 +1,4 @@
-"""A run's config and summary as flat values, and how values are written on a page."""
+"""A run as the pages show it, with its config and summary as flat values, and how values are written."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from wandb_tl.local.records.database import Row, Transaction
-from wandb_tl.local.records.json_path import finite, json_object
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.json_path import JsonObject, finite, json_object
+from wandb_tl.local.records.rows import ProjectRow, RunRow, SqlValue
 from wandb_tl.local.records.run_states import LIVE
 
-# Told apart by people who see red and green alike, on light and on dark.
+# People who cannot distinguish red from green can distinguish these, on light and on dark backgrounds.
 COLORS = (
     "#4e79a7",
     "#f28e2b",
@@ -26,36 +27,45 @@ COLORS = (
     "#7f8c8d",
 )
 
-# Degrees between the hues of runs beyond those: this angle never comes back to the same.
+# Degrees between the hues of further runs: multiples of this angle never coincide.
 GOLDEN_ANGLE = 137.508
+
+T = TypeVar("T")
 
 MISSING = "–"  # noqa: RUF001
 
 
+class NumberedRunRow(RunRow):
+    """A run with the name of its sweep and its number among the project's runs, from 1."""
+
+    sweep_name: str | None
+    number: int
+
+
 @dataclass
 class Run:
-    """A run as the pages show it; config and summary are flat {dotted key: number, text, bool or None}."""
+    """A run as the pages show it; config and summary are flat {dotted key: number, string, bool or None}."""
 
     id: str
     name: str
     state: str
     created: float
     seconds: float
-    config: dict[str, Any]
-    summary: dict[str, Any]
+    config: JsonObject
+    summary: JsonObject
     tags: list[str]
     group: str | None
     job_type: str | None
     sweep: str | None
     color: str
-    row: Row = field(repr=False)
+    row: RunRow = field(repr=False)
 
     @property
     def live(self) -> bool:
         return self.state in LIVE
 
     def value(self, key: str) -> Any:
-        """What a column shows: "config.lr", "summary.loss", or one of the run's own fields."""
+        """The value in a column: "config.lr", "summary.loss", or one of the run's own fields."""
         part, _, name = key.partition(".")
         if name and part in ("config", "summary"):
             return (self.config if part == "config" else self.summary).get(name)
@@ -71,29 +81,30 @@ class Run:
         }.get(key)
 
 
-def read_runs(db: Transaction, project: Row, condition: str = "1", *values: Any) -> list[Run]:
+def read_runs(db: Transaction, project: ProjectRow, condition: str = "1", *values: SqlValue) -> list[Run]:
     """The runs of a project that meet an SQL condition, oldest first."""
-    # Counted within the project, neighbours differ in colour, and a run has one colour on all pages.
+    # Numbers within the project make neighbours differ in colour, and give a run one colour on all pages.
     query = (
         "SELECT run.*, sweep.name AS sweep_name, numbered.number FROM run JOIN (SELECT id, row_number() OVER"
         " (ORDER BY id) AS number FROM run WHERE project_id = ?) AS numbered ON numbered.id = run.id"
         " LEFT JOIN sweep ON sweep.id = run.sweep_id"
     )
-    rows = db.all(f"{query} WHERE {condition} ORDER BY run.id", project["id"], *values)
+    query = f"{query} WHERE {condition} ORDER BY run.id"
+    rows = db.all(query, project["id"], *values, row=NumberedRunRow)
     return [read_run(row) for row in rows]
 
 
-def read_run(row: Row) -> Run:
+def read_run(row: NumberedRunRow) -> Run:
     summary = parsed(row["summary"])
-    runtime = summary.get("_runtime")
-    began = row["started_at"] or row["created_at"]
+    runtime = finite(summary.get("_runtime"))
+    start = row["started_at"] or row["created_at"]
     return Run(
         id=row["name"],
         name=row["display_name"],
         state=row["state"],
         created=row["created_at"],
-        # The client's own clock where it has told it: a run that goes on counts only what it worked.
-        seconds=runtime if is_number(runtime) else max((row["heartbeat_at"] or began) - began, 0),
+        # The client's own clock, if it sends it, leaves out the time between a run's end and its resumption.
+        seconds=max((row["heartbeat_at"] or start) - start, 0) if runtime is None else runtime,
         config=flat_config(row["config"]),
         summary={key: value for key, value in flat(summary).items() if not key.startswith("_")},
         tags=json.loads(row["tags"]),
@@ -106,13 +117,13 @@ def read_run(row: Row) -> Run:
 
 
 def color(number: int) -> str:
-    """The colour of a project's run, counted from 0."""
+    """The colour of a project's run by its number, from 0."""
     if number < len(COLORS):
         return COLORS[number]
     return f"hsl({number * GOLDEN_ANGLE % 360:.0f} {55 + 15 * (number % 2)}% {48 + 6 * (number % 3)}%)"
 
 
-def flat_config(text: str) -> dict[str, Any]:
+def flat_config(text: str) -> JsonObject:
     """{key: value} of a run's config, {"lr": {"value": 0.1}, "_wandb": ...} in JSON text."""
     values = {
         key: item["value"] if isinstance(item, dict) and "value" in item else item
@@ -122,33 +133,33 @@ def flat_config(text: str) -> dict[str, Any]:
     return flat(values)
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries under dotted keys; lists as text; media and histograms left out."""
-    found: dict[str, Any] = {}
+def flat(values: JsonObject, prefix: str = "") -> JsonObject:
+    """Nested dictionaries under dotted keys; lists as strings; without media and histograms."""
+    flattened: JsonObject = {}
     for key, value in values.items():
         if isinstance(value, dict):
             if "_type" not in value:
-                found |= flat(value, f"{prefix}{key}.")
+                flattened |= flat(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            found[prefix + key] = json.dumps(value)
+            flattened[prefix + key] = json.dumps(value)
         else:
-            found[prefix + key] = value
-    return found
+            flattened[prefix + key] = value
+    return flattened
 
 
 @lru_cache(maxsize=2048)
-def parsed(text: str | None) -> dict[str, Any]:
-    """A run's config or summary as a client sent it; empty where that is nonsense. Not to be changed."""
+def parsed(text: str | None) -> JsonObject:
+    """A run's config or summary as a client sent it; empty if it is no object. Do not change the result."""
     return read_line(text or "{}")
 
 
-def read_line(text: str) -> dict[str, Any]:
-    """A line of history as a client sent it; empty where it is no JSON object."""
+def read_line(text: str) -> JsonObject:
+    """A line of history as a client sent it; empty if it is not a JSON object."""
     return json_object(text) or {}
 
 
-def told(run: Row, name: str, kind: type) -> Any:
-    """A part of what the client tells of itself in the config's _wandb; an empty list or dict without it."""
+def client_records(run: RunRow, name: str, kind: type[T]) -> T:
+    """A list or dictionary that the client keeps for itself in the config's _wandb; empty if it has none."""
     own = parsed(run["config"]).get("_wandb")
     value = own.get("value") if isinstance(own, dict) else None
     part = value.get(name) if isinstance(value, dict) else None
@@ -156,7 +167,7 @@ def told(run: Row, name: str, kind: type) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value can be drawn: a finite number."""
+    """Whether a value is a finite number, which a chart can draw."""
     return finite(value) is not None
 
 

@@ -1,7 +1,8 @@
-"""What a view is given and what it answers."""
+"""The request that a view gets, and the answers that it gives."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -11,40 +12,41 @@ from starlette.datastructures import QueryParams
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.values import Run, read_runs
-from wandb_tl.local.records.database import Row, Transaction
+from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.names import project_named
+from wandb_tl.local.records.rows import ProjectRow
 
 
 @dataclass
-class Asked:
-    """A request for a page: the names in its address, and the query behind them."""
+class PageRequest:
+    """A request for a page: the names in its address, and the query after them."""
 
     db: Transaction
     blobs: Blobs
     names: list[str]
     query: QueryParams
 
-    def project(self) -> Row:
-        """The project that the address names. Raises RequestError (404) where there is none."""
-        found = project_named(self.db, self.names[0], self.names[1])
-        if found is None:
+    def project(self) -> ProjectRow:
+        """The project that the address names. Raises RequestError (404) if there is none."""
+        project = project_named(self.db, self.names[0], self.names[1])
+        if project is None:
             raise RequestError(f"There is no project {self.names[0]}/{self.names[1]} here.", 404)
-        return found
+        return project
 
     def page(self) -> int:
         """The number of the page of a table, from 1."""
-        given = self.query.get("page", "1")
-        return int(given) if given.isdecimal() and len(given) < 10 else 1
+        number = self.query.get("page", "1")
+        return int(number) if number.isdecimal() and len(number) < 10 else 1
 
-    def runs(self, project: Row, names: list[str]) -> list[Run]:
-        """Those of the project's runs that have these ids."""
+    def runs(self, project: ProjectRow, names: list[str]) -> list[Run]:
+        """The project's runs with these ids."""
         marks = ", ".join("?" * len(names))
         return read_runs(self.db, project, f"run.name IN ({marks})", *names)
 
 
 @dataclass
 class Page:
-    """A template of templates/ and what it shows."""
+    """A template of templates/ and the values that it shows."""
 
     template: str
     context: dict[str, Any]
@@ -52,13 +54,13 @@ class Page:
 
 @dataclass
 class Frame:
-    """HTML that a run logged, to be shown in a frame that can reach nothing."""
+    """HTML that a run logged, for a frame without access to the server or the network."""
 
     html: str
 
 
-# A dictionary is what a chart draws, and goes out as JSON; a text is the address to go to instead.
-Answer = Page | Frame | dict[str, Any] | str
+# A mapping is the data of a chart, sent as JSON; a string is an address to redirect to.
+Answer = Page | Frame | Mapping[str, object] | str
 
 
 def path(*names: Any) -> str:
