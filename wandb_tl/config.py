@@ -113,7 +113,7 @@ class RunConfig:
         check_names(values)
         return cls(**values)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Value]:
         return dataclasses.asdict(self)
 
     @property

@@ -40,11 +40,11 @@ def effects(comparisons: list[Comparison]) -> Figure:
     """
     ordered = sorted(comparisons, key=lambda one: -abs(one.effect.mean))
     mains = [one for one in ordered if one.kind == "main"]
-    shown = mains + [one for one in ordered if one.kind == "interaction"][:INTERACTIONS_SHOWN]
+    drawn = mains + [one for one in ordered if one.kind == "interaction"][:INTERACTIONS_SHOWN]
 
-    figure = _figure(9, 1.3 + 0.34 * len(shown))
+    figure = _figure(9, 1.3 + 0.34 * len(drawn))
     axes = figure.add_subplot()
-    for y, one in enumerate(shown):
+    for y, one in enumerate(drawn):
         colour = BLUE if one.kind == "main" else ORANGE
         half = one.effect.half_width
         axes.errorbar(
@@ -67,9 +67,9 @@ def effects(comparisons: list[Comparison]) -> Figure:
             annotation_clip=False,
         )
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [changes_in_words(one) for one in shown], fontsize=9, parse_math=False)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("points of test accuracy" + (", 95 % interval" if _has_intervals(shown) else ""))
+    axes.set_yticks(range(len(drawn)), [changes_in_words(one) for one in drawn], fontsize=9, parse_math=False)
+    axes.set_ylim(len(drawn) - 0.4, -0.6)
+    axes.set_xlabel("points of test accuracy" + (", 95 % interval" if _has_intervals(drawn) else ""))
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
