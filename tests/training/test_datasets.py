@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,28 @@ def test_bad_folders_are_refused_in_one_line(folder):
     assert "0.png: not a readable image" in refusal(data_dir=str(folder))
     (folder / "train" / "ape").mkdir()
     assert "ape" in refusal(data_dir=str(folder))
+
+
+def test_a_process_reads_images_again_only_if_they_have_changed(folder):
+    cache = datasets.ImageCache()
+
+    def load(image_size: int = 16, **options) -> datasets.Dataset:
+        config = {"dataset": "folder", "data_dir": str(folder), "image_size": image_size, "batch_size": 4}
+        return datasets.load(RunConfig(**config | options), cache)
+
+    first = load()
+    (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"0\.png: not a readable image"):
+        load()
+    Image.new("RGB", (30, 30), "white").save(folder / "train" / "cat" / "0.png")
+    second = load()
+    assert (second.train.images != first.train.images).any()
+    # A file that looks unchanged is not read.
+    unreadable = folder / "test" / "dog" / "0.png"
+    changed = unreadable.stat().st_mtime_ns
+    unreadable.write_bytes(b"no image")
+    os.utime(unreadable, ns=(changed, changed))
+    again = load(val_fraction=0.25)
+    assert torch.equal(again.test.images, second.test.images) and len(again.val) == 4
+    with pytest.raises(InputError, match=r"0\.png: not a readable image"):
+        load(image_size=17)

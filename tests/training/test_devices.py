@@ -20,7 +20,7 @@ def test_the_peak_of_memory_is_that_of_this_run():
     with_large = devices.peak_memory_mb(CPU)
     assert with_large > 256
     del large
-    devices.forget_peak_memory(CPU)
+    devices.reset_peak_memory(CPU)
     assert devices.peak_memory_mb(CPU) < with_large - 200
 
 

@@ -188,7 +188,7 @@ def test_a_damaged_entry_is_said_to_be_so_and_computed_again(store, capsys, file
     path.write_bytes(damage(whole))
     assert path.read_bytes() != whole
     assert store.get("key") is None
-    assert capsys.readouterr().out == f"{store.folder / 'key'} is damaged: it is computed again\n"
+    assert capsys.readouterr().out == f"{store.folder / 'key'} is damaged and is computed again\n"
     assert names(store) == set()
     assert fill(store) == BLOCKS
     assert capsys.readouterr().out == ""

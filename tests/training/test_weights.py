@@ -57,7 +57,7 @@ def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        InputError, match=r"cannot be fetched from the hub \(.+\); give --weights_file"
+        InputError, match=r"cannot be fetched from the hub \(.+\); use --weights_file"
     ) as refusal:
         weights.load("resnet50.tv_in1k")
     assert "\n" not in str(refusal.value)
