@@ -140,7 +140,7 @@ def export(env: dict[str, str]) -> tuple[float, float]:
 import sys, time
 from wandb_tl import export_table
 start = time.perf_counter()
-code = export_table.main(sys.argv[1:])
+code = export_table.COMMAND.main(sys.argv[1:])
 print(f"after imports: {time.perf_counter() - start}", file=sys.stderr)
 sys.exit(code)
 """

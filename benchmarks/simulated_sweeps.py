@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import report
 
-from wandb_tl.analysis import effects
+from wandb_tl.analysis import effects, runs_by_recipe
 from wandb_tl.config import RunConfig
 
 SPREAD, EFFECT = 0.4, 2.0
@@ -46,13 +46,13 @@ def sweep(seeds: int) -> pd.DataFrame:
     rows = [
         config.as_dict() | {"id": str(i), "precision_in_effect": "bf16"} for i, config in enumerate(configs)
     ]
-    return pd.DataFrame(rows).assign(**dict.fromkeys(effects.MEANS, 0.0), test_images=10_000)
+    return pd.DataFrame(rows).assign(**dict.fromkeys(runs_by_recipe.MEANS, 0.0), test_images=10_000)
 
 
 def drawn(frame: pd.DataFrame, effect: float, generator: np.random.Generator) -> list[effects.Comparison]:
     """What a report would say of one drawing of the accuracies."""
     accuracy = 80 + effect * frame["pretrained"] + SPREAD * generator.normal(size=len(frame))
-    return effects.comparisons(frame.assign(**{effects.METRIC: accuracy}))
+    return effects.comparisons(frame.assign(**{runs_by_recipe.METRIC: accuracy}))
 
 
 def is_the_effect(one: effects.Comparison) -> bool:

@@ -128,8 +128,8 @@ def _grid(model: nn.Module, features: Tensor) -> Tensor | None:
     """Features, or a transformer's tokens (N, T, C), as maps (N, C, h, w); None if they are not spatial."""
     if features.ndim == 4:
         # Some models have their channels last. Square images have square maps, which tells them apart.
-        maps = features if features.shape[2] == features.shape[3] else features.permute(0, 3, 1, 2)
-        return maps if maps.shape[-1] > 1 else None
+        planes = features if features.shape[2] == features.shape[3] else features.permute(0, 3, 1, 2)
+        return planes if planes.shape[-1] > 1 else None
     if features.ndim == 3:
         # A class token comes before the others, but some models add it only after the last block.
         prefixes: Any = (getattr(model, "num_prefix_tokens", 0), 0)
@@ -137,5 +137,6 @@ def _grid(model: nn.Module, features: Tensor) -> Tensor | None:
             tokens = features[:, prefix:]
             side = math.isqrt(tokens.shape[1])
             if side > 1 and side**2 == tokens.shape[1]:
-                return tokens.transpose(1, 2).unflatten(2, (side, side))
+                maps: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))
+                return maps
     return None

@@ -89,7 +89,8 @@ def _hits_and_mistakes(shares: np.ndarray) -> np.ndarray:
     """Colours uint8 (K, K, 3) of shares, by their square roots, so that rare mistakes can be seen."""
     diagonal = np.eye(len(shares), dtype=bool)[..., None]
     full = np.where(diagonal, to_rgb(BLUE), to_rgb(VERMILION))
-    return np.round(255 * (1 - np.sqrt(shares)[..., None] * (1 - full))).astype(np.uint8)
+    colours: np.ndarray = np.round(255 * (1 - np.sqrt(shares)[..., None] * (1 - full))).astype(np.uint8)
+    return colours
 
 
 def _counts(

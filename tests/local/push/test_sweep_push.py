@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from live_server import REPOSITORY, Server, wait_for
 
-from wandb_tl.local.push.run_push import cut
+from wandb_tl.local.push import run_push
 
 PROJECT = "ünï proj.v1"
 
@@ -187,12 +187,12 @@ def test_interrupted_push_goes_on(
 
 
 def test_pieces_hold_lines_that_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pushes, "PIECE_BYTES", 6)
+    monkeypatch.setattr(run_push, "PIECE_BYTES", 6)
     lines = [(0, "aa"), (1, "bb"), (2, "cc"), (3, "dd"), (7, "ee"), (8, "longer than a piece"), (9, "ü" * 3)]
-    assert list(cut(lines)) == [
+    assert list(run_push.cut(lines)) == [
         (0, ["aa", "bb", "cc"]), (3, ["dd"]), (7, ["ee"]), (8, ["longer than a piece"]), (9, ["üüü"]),
     ]  # fmt: skip
-    assert list(cut([])) == []
+    assert list(run_push.cut([])) == []
 
 
 def test_server_that_is_away_is_waited_for(server: Server, target: Server, sweep: str) -> None:
