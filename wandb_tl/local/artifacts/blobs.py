@@ -133,7 +133,7 @@ def new_blob(db: Transaction, name: str, md5: str | None = None, permanent: bool
 
 
 def delete_unused(db: Transaction, blob_ids: list[str]) -> list[str]:
-    """Delete the rows of blobs that nothing refers to; returns ids, to delete the files after the commit."""
+    """Delete the rows of unused blobs; returns their ids. Delete their files after the commit."""
     unused = []
     for blob_id in set(blob_ids):
         references = db.value(
