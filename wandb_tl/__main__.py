@@ -10,8 +10,8 @@ import sys
 from typing import NoReturn
 
 import wandb_tl
-from wandb_tl.command_line import Command, ExitCode
-from wandb_tl.errors import nearest
+from wandb_tl.command_line import Command
+from wandb_tl.errors import ExitCode, nearest
 
 PROG = "wandb-tl"
 # In the order in which a user needs them: run a sweep, look at its results, run parts of it by hand.

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import yaml
 
-from wandb_tl.command_line import Command, ExitCode, shell_command
-from wandb_tl.errors import InputError, one_line
+from wandb_tl.command_line import Command, shell_command
+from wandb_tl.errors import ExitCode, InputError, one_line
 from wandb_tl.sweeping import agent_events
 from wandb_tl.sweeping.agent_events import AgentEvent
 

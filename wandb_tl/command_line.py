@@ -1,9 +1,8 @@
-"""What all commands share: a description, a parser, exit codes, and how they start and end."""
+"""What all commands share: a description, a parser, and how they start and end."""
 
 from __future__ import annotations
 
 import argparse
-import enum
 import os
 import shlex
 import signal
@@ -14,19 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from wandb_tl.errors import InputError, nearest
-
-
-class ExitCode(enum.IntEnum):
-    """Exit codes of every command, and of a run as its agent sees it."""
-
-    OK = 0
-    # A run crashed, or not all runs of a sweep finished.
-    FAILED = 1
-    BAD_INPUT = 2
-    # 128 + the number of the signal, as shells count it.
-    INTERRUPTED = 130
-    TERMINATED = 143
+from wandb_tl.errors import ExitCode, InputError, nearest
 
 
 class Parser(argparse.ArgumentParser):

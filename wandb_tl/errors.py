@@ -1,9 +1,22 @@
-"""InputError, errors as one line, and suggestions for mistyped names."""
+"""InputError, errors as one line, exit codes, and suggestions for mistyped names."""
 
 from __future__ import annotations
 
 import difflib
+import enum
 from collections.abc import Iterable, Mapping
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of every command, and of a run as its agent sees it."""
+
+    OK = 0
+    # A run crashed, or not all runs of a sweep finished.
+    FAILED = 1
+    BAD_INPUT = 2
+    # 128 + the number of the signal, as shells count it.
+    INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class InputError(Exception):

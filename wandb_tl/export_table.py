@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl.command_line import Command, ExitCode, shell_command
-from wandb_tl.errors import InputError
+from wandb_tl.command_line import Command, shell_command
+from wandb_tl.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from wandb_tl.analysis.results import Results

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from wandb_tl.command_line import Command, ExitCode
-from wandb_tl.errors import InputError
+from wandb_tl.command_line import Command
+from wandb_tl.errors import ExitCode, InputError
 
 # The longest title that W&B accepts.
 TITLE_CHARACTERS = 128

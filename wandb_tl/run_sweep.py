@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl.command_line import Command, ExitCode, shell_command
-from wandb_tl.errors import InputError
+from wandb_tl.command_line import Command, shell_command
+from wandb_tl.errors import ExitCode, InputError
 from wandb_tl.sweeping import agent_processes, embedded_server, sweep_files
 from wandb_tl.sweeping.agent_processes import AgentProcess
 
@@ -65,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a report into this folder: README.md with conclusions and figures, CSV files, LaTeX",
     )
     parser.add_argument(
-        "--readme", type=Path, metavar="FILE", help="write the table between the markers in this file"
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help="write the table into this file, between <!-- results:begin --> and <!-- results:end -->",
     )
 
 

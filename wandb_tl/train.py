@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from wandb_tl.cache_folder import cache_limit
-from wandb_tl.command_line import Command, ExitCode
+from wandb_tl.command_line import Command
 from wandb_tl.config import FIELDS, SYNONYMS, RunConfig, allowed
+from wandb_tl.errors import ExitCode
 
 if TYPE_CHECKING:
     import torch

@@ -99,7 +99,9 @@ class Endpoints:
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=CORS)
         signature = request.query_params.get("signature", "")
-        if not self.blobs.allows(request.method, blob_id, signature) and not has_key(request, self.key):
+        if not self.blobs.addresses.allows(request.method, blob_id, signature) and not has_key(
+            request, self.key
+        ):
             raise RequestError("the address is not signed for this request", 403)
         row = await run_in_threadpool(self.inside, lambda db: db.blob(blob_id))
         if row is None:

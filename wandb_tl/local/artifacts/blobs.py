@@ -1,15 +1,12 @@
-"""Files on disk: opaque names, signed addresses, atomic writes.
+"""Files on disk: opaque names, atomic writes.
 
-A blob's name is a random id that the server made, so that no file name from a user can leave the folder. The
-client sends no credentials with uploads and downloads: the address itself is signed, for one method and one
-blob.
+A blob's name is a random id that the server made, so that no file name from a user can leave the folder.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -18,6 +15,7 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
+from wandb_tl.local.artifacts.signed_addresses import AddressSigner
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Transaction
 
@@ -27,24 +25,13 @@ class Blobs:
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
-        self.secret = hmac.digest(key.encode(), b"blob addresses", "sha256")
+        self.addresses = AddressSigner(key)
         # Subfolders that are synced to the disk.
         self.synced: set[Path] = set()
         folder.mkdir(exist_ok=True)
         (folder / "incoming").mkdir(exist_ok=True)
         for leftover in (folder / "incoming").iterdir():
             leftover.unlink()
-
-    def signature(self, method: str, blob_id: str) -> str:
-        return hmac.new(self.secret, f"{method} {blob_id}".encode(), hashlib.sha256).hexdigest()
-
-    def allows(self, method: str, blob_id: str, signature: str) -> bool:
-        method = "GET" if method == "HEAD" else method
-        return hmac.compare_digest(self.signature(method, blob_id).encode(), signature.encode())
-
-    def url(self, base_url: str, method: str, blob_id: str) -> str:
-        """The absolute, signed address; wandb-core does not accept a relative one."""
-        return f"{base_url}/blobs/{blob_id}?signature={self.signature(method, blob_id)}"
 
     def path(self, blob_id: str) -> Path:
         return stored_at(self.folder, blob_id)

@@ -81,7 +81,7 @@ def files(request: PageRequest, artifact_id: int) -> list[ListedFile]:
     query = "SELECT * FROM manifest_entry WHERE artifact_id = ? ORDER BY path LIMIT ?"
     listed: list[ListedFile] = []
     for entry in request.db.all(query, artifact_id, FILES, row=ManifestEntryRow):
-        url = entry["ref"] or request.blobs.url("", "GET", existing(entry["blob_id"]))
+        url = entry["ref"] or request.blobs.addresses.url("", "GET", existing(entry["blob_id"]))
         listed.append({**entry, "url": url})
     return listed
 

@@ -185,7 +185,7 @@ class Media:
         blob_id = (files or self.files).get(posixpath.normpath(name)) if isinstance(name, str) else None
         if blob_id is None:
             return None
-        url = self.blobs.url("", "GET", blob_id)
+        url = self.blobs.addresses.url("", "GET", blob_id)
         if kind == "html":
             # A frame shows only HTML that the run itself logged; in a Table it is a file to download.
             kind, url = ("html", "?" + urlencode({"html": name})) if files is None else ("file", url)
@@ -208,7 +208,7 @@ class Media:
             content = json.loads(self.blobs.read(blob_id))
             columns, data = [str(column) for column in content["columns"]], content["data"]
         except (OSError, ValueError, LookupError, TypeError):
-            return Item("file", url=self.blobs.url("", "GET", blob_id), caption="unreadable table")
+            return Item("file", url=self.blobs.addresses.url("", "GET", blob_id), caption="unreadable table")
         if tuple(columns) == CONFUSION and all(is_number(row[2]) for row in data):
             return Item("confusion", confusion=confusion(data))
         rows = [[self._cell(cell, files) for cell in row] for row in data[:ROWS]]

@@ -101,7 +101,7 @@ def files(request: PageRequest, run: Run) -> list[Row]:
         " WHERE run_id = ? AND uploaded_at IS NOT NULL ORDER BY file.name",
         run.row["id"],
     )
-    return [row | {"url": request.blobs.url("", "GET", row["id"])} for row in rows]
+    return [row | {"url": request.blobs.addresses.url("", "GET", row["id"])} for row in rows]
 
 
 def artifacts(request: PageRequest, run: Run, role: str) -> list[Row]:

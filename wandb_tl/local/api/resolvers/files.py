@@ -46,7 +46,7 @@ def create_run_files(_row: object, info: Info, input: RunFilesInput) -> Payload:
         if blob_id is None:
             blob_id = blobs.new_blob(db, path)
             db.insert("file", run_id=run["id"], name=path, blob_id=blob_id)
-        url = info.context.blobs.url(info.context.base_url, "PUT", blob_id)
+        url = info.context.blobs.addresses.url(info.context.base_url, "PUT", blob_id)
         files.append({"name": name, "upload_url": url})
     return {"run_id": encode_id("Run", run["id"]), "upload_headers": [], "files": files}
 
@@ -100,13 +100,15 @@ def mark_uploaded(_row: object, info: Info, input: RunFilesInput) -> Payload:
 
 def direct_url(row: FileNode, info: Info) -> str:
     """The address of the bytes; for a reference, the address that it refers to."""
-    return row.get("ref") or info.context.blobs.url(info.context.base_url, "GET", str(row["blob_id"]))
+    return row.get("ref") or info.context.blobs.addresses.url(
+        info.context.base_url, "GET", str(row["blob_id"])
+    )
 
 
 def url(row: FileNode, info: Info, upload: bool | None = None) -> str:
     blob_id = row.get("blob_id")
     if upload and blob_id:
-        return info.context.blobs.url(info.context.base_url, "PUT", blob_id)
+        return info.context.blobs.addresses.url(info.context.base_url, "PUT", blob_id)
     return direct_url(row, info)
 
 

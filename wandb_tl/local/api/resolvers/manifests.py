@@ -47,7 +47,7 @@ def create_files(_row: object, info: Info, input: CreateArtifactFilesInput) -> P
         blob = manifests.expect(db, artifact, file)
         url = None
         if blob["uploaded_at"] is None:
-            url = info.context.blobs.url(info.context.base_url, "PUT", blob["id"])
+            url = info.context.blobs.addresses.url(info.context.base_url, "PUT", blob["id"])
         node = {"name": file["name"], "blob": blob["id"], "url": url, "artifact": artifact}
         edges.append({"node": node})
     return {"files": {"edges": edges}}
@@ -59,7 +59,7 @@ def current_manifest(row: ArtifactRow, info: Info) -> ManifestRow | None:
 
 def manifest_file(row: ManifestRow, info: Info) -> Payload:
     blob = existing(info.context.db.blob(row["blob_id"]))
-    upload_url = info.context.blobs.url(info.context.base_url, "PUT", row["blob_id"])
+    upload_url = info.context.blobs.addresses.url(info.context.base_url, "PUT", row["blob_id"])
     return {**blob, "blob_id": row["blob_id"], "upload_url": upload_url}
 
 
