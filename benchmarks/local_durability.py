@@ -1,4 +1,4 @@
-"""python benchmarks/local_durability.py: the embedded backend, killed twice while 8 agents run a grid of 64.
+"""python benchmarks/local_durability.py: the embedded server, killed twice while 8 agents run a grid of 64.
 
 It uses real `wandb agent` processes and needs the development dependencies. It prints what it did and how
 long that took; exit code 1 if a point was run twice or not at all, or a row of history was lost.

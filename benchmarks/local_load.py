@@ -1,4 +1,4 @@
-"""python benchmarks/local_load.py: the embedded backend under 1,000 runs of 100 steps.
+"""python benchmarks/local_load.py: the embedded server under 1,000 runs of 100 steps.
 
 It puts the runs in over HTTP, as wandb-core would, and measures how long the table and the project's page
 take then, and how much memory the server came to need. It prints its own numbers; exit code 1 if one of

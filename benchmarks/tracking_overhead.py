@@ -19,6 +19,7 @@ from local_server import serving
 from wandb_tl import train
 from wandb_tl.config import RunConfig
 from wandb_tl.training import datasets, models, tracking
+from wandb_tl.training.process_cache import ProcessCache
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def run_once(config: RunConfig, data: datasets.Dataset, mode: str) -> float:
     model = models.build(config, len(data.class_names)).to(device)
     began = time.perf_counter()
     with tracking.start(config) as run:
-        checkpoint = train.train(config, data, model, device, run)
+        checkpoint = train.train_and_log(config, data, model, device, run, ProcessCache())
     checkpoint.discard()
     wandb.teardown()
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The commands of the wandb client, typed by hand, with real agents against a real embedded backend."""
+"""The commands of the wandb client, typed by hand, with real agents against a real embedded server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep definition, and the whole command with the embedded backend in processes of their own."""
+"""The sweep definition, and the whole command with the embedded server in processes of their own."""
 
 import contextlib
 import shlex

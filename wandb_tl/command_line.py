@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self.error(self._unknown(unknown[0].split("=")[0]))
+            self.error(self._unknown(unknown[0]))
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -38,6 +38,7 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, argument: str) -> str:
         if not argument.startswith("-"):
             return f"{argument}: unexpected argument"
+        argument = argument.split("=")[0]
         flags = [flag[2:] for action in self._actions for flag in action.option_strings if flag[:2] == "--"]
         name = nearest(argument.lstrip("-"), flags, self.synonyms)
         return f"{argument}: no such flag" + (f" (did you mean --{name}?)" if name else "")

@@ -20,6 +20,9 @@ Value: TypeAlias = bool | int | float | str
 # The declaration of a hyperparameter.
 Field: TypeAlias = "dataclasses.Field[Any]"
 
+# The W&B project of a run or a sweep that names none.
+DEFAULT_PROJECT = "wandb_tl"
+
 
 def option(
     default: Value,

@@ -16,6 +16,7 @@ class ExitCode(enum.IntEnum):
     BAD_INPUT = 2
     # 128 + the number of the signal, as shells count it.
     INTERRUPTED = 130
+    HUNG_UP = 129
     TERMINATED = 143
 
 

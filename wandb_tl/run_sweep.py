@@ -122,8 +122,8 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     page = embedded_server.page_link(path, options.root) if options.local else results.url
     agents = agent_processes.start(path, options.agents, options.in_process, LOGS)
     logs = ", ".join(str(agent.log) for agent in agents)
-    print(f"Sweep {path}; its agents write to {logs}\nFollow it at {page}", flush=True)
     with stopped_on_failure(agents, path, options):
+        print(f"Sweep {path}; its agents write to {logs}\nFollow it at {page}", flush=True)
         statuses = watch(agents, results, total)
     finished = sum(status.finished for status in statuses.values())
     stopped = sum(status.stopped for status in statuses.values()) if results.ends_early() else 0

@@ -59,13 +59,13 @@ def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:
     data = datasets.load(config, cache.images)
     model = models.build(config, len(data.class_names)).to(device)
     with tracking.start(config) as wandb_run:
-        checkpoint = train(config, data, model, device, wandb_run, cache)
+        checkpoint = train_and_log(config, data, model, device, wandb_run, cache)
     # Only now is everything uploaded: a run that is killed before this resumes from its checkpoint.
     checkpoint.discard()
     return ExitCode.OK
 
 
-def train(
+def train_and_log(
     config: RunConfig,
     data: Dataset,
     model: nn.Module,

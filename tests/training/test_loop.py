@@ -45,7 +45,9 @@ def train_here(
     )
     model = models.build(config, len(data.class_names))
     with wandb.init(mode="disabled", id=run_id) as run:
-        checkpoint = train.train(config, data, model, torch.device("cpu"), run, cache or ProcessCache())
+        checkpoint = train.train_and_log(
+            config, data, model, torch.device("cpu"), run, cache or ProcessCache()
+        )
         checkpoint.discard()
         return dict(run.summary)
 
@@ -231,7 +233,7 @@ def test_a_whole_run_leaves_the_frozen_part_as_it_was(few_images, finetuning):
     model = models.build(config, 10)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with wandb.init(mode="disabled") as run:
-        train.train(config, few_images, model, torch.device("cpu"), run, ProcessCache())
+        train.train_and_log(config, few_images, model, torch.device("cpu"), run, ProcessCache())
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     trains = ("blocks.6.", "conv_head.", "bn2.", "classifier.") if finetuning else ("classifier.",)
     assert moved == {name for name in before if name.startswith(trains)}

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import wandb
 from wandb.apis.public import Run
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from wandb_tl.analysis import proportions
 from wandb_tl.config import FIELDS, RunConfig, Value
@@ -194,5 +195,5 @@ class Results:
     def _errors_in_one_line(self) -> Iterator[None]:
         try:
             yield
-        except (wandb.Error, ValueError) as error:
+        except (wandb.Error, WandbApiFailedError, ValueError) as error:
             raise InputError(f"{self.path}: {one_line(error)}") from error

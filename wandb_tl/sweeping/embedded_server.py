@@ -28,7 +28,7 @@ def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
     folder = _root_arguments(root)
     # With a port given, this needs no server to tell where the folder is.
     served = environment("--port", "0", *folder)["WANDB_TL_ROOT"]
-    with Path(served, "users").open("w") as users, (logs / "server.log").open("a+") as log:
+    with Path(served, "users").open("w") as users, (logs / "server.log").open("a") as log:
         fcntl.flock(users, fcntl.LOCK_SH)
         port = "8080" if port_is_free(8080) else "0"
         # A session of its own: Ctrl-C must not reach the server before the runs have sent their data.
@@ -43,6 +43,9 @@ def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
             answer = _parse(_first_line(server), f"see {log.name}")
             if "error" in answer and not answer["served"]:
                 raise InputError(f"embedded server: {answer['error']}")
+            if answer.get("served"):
+                # Another server serves the folder, and this one ends.
+                server.wait()
             # The server is running, so wandb has no reason to be offline.
             yield environment(*folder) | {"WANDB_MODE": "online"}
         finally:
@@ -73,7 +76,7 @@ def ask(*arguments: str) -> Answer:
     """The answer of a command of `wandb_tl.local`. InputError with its reason if it fails."""
     command = [sys.executable, "-m", "wandb_tl.local", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
-    answer = _parse(done.stdout, " ".join(done.stderr.split()) or "no reason given")
+    answer = _parse(done.stdout, _last_line(done.stderr))
     if "error" in answer:
         raise InputError(f"embedded server: {answer['error']}")
     return answer
@@ -101,6 +104,10 @@ def port_is_free(port: int) -> bool:
 
 def _root_arguments(root: str | None) -> list[str]:
     return ["--root", root] if root else []
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
 
 
 def _first_line(process: subprocess.Popen[str]) -> str:

@@ -8,13 +8,15 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import requests
 import wandb
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from wandb_tl.config import Value
+from wandb_tl.config import DEFAULT_PROJECT, Value
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.sweeping.sweep_files import Definition
 
@@ -22,9 +24,6 @@ from wandb_tl.sweeping.sweep_files import Definition
 REQUEST_SECONDS = 60
 PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
-
-# The project of a sweep that names none.
-DEFAULT_PROJECT = "wandb_tl"
 
 CREATE_AGENT = """
 mutation CreateAgent($host: String!, $projectName: String, $entityName: String, $sweep: String!) {
@@ -143,16 +142,31 @@ class SweepDeletedError(InputError):
 def create_sweep(definition: Definition) -> str:
     """Create a sweep on the W&B server; returns ENTITY/PROJECT/SWEEP.
 
-    $WANDB_ENTITY and $WANDB_PROJECT override the definition. wandb prints the server's warnings about the
+    Entity and project are $WANDB_ENTITY and $WANDB_PROJECT, else the definition's, else those of `wandb init`
+    in this folder, else the key's default entity and wandb_tl. wandb prints the server's warnings about the
     definition on stderr. InputError if the server refuses it or cannot be reached.
     """
     try:
         api = wandb.Api()
-        entity = os.environ.get("WANDB_ENTITY") or definition.get("entity") or api.default_entity
-        project = os.environ.get("WANDB_PROJECT") or definition.get("project") or DEFAULT_PROJECT
+        entity = os.environ.get("WANDB_ENTITY") or definition.get("entity") or api.settings["entity"]
+        project = os.environ.get("WANDB_PROJECT") or definition.get("project") or api.settings["project"]
+        entity, project = entity or api.default_entity, project or DEFAULT_PROJECT
         # On stdout wandb prints the sweep's id and link, which the caller prints itself.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _default_project_kept(), contextlib.redirect_stdout(io.StringIO()):
             sweep = wandb.sweep(dict(definition), entity=entity, project=project)
-    except (wandb.Error, ValueError) as error:
+    except (wandb.Error, WandbApiFailedError, ValueError) as error:
         raise InputError(f"the sweep cannot be created: {one_line(error)}") from error
     return f"{entity}/{project}/{sweep}"
+
+
+@contextlib.contextmanager
+def _default_project_kept() -> Iterator[None]:
+    """Undo that wandb.sweep makes its sweep's entity and project the defaults of this process."""
+    before = {name: os.environ.get(name) for name in ("WANDB_ENTITY", "WANDB_PROJECT")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

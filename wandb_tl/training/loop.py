@@ -134,7 +134,7 @@ def train(
         progress.rows.append(row)
         meter.add_to(progress)
         checkpoint.save(progress)
-        # Saving counts as training time, figures and logging do not.
+        # The time and energy of saving count; those of figures and logging do not.
         with meter.paused():
             figures = None
             if epoch % EPOCHS_PER_DRAWING == 0 and epoch < config.epochs:
@@ -184,14 +184,14 @@ def prepare(
     forward, training_forward = speed_up(config, trainable, inputs["train"], autocast)
     optimizer = make_optimizer(config, [weight for weight in model.parameters() if weight.requires_grad])
     return Trainer(
-        config,
-        trainable,
-        inputs,
-        device,
-        autocast,
-        forward,
-        training_forward,
-        optimizer,
+        config=config,
+        trainable=trainable,
+        inputs=inputs,
+        device=device,
+        autocast=autocast,
+        forward=forward,
+        training_forward=training_forward,
+        optimizer=optimizer,
         schedule=make_schedule(config, optimizer, len(data.train)),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
     )

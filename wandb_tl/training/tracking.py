@@ -22,13 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from wandb import Run as Run  # the loop takes its type from here
 
-from wandb_tl.config import RunConfig, check_value
+from wandb_tl.config import DEFAULT_PROJECT, RunConfig, check_value
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
 
-# The project of a run that is started without an agent and without $WANDB_PROJECT.
-DEFAULT_PROJECT = "wandb_tl"
 OUTAGE_PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
 # Rows of a Table from which wandb infers the types of its columns.

@@ -31,6 +31,7 @@ from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import project_named
 from wandb_tl.local.records.rows import RunRow, SweepRow
 from wandb_tl.local.records.run_states import IS_LIVE, LIVE
+from wandb_tl.local.sweeps.sweep_states import SweepState
 
 WHO = "query PushViewer { viewer { entity } serverInfo { features { name isEnabled } } }"
 
@@ -146,7 +147,7 @@ class SweepPush:
                     bar.update()
                 for _ in artifacts.push(with_tags="ARTIFACT_TAGS" in self.features):
                     bar.update()
-            self.remote.graphql(UPSERT_SWEEP, id=sweep["id"], state="FINISHED", **self.place)
+            self.remote.graphql(UPSERT_SWEEP, id=sweep["id"], state=SweepState.FINISHED, **self.place)
         page = self.remote.url.replace("://api.", "://", 1)
         where = "/".join(
             quote(part, safe="") for part in (self.entity, self.project, "sweeps", sweep["name"])

@@ -17,7 +17,7 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeVar, overload
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.json_path import pluck
-from wandb_tl.local.records.migrations import MIGRATIONS, TABLES, VERSION
+from wandb_tl.local.records.migrations import MIGRATIONS, OLDEST, TABLES, VERSION
 from wandb_tl.local.records.rows import (
     AgentRow,
     ArtifactRow,
@@ -200,7 +200,7 @@ class Database:
         version = self.connection.execute("PRAGMA user_version").fetchone()["user_version"]
         if version > VERSION:
             raise RequestError(f"{path} was written by a newer release of this server")
-        if 0 < version < min(MIGRATIONS) - 1:
+        if 0 < version < OLDEST:
             raise RequestError(
                 f"{path} was written before the first release of this server: serve another folder"
             )

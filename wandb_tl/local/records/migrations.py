@@ -8,6 +8,8 @@ TABLES = (Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")
 
 # The version of TABLES. Raise it with every change of TABLES, and add the SQL that upgrades a file to it.
 VERSION = 3
+# The oldest version that can be lifted.
+OLDEST = 2
 MIGRATIONS = {
     3: """
         CREATE TABLE IF NOT EXISTS saved_view (

@@ -57,7 +57,7 @@ ENDED_BADLY = (RunState.FAILED, RunState.CRASHED, RunState.KILLED)
 ENDED_KNOWINGLY = (RunState.FINISHED, RunState.FAILED, RunState.KILLED, RunState.PREEMPTED)
 
 # The states that wandb.Api() may set, and the states that each may be set from.
-BY_HAND = {
+BY_HAND: dict[str, tuple[RunState, ...]] = {
     RunState.PENDING: (RunState.RUNNING, RunState.FAILED, RunState.CRASHED, RunState.PREEMPTED),
     RunState.FAILED: (RunState.PENDING, RunState.RUNNING),
 }
@@ -95,7 +95,8 @@ IS_QUEUED = f"state = '{RunState.PENDING}' AND agent_id IS NULL"
 # Ended without a report from its process. A run that crashed before may have two processes: the one that
 # lost its connection and reports that it was preempted may not be the one that the run's agent watches.
 GIVEN_UP = f"({IS_CRASHED} OR state = '{RunState.PREEMPTED}' AND (exit_code IS NULL OR crashes > 0))"
-# An agent looks after a run that is live, and after one that was given up and may still be alive.
+# An agent looks after a run that is live, and after one that was given up and may still be alive. The states
+# come first, because there is an index of them.
 IS_LOOKED_AFTER = (
     f"(state IN {sql_list((*LIVE, RunState.CRASHED, RunState.PREEMPTED))}"
     f" AND (state != '{RunState.PREEMPTED}' OR {GIVEN_UP}))"
@@ -174,7 +175,7 @@ def set_by_hand(run: RunRow, state: str) -> Columns:
     """Columns of a run whose state wandb.Api() sets. Raises RequestError for a move that is not allowed."""
     if run["sweep_id"] is not None:
         raise RequestError("the state of a sweep's run cannot be set")
-    if state not in list(RunState) or run["state"] not in BY_HAND.get(RunState(state), ()):
+    if run["state"] not in BY_HAND.get(state, ()):
         raise RequestError(f"a run that is {run['state']} cannot be set to {state}")
     return {"state": state}
 

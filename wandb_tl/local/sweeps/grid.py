@@ -21,9 +21,10 @@ from wandb_tl.local.sweeps.sweep_config import Parameter, Parameters, Point, Swe
 # The names that lead to a parameter: those of its groups, then its own.
 ParameterPath = tuple[str, ...]
 
-# Every hand-out looks through the points of a grid, and grid_keys keeps them, at about 250 bytes each.
+# Every hand-out looks through the points of a grid.
 MOST_POINTS = 100_000
-KEPT_GRIDS = 3
+# Grids whose points are kept, at about 250 bytes each. A grid is mostly small: 64 of 1,000 points take 16 MB.
+KEPT_GRIDS = 64
 
 # Differs from every value.
 _NOWHERE = object()
