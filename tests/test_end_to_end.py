@@ -142,6 +142,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
             assert run["summary"][name] == expected["summary"][name], (run_id, name)
 
 
+@pytest.mark.slow
 def test_an_id_is_not_given_to_another_recipe(server):
     make = """
     import wandb
@@ -197,6 +198,7 @@ def test_the_model_artifact_survives_an_outage_and_gives_the_model_back(server, 
     assert class_names == few_images.class_names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "message"),
     [("local/nowhere", "nowhere"), ("local/wandb_tl/nosweep1", "nosweep1")],

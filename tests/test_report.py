@@ -118,6 +118,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_the_report_is_about_the_sweep(published: Published) -> None:
     read = published.answer["read"]
     assert read["title"] == f"tiny ({published.sweep})"

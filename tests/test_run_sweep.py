@@ -123,6 +123,7 @@ def test_the_whole_command(run_environment, tmp_path):
     assert nothing_left_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_place_for_the_table_that_is_not_there_is_found_before_any_run(run_environment, tmp_path):
     (tmp_path / "README.md").write_text("no markers")
     for name, message in (("README.md", "has no <!-- results:begin -->"), ("nowhere.md", "No such file")):

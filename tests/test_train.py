@@ -17,6 +17,7 @@ def train_process(
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -47,6 +48,7 @@ def test_bad_input_is_one_line(arguments, message, fashion_mnist_cache, tmp_path
     assert error.startswith("error: ") and message in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,6 +65,7 @@ def test_no_key_and_no_hub_are_one_line_and_leave_no_run(arguments, message, run
     assert not list(tmp_path.glob("wandb/run-*"))
 
 
+@pytest.mark.slow
 def test_a_mode_that_wandb_does_not_have_is_one_line(run_environment, tmp_path):
     done = train_process(
         ["--model_name=tf_efficientnet_lite0", "--train_limit=64", "--image_size=32"],
@@ -79,6 +82,7 @@ def test_help_names_every_hyperparameter(run_environment, tmp_path):
     assert "takes" not in done.stderr
 
 
+@pytest.mark.slow
 def test_offline_run_keeps_everything_for_wandb_sync(run_environment, tmp_path):
     arguments = ["--model_name=tf_efficientnet_lite0", "--image_size=32", "--epochs=1"]
     arguments += ["--train_limit=128", "--test_limit=64"]

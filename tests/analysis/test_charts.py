@@ -33,6 +33,7 @@ def texts(figure: Figure) -> list[str]:
     return [label.get_text() for label in labels if label.get_text()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"optimizer": ["Adam", "SGD"]}, GRID, LEVELS])
 @pytest.mark.parametrize("seeds", [[0], range(5)])
 def test_nothing_is_cut_off(parameters, seeds):

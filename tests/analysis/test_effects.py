@@ -359,6 +359,7 @@ def more_often_than_alpha(alarms):
     return stats.binomtest(sum(alarms), len(alarms), ALPHA, alternative="greater").pvalue < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("luck", [0, 0.5])
 def test_where_nothing_has_an_effect_hardly_a_sweep_shows_one(luck):
     sweeps = list(simulate(100, luck=luck))

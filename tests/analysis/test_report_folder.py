@@ -56,6 +56,7 @@ def written(server: Server) -> dict:
     return {"ids": ids, "files": files}
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(written):
     once, twice = written["files"]
     assert once == twice

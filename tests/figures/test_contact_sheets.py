@@ -37,6 +37,7 @@ SHEETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHEETS)
 def test_nothing_is_cut_off(name):
     figure = SHEETS[name]()

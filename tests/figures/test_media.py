@@ -72,6 +72,7 @@ def test_at_most_64_predictions_have_their_image():
     assert len(tables["predictions"]["image"]) == 64 and len(tables["test_predictions"]["actual"]) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "predicted", [[0, 1, 2, 0], [0, 1, 2, 2], [1, 2, 0, 1]], ids=["some", "right", "wrong"]
 )

@@ -50,6 +50,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off(name):
     figure = FIGURES[name]()

@@ -222,6 +222,7 @@ def answer(server: Server) -> Any:
     return server.run(READ)
 
 
+@pytest.mark.slow
 def test_quickstart(answer: Any) -> None:
     config, rows, columns = answer["quickstart"]
     assert config == {"learning_rate": 0.01, "epochs": 10} and rows == 8

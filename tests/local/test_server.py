@@ -157,6 +157,7 @@ def test_port_in_use_and_unusable_root_say_so_in_one_line(server: Server, tmp_pa
     assert bad_key.returncode == 1 and "fewer than 40" in bad_key.stderr
 
 
+@pytest.mark.slow
 def test_env_points_at_the_live_server_and_keeps_proxies_off(server: Server, tmp_path: Path) -> None:
     live = command("env", "--json", "--root", str(server.root), NO_PROXY="example.org")
     variables = json.loads(live.stdout)
@@ -206,6 +207,7 @@ SURVIVOR = """{ project(name: "killed", entityName: "local") { run(name: "surviv
     historyLineCount fileCount history(minStep: 0, maxStep: 100) } } }"""
 
 
+@pytest.mark.slow
 def test_killed_server_loses_nothing_and_its_clients_go_on(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

@@ -15,6 +15,7 @@ def build(name: str, **options) -> nn.Module:
     return models.build(RunConfig(model_name=name, **options), 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "heads", "stages"),
     [
@@ -51,6 +52,7 @@ def test_split_is_exact_and_shares_the_weights(name, heads, stages, finetuning):
         assert torch.equal(halves.trainable(halves.frozen(others)), model(others))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])
 def test_where_the_last_stage_begins_is_one_place_for_all_recipes(name):
     images = torch.randn(2, 3, 64, 64)

@@ -91,6 +91,7 @@ def test_a_second_run_reuses_the_activations_of_the_first_and_has_its_numbers(
     assert [second[name] for name in NUMBERS] == [first[name] for name in NUMBERS]
 
 
+@pytest.mark.slow
 def test_runs_of_one_process_share_activations_without_a_disk(few_images, capsys, monkeypatch, cache_folder):
     monkeypatch.setenv("WANDB_TL_CACHE_GB", "0")
     cache = ProcessCache()
@@ -101,6 +102,7 @@ def test_runs_of_one_process_share_activations_without_a_disk(few_images, capsys
     assert not list((cache_folder / "activations").iterdir())
 
 
+@pytest.mark.slow
 def test_activations_of_other_recipes_change_no_number(few_images, monkeypatch, tmp_path):
     alone = train_here(few_images, finetuning=False, epochs=1)
     monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path / "other"))
@@ -109,6 +111,7 @@ def test_activations_of_other_recipes_change_no_number(few_images, monkeypatch, 
     assert [after_it[name] for name in NUMBERS] == [alone[name] for name in NUMBERS]
 
 
+@pytest.mark.slow
 def test_training_learns_and_its_seed_decides(few_images, cache_folder):
     one, same, other = (train_here(few_images, seed=seed) for seed in (1, 1, 2))
     # Chance is 10 with a standard error of 3.
@@ -160,6 +163,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
     return epochs
 
 
+@pytest.mark.slow
 def test_figures_come_with_every_fifth_epoch_and_cost_no_training_time(few_images, monkeypatch, logged):
     draw, epochs_drawn = media.draw, []
 
@@ -182,6 +186,7 @@ def test_figures_come_with_every_fifth_epoch_and_cost_no_training_time(few_image
     assert [row["train/lr"] for row, _ in logged] == pytest.approx(rates)
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypatch, cache_folder, logged):
     options = {"epochs": 6, "finetuning": False}
     uninterrupted = train_here(few_images, "one", **options)
@@ -208,6 +213,7 @@ def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypa
     assert "energy_wh" not in resumed
 
 
+@pytest.mark.slow
 def test_a_run_does_not_resume_from_the_checkpoint_of_another_recipe(few_images, monkeypatch, capsys):
 
     def interrupt(*_) -> None:
@@ -227,6 +233,7 @@ def test_a_run_says_why_frozen_layers_are_computed_every_epoch(few_images, capsy
     assert "augment=flip: the frozen layers see new training images every epoch" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finetuning", [False, True])
 def test_a_whole_run_leaves_the_frozen_part_as_it_was(few_images, finetuning):
     config = RunConfig(model_name="tf_efficientnet_lite0", image_size=32, epochs=1, finetuning=finetuning)
@@ -239,6 +246,7 @@ def test_a_whole_run_leaves_the_frozen_part_as_it_was(few_images, finetuning):
     assert moved == {name for name in before if name.startswith(trains)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -256,6 +264,7 @@ def test_recipes_run(few_images, options):
     assert 0 < summary["avg_train_loss"] < 10 and 5 < summary["test_accuracy"] <= 100
 
 
+@pytest.mark.slow
 def test_folder_with_held_out_images(tmp_path):
     rng = np.random.default_rng(0)
     for part, count in (("train", 20), ("test", 6)):

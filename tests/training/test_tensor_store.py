@@ -225,6 +225,7 @@ def test_what_fails_in_the_middle_is_not_found_and_goes_on_later(store):
     assert names(store) == {"key"}
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_has_finished_is_kept(store, tmp_path, start_process):
     process = start_process(tmp_path / "log", "die", 8)
     let_go(process)
@@ -251,6 +252,7 @@ def test_what_a_killed_process_was_at_falls_to_who_waits_for_it(store, tmp_path,
     assert process.wait(60) == -9
 
 
+@pytest.mark.slow
 def test_processes_that_fill_one_entry_at_once_compute_each_block_once(store, tmp_path, start_process):
     logs = [tmp_path / "one", tmp_path / "two"]
     processes = [start_process(log, "share") for log in logs]

@@ -155,6 +155,7 @@ def read(server: Server) -> dict[str, Any]:
     return server.run(READ)
 
 
+@pytest.mark.slow
 def test_identity_and_state(read: dict[str, Any]) -> None:
     assert read["viewer"] == ["local", "local"] and "ünï proj" in read["projects"]
     assert read["run"] == ["finished", "first", "g", "train", "note", ["x", "y"], "first", "local"]

@@ -94,6 +94,7 @@ def refusal(server: Server, document: str, **given: str) -> str:
     return found["errors"][0]["message"]
 
 
+@pytest.mark.slow
 def test_a_report_is_written_changed_listed_and_deleted(answer: dict[str, Any]) -> None:
     assert answer["same"] and answer["again"] == ["Second", "of all", "New", 7]
     assert answer["grid"] == ["shown", "loss", ["picture"]]

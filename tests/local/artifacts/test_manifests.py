@@ -113,6 +113,7 @@ def answer(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return logged | server.run(READ, WANDB_CACHE_DIR=str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.mark.slow
 def test_incremental_versions_add_to_the_latest(answer: dict[str, Any]) -> None:
     assert answer["incremental"] == ["v1", 3, 3] and answer["contents"]["grown:v0"] == {"a": "1", "b": "1"}
     assert answer["contents"]["grown:v1"] == {"a": "1", "b": "2", "deep/er": "2"}

@@ -103,6 +103,7 @@ def answer(server: Server) -> dict[str, Any]:
     return server.run(SCRIPT)
 
 
+@pytest.mark.slow
 def test_portfolios_come_into_being_with_versions_of_their_own(answer: dict[str, Any]) -> None:
     name, is_link, source, aliases = answer["draft"]
     assert (name, is_link, source) == ("local/links/shelf:v0", True, "local/links/draft:v0")

@@ -110,6 +110,7 @@ def answer(server: Server) -> dict[str, Any]:
     return server.run(SCRIPT)
 
 
+@pytest.mark.slow
 def test_versions_count_up_and_equal_content_makes_none(answer: dict[str, Any]) -> None:
     version, aliases, size, count, state = answer["first"]
     assert (version, sorted(aliases), state) == ("v0", ["best", "latest"], "COMMITTED")
@@ -174,6 +175,7 @@ print(json.dumps(versions))
 """
 
 
+@pytest.mark.slow
 def test_runs_that_log_to_one_collection_at_once(server: Server) -> None:
     clients = [server.spawn(AT_ONCE, name) for name in ("left", "right")]
     answers = [json.loads(client.communicate(timeout=240)[0].splitlines()[-1]) for client in clients]
@@ -181,6 +183,7 @@ def test_runs_that_log_to_one_collection_at_once(server: Server) -> None:
     assert all(numbers == sorted(numbers) for numbers in answers)
 
 
+@pytest.mark.slow
 def test_server_killed_between_all_steps_of_an_upload(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
@@ -259,6 +262,7 @@ print(json.dumps([len(versions), {path.name: path.read_text() for path in root.i
 """
 
 
+@pytest.mark.slow
 def test_a_client_outlasts_a_server_that_dies_under_its_uploads(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

@@ -145,6 +145,7 @@ def logged(server: Server) -> dict[str, str]:
     return told | {"links": sorted(set(links))}
 
 
+@pytest.mark.slow
 def test_every_link_that_the_client_prints(tab: Tab, server: Server, logged: dict) -> None:
     run = f"/local/lab/runs/{logged['id']}"
     assert {urlsplit(link).path for link in logged["links"]} - {""} == {"/local/lab", run}
@@ -193,6 +194,7 @@ def test_run_page(tab: Tab, logged: dict) -> None:
     assert "epoch 1 of 3" in opened.value.locator("body").inner_text()
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_while_it_trains(tab: Tab, server: Server) -> None:
     script = """
         import sys, wandb
@@ -231,6 +233,7 @@ def test_a_run_is_followed_while_it_trains(tab: Tab, server: Server) -> None:
         process.wait()
 
 
+@pytest.mark.slow
 def test_sweep_page(tab: Tab, server: Server) -> None:
     folder = server.folder / "client"
     (folder / "sweep.yaml").write_text(SWEEP)
@@ -273,6 +276,7 @@ def test_sweep_page(tab: Tab, server: Server) -> None:
     wait_for(lambda: rows.count() == 2)
 
 
+@pytest.mark.slow
 def test_project_page_sorts_filters_and_compares(tab: Tab, server: Server) -> None:
     server.run("""
         import wandb
@@ -331,6 +335,7 @@ print(json.dumps(run.id))
 """
 
 
+@pytest.mark.slow
 def test_what_a_run_logged_is_shown_and_never_obeyed(tab: Tab, server: Server) -> None:
     run = server.run(HOSTILE)
     for address in ("/local/hostile", f"/local/hostile/runs/{run}", "/local/hostile?sort=-summary.large"):
@@ -353,6 +358,7 @@ def test_what_a_run_logged_is_shown_and_never_obeyed(tab: Tab, server: Server) -
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.slow
 def test_a_sweeps_metric_may_be_kept_as_its_least_value(tab: Tab, server: Server) -> None:
     sweep = server.run("""
         import json, wandb
@@ -389,6 +395,7 @@ def test_phone_width_in_light_and_dark(tab: Tab, logged: dict, scheme: str) -> N
         assert (sum(map(int, re.findall(r"\d+", shade))) < 200) == (scheme == "dark")
 
 
+@pytest.mark.slow
 def test_names_of_all_kinds_have_pages(tab: Tab, server: Server) -> None:
     address = server.run("""
         import json, wandb

@@ -137,6 +137,7 @@ def original(server: Server, sweep: str) -> dict[str, Any]:
     return server.run(READ, *sweep.split("/"))
 
 
+@pytest.mark.slow
 def test_everything_of_a_sweep_arrives_once_however_often_it_is_pushed(
     server: Server, target: Server, sweep: str, original: dict[str, Any]
 ) -> None:
@@ -169,6 +170,7 @@ def dump(server: Server) -> list[Any]:
         return [records.execute(f"SELECT count(*) FROM {name}").fetchone() for (name,) in names]
 
 
+@pytest.mark.slow
 def test_interrupted_push_goes_on(
     server: Server, target: Server, sweep: str, original: dict[str, Any]
 ) -> None:

@@ -127,6 +127,7 @@ def answer(server: Server) -> dict[str, Any]:
     return server.run(WRITE)
 
 
+@pytest.mark.slow
 def test_filters_and_orders(answer: dict[str, Any]) -> None:
     every = ["r0", "r1", "r2"]
     assert answer["filters"] == [
@@ -163,6 +164,7 @@ def test_runs_branch(answer: dict[str, Any]) -> None:
     assert "no run nobody to fork from" in answer["no parent"]
 
 
+@pytest.mark.slow
 def test_several_processes_write_one_run(server: Server) -> None:
     nodes = [server.spawn(SHARED, str(label)) for label in range(3)]
     for node in nodes:

@@ -191,6 +191,7 @@ FUNCTIONS: dict[str, tuple[Callable[[dict, float], float], dict]] = {
 REGRET_OF_THE_ENGINE = {"branin": 0.091, "quadratic": 0.019}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_regret_after_30_runs_is_no_worse_than_the_engines(name: str) -> None:
     function, parameters = FUNCTIONS[name]

@@ -91,6 +91,7 @@ def contradicts_itself(spec: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", distributions.KEYS)
 def test_parameters_of_each_distribution(kind: str) -> None:
     specs = specs_of(kind)

@@ -44,6 +44,7 @@ def config_of(rule: dict, goal: str, runs: int) -> dict:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
 @pytest.mark.parametrize("rule", RULES, ids=json.dumps)
 def test_runs_are_stopped_when_the_engine_would(lab: SweepLab, rule: dict, goal: str) -> None:
