@@ -10,8 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "wandb_tl"
 # The rooms of the package, each with the rooms that its modules may import besides their own.
 FOUNDATION = {"errors", "config", "cache_folder", "command_line"}
 ROOMS = {
-    "training": {"errors", "config", "cache_folder"},
-    "figures": {"errors", "config", "training"},
+    "pictures": {"errors", "config", "cache_folder"},
+    "training": {"errors", "config", "cache_folder", "pictures"},
+    "figures": {"errors", "config", "pictures", "training"},
     "analysis": {"errors", "config", "figures"},
     "sweeping": {"errors", "config"},
     "local": set(),
