@@ -8,10 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wandb_tl"
 
 # The rooms of the package, each with the rooms that its modules may import besides their own.
-FOUNDATION = {"errors", "config", "cache_folder", "command_line"}
+FOUNDATION = {"errors", "signals", "config", "cache_folder", "command_line"}
 ROOMS = {
     "pictures": {"errors", "config", "cache_folder"},
-    "training": {"errors", "config", "cache_folder", "pictures"},
+    "training": {"errors", "signals", "config", "cache_folder", "pictures"},
     "figures": {"errors", "config", "pictures", "training"},
     "analysis": {"errors", "config", "figures"},
     "sweeping": {"errors", "config"},
@@ -20,9 +20,10 @@ ROOMS = {
 }
 MODULES = {
     "errors": set(),
+    "signals": {"errors"},
     "config": {"errors"},
     "cache_folder": {"errors"},
-    "command_line": {"errors"},
+    "command_line": {"errors", "signals"},
 }
 COMMANDS = {"__init__", "__main__", "train", "agent", "run_sweep", "export_table", "report"}
 # Inside the embedded server.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
+from wandb_tl import signals
 from wandb_tl.errors import ExitCode, InputError, nearest
 
 
@@ -93,20 +91,11 @@ class Command:
 
     def start(self, arguments: list[str] | None = None, prog: str | None = None) -> NoReturn:
         """Run as the main program of this process, and exit."""
-        for name in self.ends_on:
-            number = getattr(signal, name, None)
-            # An ignored signal stays ignored, as SIGHUP is under nohup.
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _end)
+        signals.end_on(self.ends_on)
         code = self.main(arguments, prog)
         if code == ExitCode.INTERRUPTED and self.dies_of_sigint:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
+            signals.die_of_sigint()
         sys.exit(code)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def shell_command(module: str, *arguments: str) -> str:

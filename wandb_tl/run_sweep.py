@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wandb_tl import signals
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.errors import ExitCode, InputError
 from wandb_tl.sweeping import agent_processes, embedded_server, sweep_files
@@ -152,11 +152,8 @@ def stopped_on_failure(agents: list[AgentProcess], path: str, options: argparse.
         yield
     except BaseException:
         # A closing terminal may send several signals: they must not interrupt this.
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-        agent_processes.stop(agents)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        with signals.ignored():
+            agent_processes.stop(agents)
         command = command_to_resume(path, options)
         print(f"\nThe sweep keeps its runs. To resume it: {command}", file=sys.stderr)
         raise

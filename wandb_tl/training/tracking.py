@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,8 @@ from torch import Tensor
 from wandb import Run as Run  # the loop takes its type from here
 
 from wandb_tl.config import DEFAULT_PROJECT, RunConfig, check_value
-from wandb_tl.errors import InputError, one_line
+from wandb_tl.errors import ExitCode, InputError, one_line
+from wandb_tl.signals import Terminated, ignored, terminated_by_sigterm
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
 
@@ -31,15 +31,6 @@ OUTAGE_PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
 # Rows of a Table from which wandb infers the types of its columns.
 TYPED_ROWS = 100
-
-
-class Terminated(SystemExit):
-    """The process has received SIGTERM: its machine is being reclaimed, or an agent stops the run."""
-
-    def __init__(self, signum: int) -> None:
-        # 128 + the number of the signal, as shells count it.
-        self.signal_code = 128 + signum
-        super().__init__(self.signal_code)
 
 
 @contextmanager
@@ -72,32 +63,27 @@ def start(config: RunConfig) -> Iterator[Run]:
     run.define_metric("epoch", hidden=True)
     run.define_metric("*", step_metric="epoch")
 
-    def terminate(signum: int, frame: Any) -> None:
-        raise Terminated(signum)
-
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield run
-        # Inside of this block, because the rest of the upload may take long, and SIGTERM may come meanwhile.
-        run.finish()
-    except Terminated as termination:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # A run that is already finishing cannot be marked. Its agent then repeats it.
-        with suppress(wandb.Error):
-            run.mark_preempting()
-        run.finish(exit_code=termination.signal_code)
-        raise
-    except KeyboardInterrupt:
-        run.finish(exit_code=255)
-        raise
-    except wandb.Error as error:
-        run.finish(exit_code=1)
-        raise InputError(f"W&B: {one_line(error)}") from error
-    except BaseException:
-        run.finish(exit_code=1)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with terminated_by_sigterm():
+        try:
+            yield run
+            # Inside this block, because the rest of the upload may take long, and SIGTERM may come meanwhile.
+            run.finish()
+        except Terminated:
+            with ignored(["SIGTERM"]):
+                # A run that is already finishing cannot be marked. Its agent then repeats it.
+                with suppress(wandb.Error):
+                    run.mark_preempting()
+                run.finish(exit_code=int(ExitCode.TERMINATED))
+            raise
+        except KeyboardInterrupt:
+            run.finish(exit_code=255)
+            raise
+        except wandb.Error as error:
+            run.finish(exit_code=1)
+            raise InputError(f"W&B: {one_line(error)}") from error
+        except BaseException:
+            run.finish(exit_code=1)
+            raise
 
 
 def forget_environment() -> None:
