@@ -183,9 +183,9 @@ def test_several_processes_write_one_run(server: Server) -> None:
 
 
 UPSERT = """mutation ($id: String, $name: String, $host: String, $sweep: String, $config: JSONString,
-        $summary: JSONString) {
+        $summary: JSONString, $state: String) {
     upsertBucket(input: {id: $id, name: $name, modelName: "by hand", host: $host, sweep: $sweep,
-        config: $config, summaryMetrics: $summary}) {
+        config: $config, summaryMetrics: $summary, state: $state}) {
             bucket { id state summaryMetrics historyLineCount } inserted } }"""
 
 
@@ -235,6 +235,21 @@ def test_configs_and_summaries_are_objects(server: Server) -> None:
             body = {"query": UPSERT, "variables": {"name": "wrong", "host": "h", field: wrong}}
             message = server.request("/graphql", body)[1]["errors"][0]["message"]
             assert message.endswith("must be the JSON of an object"), message
+
+
+def test_only_the_states_of_a_run_are_stored(server: Server) -> None:
+    made = server.query(UPSERT, name="stated", state="pending")["upsertBucket"]["bucket"]
+    assert made["state"] == "pending"
+    for host in ("h", None):
+        for wrong in ("ready", "PENDING", ""):
+            for names in ({"id": made["id"]}, {"name": "stated"}, {"name": "never made"}):
+                variables = names | {"host": host, "state": wrong}
+                body = {"query": UPSERT, "variables": variables}
+                message = server.request("/graphql", body)[1]["errors"][0]["message"]
+                assert message.startswith(f"a run cannot be {wrong!r}; it can be pending, running")
+    runs = """{ project(name: "by hand", entityName: "local") {
+        stated: run(name: "stated") { state } made: run(name: "never made") { state } } }"""
+    assert server.query(runs)["project"] == {"stated": {"state": "pending"}, "made": None}
 
 
 def test_configs_and_histories_of_odd_shapes_do_no_harm(server: Server) -> None:

@@ -14,7 +14,7 @@
 | move | who makes it | from | to |
 |:--|:--|:--|:--|
 | `claimed` | a sweep that hands the run out | none, pending, crashed, preempted | pending |
-| `started` | `wandb.init`, or a rewind | any | running, or the state that the client sends |
+| `started` | `wandb.init`, or a rewind | any | running, or the state that the client sends (`checked`) |
 | `heard` | each request of the file stream | live, crashed | running, preempting |
 | `ended` | the file stream's last request | any | finished, failed, killed, preempted |
 | `seen_alive` | the heartbeat of the run's agent | crashed, preempted | pending, running, preempting |
@@ -122,6 +122,13 @@ UNSTARTED_AGAIN = (
     "(sweep_args IS NOT NULL AND NOT prior AND started_at IS NULL"
     f" AND {IS_CRASHED} AND crashes <= {REPEATS_UNSTARTED})"
 )
+
+
+def checked(state: str) -> RunState:
+    """The state that a client names. Raises RequestError if there is no such state."""
+    if state not in list(RunState):
+        raise RequestError(f"a run cannot be {state!r}; it can be {', '.join(RunState)}")
+    return RunState(state)
 
 
 def started(state: str | None, now: float) -> Columns:

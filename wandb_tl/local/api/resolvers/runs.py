@@ -26,7 +26,7 @@ from wandb_tl.local.records.database import Page, Transaction, existing
 from wandb_tl.local.records.json_path import JsonObject, find, json_object
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
 from wandb_tl.local.records.rows import ArtifactRow, Columns, ProjectRow, RunRow, SqlValue
-from wandb_tl.local.records.run_states import LIVE, RunState, set_by_hand, started
+from wandb_tl.local.records.run_states import LIVE, RunState, checked, set_by_hand, started
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT, line_count
 from wandb_tl.local.runs import branches, history, history_keys
 
@@ -137,11 +137,13 @@ def upsert_bucket(_row: object, info: Info, input: UpsertBucketInput) -> Payload
 
 
 def _columns(db: Transaction, input: UpsertBucketInput) -> Columns:
-    """The columns that an input sets. Raises RequestError for an invalid config or summary."""
+    """The columns that an input sets. Raises RequestError for an invalid config, summary or state."""
     fields: dict[str, Any] = {**input}
     for field in ("config", "summaryMetrics"):
         if fields.get(field) is not None and json_object(fields[field]) is None:
             raise RequestError(f"a run's {field} must be the JSON of an object")
+    if fields.get("state") is not None:
+        fields["state"] = checked(fields["state"])
     columns: Columns = {
         column: fields[field] for field, column in COLUMNS.items() if fields.get(field) is not None
     }
