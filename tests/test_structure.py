@@ -8,12 +8,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wandb_tl"
 
 # The rooms of the package, each with the rooms that its modules may import besides their own.
-FOUNDATION = {"errors", "signals", "config", "cache_folder", "command_line"}
+FOUNDATION = {"errors", "signals", "run_states", "config", "cache_folder", "command_line"}
 ROOMS = {
     "pictures": {"errors", "config", "cache_folder"},
-    "training": {"errors", "signals", "config", "cache_folder", "pictures"},
+    "training": {"errors", "signals", "run_states", "config", "cache_folder", "pictures"},
     "figures": {"errors", "config", "pictures", "training"},
-    "analysis": {"errors", "config", "figures"},
+    "analysis": {"errors", "run_states", "config", "figures"},
     "sweeping": {"errors", "config"},
     "local": set(),
     "presets": set(),
@@ -21,6 +21,7 @@ ROOMS = {
 MODULES = {
     "errors": set(),
     "signals": {"errors"},
+    "run_states": set(),
     "config": {"errors"},
     "cache_folder": {"errors"},
     "command_line": {"errors", "signals"},

@@ -19,6 +19,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb_tl.analysis import proportions
 from wandb_tl.config import FIELDS, RunConfig, Value
 from wandb_tl.errors import InputError, one_line
+from wandb_tl.run_states import ENDED, RunState
 
 # The summary of a finished run, except media.
 NUMBERS = (
@@ -38,10 +39,6 @@ NUMBERS = (
 )
 TEXTS = ("device", "precision_in_effect", "norm_in_effect")
 
-# States of a run as wandb.Api() names them. A run that a user or hyperband stops is "killed".
-FINISHED, STOPPED = "finished", "killed"
-ENDED = frozenset({FINISHED, STOPPED, "failed", "crashed"})
-
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -52,11 +49,11 @@ class RunStatus:
 
     @property
     def finished(self) -> bool:
-        return self.state == FINISHED
+        return self.state == RunState.FINISHED
 
     @property
     def stopped(self) -> bool:
-        return self.state == STOPPED
+        return self.state == RunState.KILLED
 
     @property
     def ended(self) -> bool:
@@ -76,7 +73,7 @@ class RunResult:
     @classmethod
     def of(cls, run: Run) -> RunResult | None:
         """The result of a run; None if it has not finished, or is not a run of this package."""
-        if run.state != FINISHED or run.summary.get("test_accuracy") is None:
+        if run.state != RunState.FINISHED or run.summary.get("test_accuracy") is None:
             return None
         try:
             config = RunConfig.from_mapping({name: run.config[name] for name in FIELDS if name in run.config})

@@ -23,6 +23,7 @@ from wandb import Run as Run  # the loop takes its type from here
 
 from wandb_tl.config import DEFAULT_PROJECT, RunConfig, check_value
 from wandb_tl.errors import ExitCode, InputError, one_line
+from wandb_tl.run_states import RunState
 from wandb_tl.signals import Terminated, ignored, terminated_by_sigterm
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
@@ -98,7 +99,7 @@ def _refuse_another_recipe(path: str, config: RunConfig) -> None:
     except (wandb.Error, ValueError):
         # Either the run does not exist, or there is no server, which wandb.init waits for and reports.
         return
-    if earlier.state == "finished":
+    if earlier.state == RunState.FINISHED:
         raise InputError(f"WANDB_RUN_ID: the run {path} has finished; use another id")
     for name, value in config.as_dict().items():
         before = earlier.config.get(name, value)
