@@ -19,6 +19,11 @@ README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]", help="the runs to compare")
+    add_target_arguments(parser)
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say where export() writes: reports and readme."""
     parser.add_argument(
         "--reports",
         type=Path,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from wandb_tl import signals
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.errors import ExitCode, InputError
+from wandb_tl.export_table import add_target_arguments
 from wandb_tl.sweeping import agent_processes, embedded_server, sweep_files
 from wandb_tl.sweeping.agent_processes import AgentProcess
 
@@ -58,18 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE[,VALUE…]",
         help="fix a hyperparameter of the sweep, or list the values that the sweep tries; may be repeated",
     )
-    parser.add_argument(
-        "--reports",
-        type=Path,
-        metavar="DIR",
-        help="write a report into this folder: README.md with conclusions and figures, CSV files, LaTeX",
-    )
-    parser.add_argument(
-        "--readme",
-        type=Path,
-        metavar="FILE",
-        help="write the table into this file, between <!-- results:begin --> and <!-- results:end -->",
-    )
+    add_target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
