@@ -205,4 +205,5 @@ def test_what_else_cannot_be_is_one_line(published: Published) -> None:
     """
     (missing,), *titles = published.server.run(script)
     assert 'pip install "wandb-tl[report]"' in missing
-    assert titles == [["error: --title: takes a string of 1 to 128 characters"]] * 2
+    title = "error: --title: takes a string of 1 to 128 characters; see python -m wandb_tl.report --help"
+    assert titles == [[title]] * 2

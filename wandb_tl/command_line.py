@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wandb_tl import signals
-from wandb_tl.errors import ExitCode, InputError, nearest
+from wandb_tl.errors import ExitCode, InputError, UsageError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises InputError for a usage error, in one line with a pointer to --help.
+    """An argument parser that raises UsageError.
 
     synonyms: other names of flags, without dashes, such as {"learning_rate": "lr"}; it suggests the flag.
     """
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        raise UsageError(message)
 
     def _unknown(self, argument: str) -> str:
         if not argument.startswith("-"):
@@ -48,7 +48,7 @@ class Command:
 
     summary: its line in the list of commands.
     add_arguments: adds its arguments to a parser.
-    run: does the work for the parsed options and returns an exit code; InputError for bad input.
+    run: does the work of the parsed options, returns an exit code. UsageError or InputError for bad input.
     ends_on: names of signals that raise SystemExit in it, so that it can stop the processes it has started.
     dies_of_sigint: after Ctrl-C it ends by the signal itself instead of an exit code.
     synonyms: see Parser.
@@ -79,10 +79,14 @@ class Command:
     def main(self, arguments: list[str] | None = None, prog: str | None = None) -> int:
         """Parse the arguments (by default the process's), run, and return the exit code.
 
-        InputError becomes one line on stderr.
+        InputError becomes one line on stderr, UsageError one with a pointer to --help.
         """
+        parser = self.parser(prog)
         try:
-            return self.run(self.parser(prog).parse_args(arguments))
+            return self.run(parser.parse_args(arguments))
+        except UsageError as error:
+            print(f"error: {error}; see {parser.prog} --help", file=sys.stderr)
+            return ExitCode.BAD_INPUT
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return ExitCode.BAD_INPUT

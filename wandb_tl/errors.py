@@ -24,6 +24,10 @@ class InputError(Exception):
     """Input of the user that cannot be used. Its message is one line that says what is wrong and why."""
 
 
+class UsageError(InputError):
+    """An argument that a command cannot use. The command adds a pointer to its --help to the message."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error on one line; its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wandb_tl.command_line import Command, shell_command
-from wandb_tl.errors import ExitCode, InputError
+from wandb_tl.errors import ExitCode, InputError, UsageError
 
 if TYPE_CHECKING:
     from wandb_tl.analysis.results import Results
@@ -81,33 +81,33 @@ def export(results: Results, reports: Path | None = None, readme: Path | None = 
 
 
 def check_targets(reports: Path | None, readme: Path | None) -> None:
-    """InputError if export() could not write there: better before hours of training than after."""
+    """UsageError if export() could not write there: better before hours of training than after."""
     if readme:
         find_markers(readme)
     if reports:
         try:
             reports.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"--reports: cannot create the folder {reports}: {error.strerror}") from error
+            raise UsageError(f"--reports: cannot create the folder {reports}: {error.strerror}") from error
     for folder in filter(None, (reports, readme and readme.parent)):
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"cannot write to the folder {folder}")
+            raise UsageError(f"cannot write to the folder {folder}")
 
 
 def find_markers(file: Path) -> tuple[str, str]:
-    """The text before and after the table's markers in a file. InputError without markers."""
+    """The text before and after the table's markers in a file. UsageError without markers."""
     try:
         before, begin, rest = file.read_text(encoding="utf-8").partition(README_BEGIN)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+        raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
     _, end, after = rest.partition(README_END)
     if not (begin and end):
-        raise InputError(f"{file}: has no {README_BEGIN} followed by {README_END}")
+        raise UsageError(f"{file}: has no {README_BEGIN} followed by {README_END}")
     return before, after
 
 
 def replace_between_markers(file: Path, text: str) -> None:
-    """Replace the text between the two markers in a file. InputError, and no change, without markers."""
+    """Replace the text between the two markers in a file. UsageError, and no change, without markers."""
     before, after = find_markers(file)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(f"{before}{README_BEGIN}\n{text}\n{README_END}{after}", encoding="utf-8")

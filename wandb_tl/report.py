@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from wandb_tl.command_line import Command
-from wandb_tl.errors import ExitCode, InputError
+from wandb_tl.errors import ExitCode, InputError, UsageError
 
 # The longest title that W&B accepts.
 TITLE_CHARACTERS = 128
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Publish the report and the workspace, and print their addresses."""
     if options.title is not None and not 1 <= len(options.title.strip()) <= TITLE_CHARACTERS:
-        raise InputError(f"--title: takes a string of 1 to {TITLE_CHARACTERS} characters")
+        raise UsageError(f"--title: takes a string of 1 to {TITLE_CHARACTERS} characters")
     try:
         from wandb_tl.analysis import wandb_report
     except ModuleNotFoundError as error:

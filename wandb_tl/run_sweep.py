@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from wandb_tl import signals
 from wandb_tl.command_line import Command, shell_command
-from wandb_tl.errors import ExitCode, InputError
+from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
 from wandb_tl.sweeping import agent_processes, embedded_server, sweep_files
 from wandb_tl.sweeping.agent_processes import AgentProcess
@@ -81,11 +81,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """InputError for options that cannot be used, before anything is started."""
+    """UsageError for options that cannot be used, before anything is started."""
     if options.agents is not None and options.agents < 1:
-        raise InputError(f"--agents: got {options.agents}, takes an integer >= 1")
+        raise UsageError(f"--agents: got {options.agents}, takes an integer >= 1")
     if options.set and sweep_files.is_path(options.sweep):
-        raise InputError(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
+        raise UsageError(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
 
 
 def make_log_folder() -> None:
