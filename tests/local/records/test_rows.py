@@ -15,7 +15,6 @@ TABLES = {
     "agent": rows.AgentRow,
     "run": rows.RunRow,
     "stream_line": rows.StreamLineRow,
-    "metric_value": rows.MetricValueRow,
     "blob": rows.BlobRow,
     "file": rows.FileRow,
     "artifact_type": rows.ArtifactTypeRow,

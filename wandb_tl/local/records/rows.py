@@ -92,13 +92,6 @@ class StreamLineRow(TypedDict):
     text: str
 
 
-class MetricValueRow(TypedDict):
-    run_id: int
-    line: int
-    number: int
-    value: float
-
-
 class BlobRow(TypedDict):
     """md5, announced and digest are base64."""
 
