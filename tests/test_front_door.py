@@ -66,6 +66,25 @@ def test_a_mistake_is_one_line_that_says_what_to_type(arguments: list[str], mess
 
 
 @pytest.mark.parametrize(
+    ("program", "variables", "named"),
+    [
+        ([str(SCRIPT)], {"PATH": str(SCRIPT.parent)}, "wandb-tl run_sweep"),
+        ([str(SCRIPT)], {"PATH": "/usr/bin"}, f"{SCRIPT} run_sweep"),
+        ([str(SCRIPT)], {"PATH": str(SCRIPT.parent), "UV_RUN_RECURSION_DEPTH": "1"}, f"{SCRIPT} run_sweep"),
+        ([sys.executable, "-m", "wandb_tl"], {}, f"{sys.executable} -m wandb_tl.run_sweep"),
+        ([sys.executable, "-m", "wandb_tl.run_sweep"], {}, f"{sys.executable} -m wandb_tl.run_sweep"),
+    ],
+)
+def test_printed_commands_start_as_the_user_started_this_one(program, variables, named, tmp_path: Path):
+    arguments = [] if program[-1].endswith("run_sweep") else ["run_sweep"]
+    done = subprocess.run(
+        [*program, *arguments], env=os.environ | variables, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"To run one without an account: {named} laptop --local"
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         "wandb_tl",

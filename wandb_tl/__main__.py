@@ -10,10 +10,9 @@ import sys
 from typing import NoReturn
 
 import wandb_tl
-from wandb_tl.command_line import Command
+from wandb_tl.command_line import PROG, Command
 from wandb_tl.errors import ExitCode, nearest
 
-PROG = "wandb-tl"
 # In the order in which a user needs them: run a sweep, look at its results, run parts of it by hand.
 COMMANDS = ("run_sweep", "export_table", "report", "train", "agent")
 # The embedded server is independent of the other commands, and is reached through its command line only.

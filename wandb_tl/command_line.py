@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +14,9 @@ from typing import Any, NoReturn
 
 from wandb_tl import signals
 from wandb_tl.errors import ExitCode, InputError, UsageError, nearest
+
+# The console script that starts the commands.
+PROG = "wandb-tl"
 
 
 class Parser(argparse.ArgumentParser):
@@ -103,8 +108,21 @@ class Command:
 
 
 def shell_command(module: str, *arguments: str) -> str:
-    """A command line that runs a module from the current folder, even if the environment is not active."""
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return shlex.join([str(python), "-m", module, *arguments])
+    """A command line for the current folder that runs a command of this package, such as wandb_tl.train.
+
+    It starts with wandb-tl if this process did, else with Python; without an active environment, by its path.
+    """
+    script = Path(sys.argv[0])
+    if script.stem != PROG:
+        return shlex.join([_from_here(Path(sys.executable)), "-m", module, *arguments])
+    # `uv run` finds the script by a PATH that ends with it.
+    on_path = "UV_RUN_RECURSION_DEPTH" not in os.environ and shutil.which(PROG)
+    is_active = on_path and Path(on_path).resolve() == script.resolve()
+    name = PROG if is_active else _from_here(script)
+    return shlex.join([name, module.removeprefix("wandb_tl."), *arguments])
+
+
+def _from_here(program: Path) -> str:
+    """The path of a program; relative if it lies in the current folder."""
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)

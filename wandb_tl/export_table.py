@@ -117,7 +117,8 @@ def replace_between_markers(file: Path, text: str) -> None:
 COMMAND = Command(
     name="export_table",
     summary="print the table of a sweep's results, write a report",
-    description="Print the results of a W&B sweep as a Markdown table, best test accuracy first.",
+    description="Print the results of a W&B sweep as a Markdown table, best recipe first: "
+    "the one with the highest mean validation accuracy if all runs have one, else test accuracy.",
     epilog="It reads from the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY. For "
     'the embedded server: eval "$(python -m wandb_tl.local env)".',
     add_arguments=add_arguments,
