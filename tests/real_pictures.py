@@ -98,7 +98,10 @@ def _unpack_pictures(package: Path, classes: Path) -> None:
 
 
 def _target(member: PurePosixPath) -> PurePosixPath | None:
-    """CLASS/NAME.png of a picture of one of the classes, None of a cartoon; subfolders become the first words of the name."""
+    """CLASS/NAME.png of a picture of one of the classes, None of a cartoon or another file.
+
+    Subfolders become the first words of the name.
+    """
     if member.suffix != ".png" or "cartoon" in member.parts:
         return None
     for label, source in CLASSES.items():
