@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from wandb_tl.config import RunConfig
 from wandb_tl.training import convolutions, cutting, models
 from wandb_tl.training.activation_cache import ActivationCache
-from wandb_tl.training.datasets import Preprocess, Split
+from wandb_tl.training.datasets import Split
 from wandb_tl.training.devices import Autocast
 from wandb_tl.training.inputs import FrozenPart, Inputs
+from wandb_tl.training.preprocess import Preprocess
 
 CPU = torch.device("cpu")
 

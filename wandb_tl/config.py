@@ -20,6 +20,20 @@ Value: TypeAlias = bool | int | float | str
 # The declaration of a hyperparameter.
 Field: TypeAlias = "dataclasses.Field[Any]"
 
+# Data sets that are downloaded by name.
+NAMED_DATASETS = (
+    "fashion_mnist",
+    "mnist",
+    "kmnist",
+    "cifar10",
+    "cifar100",
+    "flowers102",
+    "food101",
+    "oxford_iiit_pet",
+)
+# Those whose images are small arrays of one size, resized on the device: `resize` does not apply to them.
+ARRAY_DATASETS = ("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100")
+
 # The W&B project of a run or a sweep that names none.
 DEFAULT_PROJECT = "wandb_tl"
 
@@ -34,13 +48,16 @@ def option(
     below: float | None = None,
     pattern: str = "",
     takes: str = "",
+    is_path: bool = False,
 ) -> Any:
     """Declare a hyperparameter: its default, whose type is the field's, its allowed values, and its purpose.
 
-    pattern: a regular expression that a string must match, described by `takes`.
+    pattern: a regular expression that a string must match, described by `takes`. is_path: whether it is the
+    path of a file or folder, in which a comma separates nothing.
     """
     limits = {"choices": choices, "above": above, "least": least, "below": below}
-    return field(default=default, metadata={"why": why, "pattern": pattern, "takes": takes, **limits})
+    words = {"why": why, "pattern": pattern, "takes": takes, "is_path": is_path}
+    return field(default=default, metadata=words | limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,30 +108,76 @@ class RunConfig:
     )
     dataset: str = option(
         "fashion_mnist",
-        "fashion_mnist, or a folder with data_dir/train/CLASS/* and data_dir/test/CLASS/*",
-        choices=("fashion_mnist", "folder"),
+        "the images: a data set by name, or your own pictures (folder) at data_dir; hf:NAME loads a data set "
+        "of the Hugging Face hub with the package datasets",
+        pattern=rf"folder|{'|'.join(NAMED_DATASETS)}|hf:.+",
+        takes=f"folder, {', '.join(NAMED_DATASETS)} or hf:NAME",
     )
-    data_dir: str = option("", "folder of the images; empty means the cache folder")
+    data_dir: str = option(
+        "",
+        "where your pictures are: a folder with one folder per class, with or without train, val and test "
+        "folders around them; a .csv or .jsonl file of paths and labels; or a W&B artifact, as "
+        "artifact:ENTITY/PROJECT/NAME:ALIAS",
+        is_path=True,
+    )
+    resize: str = option(
+        "crop",
+        "how a picture becomes a square: crop keeps the centre, by the crop fraction of the model's weights; "
+        "squash changes the aspect ratio; pad adds a border",
+        choices=("crop", "squash", "pad"),
+    )
+    on_bad_image: str = option(
+        "fail",
+        "what to do about pictures that cannot be read: fail lists them all, skip trains without them",
+        choices=("fail", "skip"),
+    )
     train_limit: int = option(
-        0, "number of training images to use, the same ones for every seed; 0 means all", least=0
+        0,
+        "training images to use, of each class its share, the same ones for every seed; 0 means all",
+        least=0,
     )
-    test_limit: int = option(0, "number of test images to use; 0 means all", least=0)
+    test_limit: int = option(0, "test images to use, of each class its share; 0 means all", least=0)
     val_fraction: float = option(
-        0.0, "fraction of the training images held out for validation", least=0, below=1
+        0.0,
+        "fraction of each class's training images held out for validation, if there is no validation split",
+        least=0,
+        below=1,
+    )
+    test_fraction: float = option(
+        0.2,
+        "fraction of each class's images held out for testing, if there is neither a test nor a validation "
+        "split",
+        above=0,
+        below=1,
     )
     weights_file: str = option(
-        "", "load pretrained weights from this .safetensors or .pth file instead of the timm hub"
+        "",
+        "load pretrained weights from this .safetensors or .pth file instead of the timm hub",
+        is_path=True,
     )
 
     def __post_init__(self) -> None:
         for name, spec in FIELDS.items():
             object.__setattr__(self, name, _coerce(spec, getattr(self, name)))
+        if self.data_dir and self.dataset != "folder":
+            raise InputError(
+                f"data_dir: {self.dataset} does not read it; dataset=folder trains on its pictures"
+            )
+        if not self.data_dir and self.dataset == "folder":
+            raise InputError("data_dir: dataset=folder needs the folder of your pictures, as data_dir=PATH")
+        if 0 < self.train_limit < self.batch_size:
+            raise InputError(f"batch_size: got {self.batch_size}, more than train_limit ({self.train_limit})")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> RunConfig:
         """Build from names and values; InputError for an unknown name."""
         check_names(values)
         return cls(**values)
+
+    @classmethod
+    def from_flags(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Build from the values that a person typed: data_dir alone means a folder of pictures."""
+        return cls.from_mapping(with_dataset_of_folder(values))
 
     def as_dict(self) -> dict[str, Value]:
         return dataclasses.asdict(self)
@@ -151,7 +214,9 @@ class RunConfig:
             "unfreeze": not self.finetuning,
             "momentum": self.optimizer != "SGD",
             "weight_decay": self.optimizer == "Adam",
-            "data_dir": self.dataset == "fashion_mnist",  # the same images in any folder: sha256 is checked
+            "data_dir": self.dataset != "folder",
+            "resize": self.dataset in ARRAY_DATASETS,
+            "on_bad_image": self.dataset in ARRAY_DATASETS,
             "weights_file": not self.pretrained,
         }
         return frozenset(name for name, is_idle in idle.items() if is_idle)
@@ -208,6 +273,12 @@ def check_names(names: Iterable[str]) -> None:
             close = nearest(name, FIELDS, SYNONYMS)
             hint = f"; did you mean {close}?" if close else ""
             raise InputError(f"{name}: no such hyperparameter{hint}")
+
+
+def with_dataset_of_folder(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with dataset=folder if they have a data_dir and no dataset."""
+    implied = {"dataset": "folder"} if "data_dir" in values and "dataset" not in values else {}
+    return implied | dict(values)
 
 
 def check_value(name: str, value: object) -> Value:

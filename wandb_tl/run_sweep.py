@@ -104,6 +104,8 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     from wandb_tl.sweeping.work_queue import create_sweep
 
     check_targets(options.reports, options.readme)
+    if definition:
+        check_pictures(definition)
     start = time.monotonic()
     path = create_sweep(definition) if definition else options.sweep
     results = Results(path)
@@ -126,6 +128,28 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
         runs = "1 run" if missing == 1 else f"{missing} runs"
         print(f"error: {runs} did not finish; see {logs}", file=sys.stderr)
     return ExitCode.FAILED if missing else ExitCode.OK
+
+
+def check_pictures(definition: Definition) -> None:
+    """Describe and decode the pictures that the runs train on. InputError if a run could not use them.
+
+    The agents find them decoded.
+    """
+    configs = [config for config in sweep_files.data_configs(definition) if config.dataset == "folder"]
+    if not configs:
+        return
+    from wandb_tl.training import datasets, tracking
+
+    cache, printed = datasets.ImageCache(), set()
+
+    def print_once(text: str) -> None:
+        if text not in printed:
+            printed.add(text)
+            print(f"{text}\n", flush=True)
+
+    for config in configs:
+        artifact = tracking.download_pictures(config)
+        datasets.load(config, cache, artifact.folder if artifact else None, print_once)
 
 
 def next_step(path: str, page: str, options: argparse.Namespace) -> str:

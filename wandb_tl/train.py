@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def config_of(options: argparse.Namespace) -> RunConfig:
     """The hyperparameters that the flags give. InputError for a value that a field does not take."""
-    return RunConfig(**{name: value for name, value in vars(options).items() if name in FIELDS})
+    return RunConfig.from_flags({name: value for name, value in vars(options).items() if name in FIELDS})
 
 
 def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:
@@ -56,9 +56,12 @@ def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:
 
     cache = cache or ProcessCache()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = datasets.load(config, cache.images)
+    artifact = tracking.download_pictures(config)
+    data = datasets.load(config, cache.images, artifact.folder if artifact else None)
     model = models.build(config, len(data.class_names)).to(device)
     with tracking.start(config) as wandb_run:
+        if artifact:
+            wandb_run.use_artifact(artifact.artifact)
         checkpoint = train_and_log(config, data, model, device, wandb_run, cache)
     # Only now is everything uploaded: a run that is killed before this resumes from its checkpoint.
     checkpoint.discard()

@@ -39,110 +39,126 @@ def test_fashion_mnist_is_whole(fashion_mnist_cache):
 def test_limits_and_held_out_images_do_not_overlap_and_do_not_depend_on_the_seed(fashion_mnist_cache):
     options = {"train_limit": 500, "test_limit": 100, "val_fraction": 0.01}
     data = datasets.load(RunConfig(seed=0, **options))
-    assert (len(data.train), len(data.val), len(data.test)) == (500, 600, 100)
+    assert (len(data.train), len(data.val), len(data.test)) == (500, 589, 100)
     train = {image.numpy().tobytes() for image in data.train.images}
     assert not train & {image.numpy().tobytes() for image in data.val.images}
     again = datasets.load(RunConfig(seed=7, **options))
     assert torch.equal(data.train.images, again.train.images)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "one bit"])
-def test_damaged_file_is_named(fashion_mnist_cache, tmp_path, damage):
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in datasets.FASHION_MNIST_SHA256:
-        (raw / name).write_bytes((fashion_mnist_cache / "FashionMNIST" / "raw" / name).read_bytes())
-    labels = bytearray((raw / "t10k-labels-idx1-ubyte").read_bytes())
-    labels[-1] ^= 1
-    (raw / "t10k-labels-idx1-ubyte").write_bytes(labels[:-100] if damage == "truncated" else labels)
-    with pytest.raises(InputError, match="t10k-labels-idx1-ubyte: damaged"):
-        datasets.load(RunConfig(data_dir=str(tmp_path)))
+def load(folder: Path, cache: datasets.ImageCache | None = None, **options) -> datasets.Dataset:
+    values = {"dataset": "folder", "data_dir": str(folder), "image_size": 16, "batch_size": 4}
+    return datasets.load(RunConfig(**values | {"model_name": "tf_efficientnet_lite0"} | options), cache)
 
 
-def test_no_source_of_data_says_why_and_leaves_nothing(tmp_path, monkeypatch):
-    for name in ("_from_debian_folder", "_from_download", "_from_debian_package"):
-
-        def unreachable(folder: Path) -> None:
-            raise RuntimeError("no route to host")
-
-        unreachable.__name__ = name
-        monkeypatch.setattr(datasets, name, unreachable)
-    with pytest.raises(InputError, match="cannot be fetched: no route to host") as refusal:
-        datasets.load(RunConfig(data_dir=str(tmp_path)))
-    assert "\n" not in str(refusal.value)
-    assert not list((tmp_path / "FashionMNIST" / "raw").iterdir())
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch, fashion_mnist_cache):
+    """A cache folder that holds nothing but Fashion-MNIST."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "FashionMNIST").symlink_to(fashion_mnist_cache / "FashionMNIST")
+    monkeypatch.setenv("WANDB_TL_CACHE", str(cache))
 
 
-def test_preprocess_repeats_grey_scales_and_normalises():
-    images = torch.full((2, 1, 28, 28), 255, dtype=torch.uint8)
-    images[1] = 0
-    mean, std = (0.1, 0.2, 0.3), (0.5, 0.4, 0.2)
-    pixels = datasets.Preprocess(64, mean, std, torch.device("cpu"))(images)
-    assert pixels.shape == (2, 3, 64, 64)
-    white = torch.tensor([(1 - m) / s for m, s in zip(mean, std, strict=True)])
-    black = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
-    torch.testing.assert_close(pixels[0, :, 5, 7], white)
-    torch.testing.assert_close(pixels[1, :, 60, 1], black)
-
-
-def test_augmentation_flips_and_shifts_each_image_on_its_own():
-    torch.manual_seed(0)
-    image = torch.zeros(1, 8, 8, dtype=torch.uint8)
-    image[0, 4, 2] = 200
-    images = image.repeat(200, 1, 1, 1)
-    assert datasets.augment(images, "none") is images
-    flipped = datasets.augment(images, "flip")
-    columns = flipped.amax(dim=(1, 2)).argmax(1)
-    assert set(columns.tolist()) == {2, 5}
-    shifted = datasets.augment(images, "flip_crop")
-    places = {divmod(int(i), 8) for i in shifted.flatten(1).argmax(1)}
-    assert places == {(row, column) for row in (3, 4, 5) for column in (1, 2, 3, 4, 5, 6)}
-
-
-def test_folder_of_images(folder):
-    data = datasets.load(RunConfig(dataset="folder", data_dir=str(folder), image_size=16, batch_size=4))
+def test_folder_of_images(folder, capsys):
+    data = load(folder)
     assert data.train.images.shape == (16, 3, 16, 16) and len(data.test) == 8
     assert data.class_names == ["cat", "dog"]
     means = data.train.images.float().mean((1, 2, 3))
     assert means[data.train.labels == 0].max() < 100 < means[data.train.labels == 1].min()
+    assert data.test.names == [f"test/{name}/{number}.png" for name in ("cat", "dog") for number in range(4)]
+    assert f"{folder}: 24 pictures of 2 classes (16 train, 8 test)" in capsys.readouterr().out
 
 
 def test_bad_folders_are_refused_in_one_line(folder):
     def refusal(**options) -> str:
         with pytest.raises(InputError) as error:
-            datasets.load(RunConfig(dataset="folder", image_size=16, **{"batch_size": 4} | options))
+            load(**{"folder": folder} | options)
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert "takes a folder with train/CLASS" in refusal(data_dir="")
-    assert "takes a folder with train/CLASS" in refusal(data_dir=str(folder / "train"))
-    assert "more than the training images (16)" in refusal(data_dir=str(folder), batch_size=17)
-    (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
-    assert "0.png: not a readable image" in refusal(data_dir=str(folder))
-    (folder / "train" / "ape").mkdir()
-    assert "ape" in refusal(data_dir=str(folder))
+    assert "there is no folder" in refusal(folder=folder / "nowhere")
+    assert "more than the training images (16)" in refusal(batch_size=17)
+    (folder / "test" / "ape").mkdir()
+    (folder / "test" / "ape" / "0.png").write_bytes((folder / "test" / "cat" / "0.png").read_bytes())
+    assert "class ape is in test, but has no training pictures" in refusal()
 
 
-def test_a_process_reads_images_again_only_if_they_have_changed(folder):
-    cache = datasets.ImageCache()
+def test_all_unreadable_files_are_listed_at_once_and_can_be_skipped(folder):
+    (folder / "train" / "cat" / "0.png").write_bytes(b"<!DOCTYPE html>")
+    (folder / "train" / "dog" / "1.png").write_bytes(b"")
+    whole = (folder / "test" / "dog" / "0.png").read_bytes()
+    (folder / "test" / "dog" / "0.png").write_bytes(whole[:90])
+    for _ in range(2):  # the reasons are remembered
+        with pytest.raises(InputError) as error:
+            load(folder)
+        message = str(error.value)
+        assert message.startswith("3 pictures cannot be read") and "on_bad_image=skip" in message
+        for name in ("train/cat/0.png", "train/dog/1.png", "test/dog/0.png"):
+            assert name in message
+    data = load(folder, on_bad_image="skip")
+    assert (len(data.train), len(data.test), data.skipped) == (14, 7, 3)
+    assert "test/dog/0.png" not in data.test.names
+    (folder / "test" / "dog" / "0.png").write_bytes(whole)
+    assert load(folder, on_bad_image="skip").skipped == 2
 
-    def load(image_size: int = 16, **options) -> datasets.Dataset:
-        config = {"dataset": "folder", "data_dir": str(folder), "image_size": image_size, "batch_size": 4}
-        return datasets.load(RunConfig(**config | options), cache)
 
-    first = load()
-    (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"0\.png: not a readable image"):
-        load()
+def damage_unnoticed(file: Path) -> None:
+    """Replace a file's content, but not its size and time of last change: whoever reads it again fails."""
+    status = file.stat()
+    file.write_bytes(b"\0" * status.st_size)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_only_changed_and_new_files_are_decoded(folder):
+    first = load(folder)
+    for file in folder.glob("*/*/*.png"):
+        damage_unnoticed(file)
+    second = load(folder)
+    assert torch.equal(second.train.images, first.train.images)
     Image.new("RGB", (30, 30), "white").save(folder / "train" / "cat" / "0.png")
-    second = load()
-    assert (second.train.images != first.train.images).any()
-    # A file that looks unchanged is not read.
-    unreadable = folder / "test" / "dog" / "0.png"
-    changed = unreadable.stat().st_mtime_ns
-    unreadable.write_bytes(b"no image")
-    os.utime(unreadable, ns=(changed, changed))
-    again = load(val_fraction=0.25)
-    assert torch.equal(again.test.images, second.test.images) and len(again.val) == 4
-    with pytest.raises(InputError, match=r"0\.png: not a readable image"):
-        load(image_size=17)
+    Image.new("RGB", (30, 30), "blue").save(folder / "train" / "dog" / "new.png")
+    (folder / "train" / "dog" / "7.png").unlink()
+    third = load(folder)
+    assert len(third.train) == 16
+    assert (third.train.images[third.train.names.index("train/cat/0.png")] == 255).all()
+    for name in set(first.train.names) & set(third.train.names) - {"train/cat/0.png"}:
+        before = first.train.images[first.train.names.index(name)]
+        assert torch.equal(third.train.images[third.train.names.index(name)], before)
+    # A smaller part of the pictures is taken from those that are decoded.
+    limited = load(folder, train_limit=6)
+    same = [third.train.names.index(name) for name in limited.train.names]
+    assert len(limited.train) == 6 and torch.equal(limited.train.images, third.train.images[same])
+
+
+def test_without_space_on_the_disk_pictures_are_decoded_into_memory(folder, monkeypatch):
+    stored = load(folder)
+    monkeypatch.setenv("WANDB_TL_CACHE_GB", "0")
+    monkeypatch.setenv("WANDB_TL_CACHE", str(folder / "another"))
+    data = load(folder)
+    assert torch.equal(data.train.images, stored.train.images)
+    assert not list((folder / "another" / "tensors").iterdir())
+
+
+def test_a_process_keeps_the_images_of_its_latest_run(folder):
+    cache = datasets.ImageCache()
+    first = load(folder, cache)
+    assert load(folder, cache) is first
+    assert load(folder, cache, val_fraction=0.3) is not first
+
+
+def test_one_folder_of_classes_is_split_and_its_test_images_stay(folder):
+    (folder / "test").rename(folder.parent / "elsewhere")
+    data = load(folder / "train", val_fraction=0.3)
+    assert len(data.train) + len(data.val) + len(data.test) == 16
+    for split in (data.val, data.test):
+        assert set(split.labels.tolist()) == {0, 1}
+    Image.new("RGB", (30, 30), "blue").save(folder / "train" / "dog" / "new.png")
+    again = load(folder / "train", val_fraction=0.3)
+    assert set(again.test.names) - {"dog/new.png"} == set(data.test.names)
+
+
+def test_without_test_images_the_validation_images_are_tested(folder):
+    (folder / "test").rename(folder / "VALID")
+    data = load(folder)
+    assert data.test_is_val and data.val.names == data.test.names and len(data.test) == 8
+    assert data.majority == ("cat", 0.5)

@@ -99,7 +99,7 @@ def test_runs_of_one_process_share_activations_without_a_disk(few_images, capsys
     printed = capsys.readouterr().out
     assert printed.count(" computed in ") == printed.count(", reused\n") == 2
     assert [second[name] for name in NUMBERS] == [first[name] for name in NUMBERS]
-    assert not list((cache_folder / "activations").iterdir())
+    assert not list((cache_folder / "tensors").iterdir())
 
 
 @pytest.mark.slow

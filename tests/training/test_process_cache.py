@@ -19,8 +19,8 @@ def test_activations_are_stored_in_the_cache_folder_within_its_limit(monkeypatch
     # 128 images of 192 numbers are 98,304 bytes: one entry of them, but not two.
     monkeypatch.setenv("WANDB_TL_CACHE_GB", "0.00015")
     cached(few_images.test, ProcessCache().activations)
-    (first,) = (tmp_path / "activations").iterdir()
+    (first,) = (tmp_path / "tensors").iterdir()
     cached(few_images.test, ProcessCache().activations, pretrained=False)
-    (second,) = (tmp_path / "activations").iterdir()
+    (second,) = (tmp_path / "tensors").iterdir()
     assert first != second
     assert cached(few_images.test, ProcessCache().activations, pretrained=False)[1] == 0

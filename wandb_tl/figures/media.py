@@ -61,6 +61,7 @@ def tabulate(data: Dataset, test: Evaluation) -> dict[str, dict[str, list[Any]]]
     pairs = cells[frequency[:TABLE_ROWS].sort().values].tolist()
     return {
         "predictions": {
+            **_file_names(data, first),
             "image": list(data.test.images[first]),
             "actual": _class_names(test.actual[first], names),
             "predicted": _class_names(test.predicted[first], names),
@@ -68,6 +69,7 @@ def tabulate(data: Dataset, test: Evaluation) -> dict[str, dict[str, list[Any]]]
         },
         # The same images for every run, so that two runs can be compared image by image.
         "test_predictions": {
+            **_file_names(data, numbers.tolist()),
             "number": numbers.tolist(),
             "actual": _class_names(test.actual[numbers], names),
             "predicted": _class_names(test.predicted[numbers], names),
@@ -86,6 +88,12 @@ def tabulate(data: Dataset, test: Evaluation) -> dict[str, dict[str, list[Any]]]
             "f1": test.f1_by_class,
         },
     }
+
+
+def _file_names(data: Dataset, numbers: list[int]) -> dict[str, list[Any]]:
+    """A column with the files of test images, if they come from files."""
+    names = data.test.names
+    return {"file": [names[number] for number in numbers]} if names else {}
 
 
 def _class_names(labels: Tensor, names: list[str]) -> list[str]:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
 import yaml
 
-from wandb_tl.config import Value, check_names, check_value
+from wandb_tl.config import FIELDS, RunConfig, Value, check_names, check_value
 from wandb_tl.errors import InputError, nearest
 
 PRESETS = Path(__file__).parents[1] / "presets"
 # As run_sweep lists them: the first one to try comes first.
-PRESET_NAMES = ("laptop", "seeds", "tune", "as_published")
+PRESET_NAMES = ("laptop", "pictures", "tune", "seeds", "as_published")
+# The hyperparameters that decide which images a run trains on, and whether it can.
+DATA_FIELDS = (
+    "dataset",
+    "data_dir",
+    "resize",
+    "on_bad_image",
+    "train_limit",
+    "test_limit",
+    "val_fraction",
+    "test_fraction",
+    "model_name",
+    "image_size",
+    "batch_size",
+)
 
 
 class Parameter(TypedDict, total=False):
@@ -69,14 +84,30 @@ def load(sweep: str, settings: list[str]) -> Definition:
     """
     file = Path(sweep) if sweep.endswith((".yaml", ".yml")) else PRESETS / f"{sweep}.yaml"
     definition = _read(file, sweep)
-    for setting in settings:
-        name, parameter = _parse_setting(setting)
-        definition["parameters"][name] = parameter
+    parameters = dict(_parse_setting(setting) for setting in settings)
+    if "data_dir" in parameters and "dataset" not in parameters:
+        parameters["dataset"] = {"value": "folder"}
+    definition["parameters"] |= parameters
     for name, parameter in definition["parameters"].items():
         check_names([str(name)])
         for value in _values(name, parameter, file):
             check_value(name, value)
     return definition
+
+
+def data_configs(definition: Definition) -> list[RunConfig]:
+    """A config for each combination of values that decide a run's images, for checking them beforehand.
+
+    Values that a search draws from a distribution are left out. InputError for values that do not go together.
+    """
+    choices = {
+        name: parameter.get("values") or [parameter["value"]]
+        for name in DATA_FIELDS
+        if (parameter := definition["parameters"].get(name))
+        and ("values" in parameter or "value" in parameter)
+    }
+    combinations = itertools.product(*choices.values())
+    return [RunConfig.from_mapping(dict(zip(choices, values, strict=True))) for values in combinations]
 
 
 def _read(file: Path, sweep: str) -> Definition:
@@ -88,6 +119,8 @@ def _read(file: Path, sweep: str) -> Definition:
         raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(definition, dict) or not isinstance(definition.get("parameters"), dict):
         raise InputError(f"{file}: not a W&B sweep definition (it has no parameters)")
+    if not (definition.get("program") or definition.get("command")):
+        raise InputError(f"{file}: has no program; add the line `program: wandb_tl/train.py`")
     return definition
 
 
@@ -101,6 +134,11 @@ def _parse_setting(setting: str) -> tuple[str, Parameter]:
     name, equals, text = setting.partition("=")
     if not (name and equals):
         raise InputError(f"--set {setting}: takes NAME=VALUE")
+    check_names([name])
+    if FIELDS[name].metadata["is_path"]:
+        # Agents may work in another folder. A comma is part of a path.
+        is_local = text and not text.startswith("artifact:")
+        return name, {"value": str(Path(text).expanduser().absolute()) if is_local else text}
     values = [check_value(name, value) for value in text.split(",")]
     return name, {"values": values} if len(values) > 1 else {"value": values[0]}
 

@@ -11,8 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wandb_tl.training import digests, models
 from wandb_tl.training.activation_cache import ActivationCache
-from wandb_tl.training.datasets import Preprocess
+from wandb_tl.training.datasets import Split
 from wandb_tl.training.devices import Autocast
+from wandb_tl.training.preprocess import Preprocess
 from wandb_tl.training.tensor_store import Layout
 
 # Far more training images than precise statistics need. The batch size is the same on every device, because
@@ -23,17 +24,17 @@ CALIBRATION_BATCH = 64
 
 def calibrate(
     model: nn.Module,
-    images: Tensor,
+    split: Split,
     preprocess: Preprocess,
     autocast: Autocast,
     conditions: Mapping[str, Any],
     activations: ActivationCache,
 ) -> None:
-    """Set the statistics of every BatchNorm to those of uint8 images (N, C, H, W), estimated now or stored.
+    """Set the statistics of every BatchNorm to those of a split's images, estimated now or stored.
 
     conditions: what decides them besides images, preprocessing and the model's weights; readable as JSON.
     """
-    images = images[:CALIBRATION_IMAGES]
+    images = split.images[:CALIBRATION_IMAGES]
     images = images[: max(1, len(images) // CALIBRATION_BATCH) * CALIBRATION_BATCH]
     statistics = [
         tensor
@@ -50,7 +51,7 @@ def calibrate(
         return torch.cat([tensor.cpu() for tensor in statistics])
 
     sizes = [len(tensor) for tensor in statistics]
-    identity = _identity(model, images, preprocess, conditions)
+    identity = _identity(model, split, preprocess, conditions) | {"images_used": len(images)}
     key, layout = digests.key(identity), Layout((sum(sizes),), torch.float32, sum(sizes))
     values = activations.get(key)
     if values is None:
@@ -78,7 +79,7 @@ def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 
 def _identity(
-    model: nn.Module, images: Tensor, preprocess: Preprocess, conditions: Mapping[str, Any]
+    model: nn.Module, split: Split, preprocess: Preprocess, conditions: Mapping[str, Any]
 ) -> dict[str, Any]:
     # The classifier does not affect the statistics, and differs from seed to seed.
     head = {id(weight) for classifier in models.classifiers(model) for weight in classifier.parameters()}
@@ -89,5 +90,5 @@ def _identity(
         digests.tensors_digest(trunk),
         repr(type(model)),
         preprocess,
-        digests.tensors_digest({"images": images}),
+        split.images_digest,
     )

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor
 
-from wandb_tl.training.datasets import Preprocess
+from wandb_tl.training.preprocess import Preprocess
 from wandb_tl.training.tensor_store import raw_bytes
 
 # Increased whenever the same weights and images give other outputs than before, so that older entries are not

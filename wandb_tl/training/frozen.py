@@ -10,8 +10,9 @@ from wandb_tl.training import convolutions, cutting, devices, models
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.calibration import calibrate
 from wandb_tl.training.cutting import Halves
-from wandb_tl.training.datasets import Dataset, Preprocess, Split
+from wandb_tl.training.datasets import Dataset, Split
 from wandb_tl.training.inputs import FrozenPart, Inputs
+from wandb_tl.training.preprocess import Preprocess
 
 
 def freeze_and_cache(
@@ -30,7 +31,7 @@ def freeze_and_cache(
     autocast = devices.make_autocast(device, precision)
     conditions = {"model": config.model_name, "precision": precision}
     if config.norm_in_effect == "calibrated":
-        calibrate(model, data.train.images, preprocess, autocast, conditions, activations)
+        calibrate(model, data.train, preprocess, autocast, conditions, activations)
     example = preprocess(data.train.images[:2])
     halves = _cut(config, model, example)
     networks = frozen_networks(config, model, halves, example) if halves else []

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from wandb_tl.training import digests
 from wandb_tl.training.activation_cache import ActivationCache
-from wandb_tl.training.datasets import Preprocess, Split, augment
+from wandb_tl.training.datasets import Split
 from wandb_tl.training.devices import Autocast
+from wandb_tl.training.preprocess import Preprocess, augment
 from wandb_tl.training.tensor_store import Layout
 
 # Batches that one process computes before it checks whether another process computes the same entry.
@@ -93,6 +94,7 @@ class Inputs:
         self._before = before
         # All inputs, once they are cached.
         self.rows: Tensor | None = None
+        self._split = split
         device = preprocess.device
         self.labels = split.labels.to(device)
         self.images: Tensor
@@ -106,13 +108,6 @@ class Inputs:
         return len(self.labels)
 
     @cached_property
-    def images_digest(self) -> str:
-        """SHA-256 of all images."""
-        if self._before is not None:
-            return self._before.images_digest
-        return digests.tensors_digest({"images": self.images})
-
-    @cached_property
     def entry(self) -> Entry:
         """Where the activation cache keeps these inputs. Computes the input of one image for its shape."""
         assert self._frozen is not None, "the images themselves are not cached"
@@ -121,7 +116,10 @@ class Inputs:
         shape = (example.permute(0, 2, 3, 1) if channels_last else example).shape[1:]
         layout = Layout((len(self), *shape), example.dtype, BATCHES_PER_BLOCK * self._frozen.batch_size)
         identity = dict(self._frozen.conditions) | digests.output_identity(
-            self._frozen.weights_digest, repr(self._frozen.network), self._preprocess, self.images_digest
+            self._frozen.weights_digest,
+            repr(self._frozen.network),
+            self._preprocess,
+            self._split.images_digest,
         )
         identity["batch_size"] = self._frozen.batch_size
         if self._before is not None:

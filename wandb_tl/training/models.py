@@ -13,8 +13,9 @@ from torch import nn
 
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError, one_line
+from wandb_tl.pictures.framing import Framing
 from wandb_tl.training import weights
-from wandb_tl.training.datasets import Preprocess
+from wandb_tl.training.preprocess import Preprocess
 
 
 def build(config: RunConfig, num_classes: int) -> nn.Module:
@@ -52,6 +53,15 @@ def preprocess(model: nn.Module, image_size: int, device: torch.device) -> Prepr
     """The preprocessing of this model's images, with the mean and standard deviation of its weights."""
     data = resolve_model_data_config(model)
     return Preprocess(image_size, data["mean"], data["std"], device)
+
+
+def framing(config: RunConfig) -> Framing:
+    """How pictures become squares, as for the images that this model's weights were trained on.
+
+    InputError for an unknown model.
+    """
+    source = _pretrained_source(config.model_name)
+    return Framing(config.image_size, config.resize, source.crop_pct, source.interpolation)
 
 
 def classifiers(model: nn.Module) -> tuple[nn.Module, ...]:

@@ -13,13 +13,18 @@ from wandb_tl.training.tensor_store import TensorStore
 class ProcessCache:
     """The images and activations that a process keeps from one run to the next.
 
-    A process creates one and passes it to each of its runs. Processes share the stored activations alone.
+    A process creates one and passes it to each of its runs. Processes share what is on disk alone.
     """
 
-    def __init__(self) -> None:
-        self.images = ImageCache()
+    @cached_property
+    def store(self) -> TensorStore:
+        """The tensors on disk. InputError if WANDB_TL_CACHE_GB is not a number of gigabytes."""
+        return TensorStore(cache_dir() / "tensors", cache_limit())
+
+    @cached_property
+    def images(self) -> ImageCache:
+        return ImageCache(self.store)
 
     @cached_property
     def activations(self) -> ActivationCache:
-        """InputError if WANDB_TL_CACHE_GB is not a number of gigabytes."""
-        return ActivationCache(TensorStore(cache_dir() / "activations", cache_limit()))
+        return ActivationCache(self.store)

@@ -92,12 +92,24 @@ class TensorStore:
         self._remove(folder)
         return None
 
+    def descriptions(self) -> dict[str, dict[str, Any]]:
+        """The descriptions that complete entries were filled with, by key."""
+        descriptions = {}
+        with suppress(FileNotFoundError):
+            for folder in self.folder.iterdir():
+                # Another process may evict the entry, and a damaged one describes nothing.
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    if not folder.suffix:
+                        entry = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+                        descriptions[folder.name] = dict(entry["about"])
+        return descriptions
+
     def fill(
         self, key: str, layout: Layout, description: dict[str, Any], compute: Callable[[int, int], Tensor]
     ) -> Tensor | None:
         """Compute an entry, together with other processes that need it now, and return it as `get` does.
 
-        compute(start, stop) returns those rows on the CPU; description: for people who read entry.json.
+        compute(start, stop) returns those rows on the CPU; description: plain data, kept in entry.json.
         Returns None, and computes nothing, if the store has no space for it.
         """
         whole, part = self.folder / key, self.folder / f"{key}.part"
@@ -127,7 +139,7 @@ class TensorStore:
             "about": description,
         }
         temporary = part / f"entry.{os.getpid()}"
-        temporary.write_text(json.dumps(entry, indent=2), encoding="utf-8")
+        temporary.write_text(json.dumps(entry, indent=1), encoding="utf-8")
         temporary.replace(part / "entry.json")
         flags = os.O_RDWR | os.O_CREAT
         data, digests = os.open(part / "data", flags, 0o666), os.open(part / "digests", flags, 0o666)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from wandb import Run as Run  # the loop takes its type from here
 
+from wandb_tl.cache_folder import cache_dir
 from wandb_tl.config import DEFAULT_PROJECT, RunConfig, check_value
 from wandb_tl.errors import ExitCode, InputError, one_line
 from wandb_tl.run_states import RunState
@@ -85,6 +87,31 @@ def start(config: RunConfig) -> Iterator[Run]:
         except BaseException:
             run.finish(exit_code=1)
             raise
+
+
+@dataclass(frozen=True)
+class PictureArtifact:
+    """A W&B artifact with the pictures of a run, and the folder that it has been downloaded into."""
+
+    artifact: wandb.Artifact
+    folder: Path
+
+
+def download_pictures(config: RunConfig) -> PictureArtifact | None:
+    """Download the artifact that data_dir names, once per machine; None if it names a folder.
+
+    InputError if there is no such artifact, or W&B cannot be reached.
+    """
+    name = config.data_dir.removeprefix("artifact:")
+    if name == config.data_dir:
+        return None
+    try:
+        artifact = wandb.Api().artifact(name)
+        # Files that are there already are verified, and not downloaded again.
+        folder = Path(artifact.download(str(cache_dir() / "artifacts" / artifact.digest)))
+    except (wandb.Error, ValueError, OSError) as error:
+        raise InputError(f"data_dir: artifact {name} cannot be downloaded: {one_line(error)}") from error
+    return PictureArtifact(artifact, folder)
 
 
 def forget_environment() -> None:

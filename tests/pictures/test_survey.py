@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wandb_tl.errors import InputError
+from wandb_tl.pictures.survey import Survey, paragraph, survey, unreadable_line
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("WANDB_TL_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def make(folder: Path, *classes: str, count: int = 6) -> Path:
+    """A folder with pictures in these class folders, all different."""
+    rng = np.random.default_rng(abs(hash(classes)) % 1000)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 255, (20, 30 + number, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def look(folder: Path, val_fraction: float = 0.0, test_fraction: float = 0.3) -> Survey:
+    return survey(str(folder), val_fraction, test_fraction)
+
+
+def sizes(result: Survey) -> dict[str, int]:
+    return {name: len(pictures) for name, pictures in result.splits.items()}
+
+
+def test_the_paragraph_says_what_is_there_and_what_is_left_out(tmp_path):
+    make(tmp_path, "train/oak", "train/pine", "test/oak", "test/pine")
+    (tmp_path / "train" / "oak" / "notes.txt").write_text("left on Tuesday")
+    (tmp_path / "train" / "oak" / ".DS_Store").write_bytes(b"\0")
+    (tmp_path / "train" / "ash").mkdir()
+    result = look(tmp_path)
+    assert sizes(result) == {"train": 12, "test": 12}
+    assert paragraph(result).splitlines() == [
+        f"{tmp_path}: 24 pictures of 2 classes (12 train, 12 test)",
+        "  Pictures by class (train + test): oak 6 + 6, pine 6 + 6",
+        "  30 x 20 to 35 x 20 pixels; 24 PNG",
+        "  Left out: hidden files (1), .txt files that are not pictures (1)",
+        "  Warning: train/ash is empty; add pictures to it, or delete it",
+    ]
+
+
+def test_of_many_classes_the_smallest_and_the_largest_are_named(tmp_path):
+    make(tmp_path, *(f"class{number}" for number in range(25)), count=2)
+    Image.new("RGB", (9, 9)).save(tmp_path / "class7" / "one more.png")
+    assert "Pictures per class: 2 (class0) to 3 (class7), median 2" in paragraph(look(tmp_path))
+
+
+def test_pictures_are_recognised_by_content_and_not_by_name(tmp_path):
+    make(tmp_path, "oak", "pine", count=3)
+    picture = Image.new("RGB", (9, 9), "red")
+    picture.save(tmp_path / "oak" / "a.jfif", "JPEG")
+    picture.save(tmp_path / "oak" / "b", "GIF")
+    picture.save(tmp_path / "pine" / "c.txt", "WEBP")
+    (tmp_path / "pine" / "d.jpg").write_text("<html>")
+    result = look(tmp_path)
+    names = {picture.name for pictures in result.splits.values() for picture in pictures}
+    assert {"oak/a.jfif", "oak/b", "pine/c.txt"} < names and len(names) == 9
+    assert unreadable_line(result.unreadable) == (
+        "1 picture cannot be read (pine/d.jpg: not a picture (begins with '<html>'))"
+    )
+
+
+def test_equal_pictures_in_two_splits_or_under_two_labels_are_told(tmp_path):
+    make(tmp_path, "train/oak", "train/pine", "test/oak", "test/pine")
+    copy = (tmp_path / "train" / "oak" / "0.png").read_bytes()
+    (tmp_path / "test" / "oak" / "copy.png").write_bytes(copy)
+    (tmp_path / "train" / "pine" / "same.png").write_bytes(copy)
+    leak, two_labels = look(tmp_path).warnings
+    assert leak.startswith(
+        "1 pair of training and held-out pictures are equal, such as train/oak/0.png and test/oak/copy"
+    )
+    assert two_labels.startswith(
+        "1 pair of equal pictures have different classes, such as train/oak/0.png and train/pine"
+    )
+
+
+def test_classes_that_are_not_in_every_split(tmp_path):
+    make(tmp_path, "train/oak", "train/pine", "test/oak")
+    assert look(tmp_path).warnings[0] == "no test pictures of pine; their accuracy is not measured"
+    make(tmp_path, "test/Pine")
+    with pytest.raises(
+        InputError, match="class Pine is in test, but has no training pictures; rename it to pine"
+    ):
+        look(tmp_path)
+
+
+def test_a_class_that_most_test_pictures_have_is_told(tmp_path):
+    make(tmp_path, "train/ill", "train/well", "test/well", count=19)
+    make(tmp_path, "test/ill", count=1)
+    assert (
+        "95.0% of the test pictures are well: a model that always answers well" in look(tmp_path).warnings[0]
+    )
+
+
+def test_deep_grey_pictures_keep_their_brightness(tmp_path):
+    make(tmp_path, "dark", "light", count=0)
+    for number in range(3):
+        for label, value in (("dark", 300), ("light", 4000)):
+            array = np.full((9, 9), value + number, np.uint16)
+            Image.fromarray(array).save(tmp_path / label / f"{number}.png")
+    assert look(tmp_path).levels.integer == (0, 4095)
+
+
+def test_splits_of_a_label_file(tmp_path):
+    make(tmp_path, "a", "b")
+    rows = [f"a/{number}.png,first,{'test' if number < 2 else 'train'}" for number in range(6)]
+    rows += [f"b/{number}.png,second,{'test' if number < 2 else 'train'}" for number in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
+    result = look(tmp_path / "labels.csv")
+    assert sizes(result) == {"train": 8, "test": 4} and result.class_names == ["first", "second"]
+
+
+def test_validation_pictures_are_made_if_there_are_none(tmp_path):
+    make(tmp_path, "train/oak", "train/pine", "test/oak", "test/pine", count=12)
+    result = look(tmp_path, val_fraction=0.3)
+    assert sizes(result)["train"] + sizes(result)["val"] == 24 and sizes(result)["test"] == 24
+    (tmp_path / "test").rename(tmp_path / "val")
+    result = look(tmp_path, val_fraction=0.3)
+    assert result.test_is_val and sizes(result) == {"train": 24, "val": 24, "test": 24}
+    assert "val_fraction has no effect: there is a validation split." in result.notes
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"no readable pictures: 2 pictures cannot be read \(a/x.jpg, b/x.jpg: empty"
+    ):
+        look(tmp_path)

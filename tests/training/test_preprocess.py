@@ -1,0 +1,29 @@
+import torch
+
+from wandb_tl.training.preprocess import Preprocess, augment
+
+
+def test_preprocess_repeats_grey_scales_and_normalises():
+    images = torch.full((2, 1, 28, 28), 255, dtype=torch.uint8)
+    images[1] = 0
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.4, 0.2)
+    pixels = Preprocess(64, mean, std, torch.device("cpu"))(images)
+    assert pixels.shape == (2, 3, 64, 64)
+    white = torch.tensor([(1 - m) / s for m, s in zip(mean, std, strict=True)])
+    black = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    torch.testing.assert_close(pixels[0, :, 5, 7], white)
+    torch.testing.assert_close(pixels[1, :, 60, 1], black)
+
+
+def test_augmentation_flips_and_shifts_each_image_on_its_own():
+    torch.manual_seed(0)
+    image = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    image[0, 4, 2] = 200
+    images = image.repeat(200, 1, 1, 1)
+    assert augment(images, "none") is images
+    flipped = augment(images, "flip")
+    columns = flipped.amax(dim=(1, 2)).argmax(1)
+    assert set(columns.tolist()) == {2, 5}
+    shifted = augment(images, "flip_crop")
+    places = {divmod(int(i), 8) for i in shifted.flatten(1).argmax(1)}
+    assert places == {(row, column) for row in (3, 4, 5) for column in (1, 2, 3, 4, 5, 6)}

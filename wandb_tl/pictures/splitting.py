@@ -1,0 +1,117 @@
+"""Splits and limits: stratified by class, and decided by the content of each image alone.
+
+An image is held out if the hash of its content, read as a number between 0 and 1, is below the fraction. An
+image stays where it is when others are added, removed or renamed, and copies of it stay on one side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Sequence
+
+from wandb_tl.errors import InputError
+
+
+def divide(
+    digests: Sequence[str],
+    labels: Sequence[Hashable],
+    present: Collection[str],
+    val_fraction: float,
+    test_fraction: float,
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Divide the training images of a data set that lacks a split.
+
+    present: the splits that it has. Test images are held out if it has neither "test" nor "val". Returns the
+    indices of the images by split, and a sentence about each split that is new.
+    """
+    parts, notes = {"train": list(range(len(digests)))}, []
+    wanted = {}
+    if not {"test", "val"} & set(present):
+        wanted["test"] = test_fraction
+    if val_fraction and "val" in present:
+        notes.append("val_fraction has no effect: there is a validation split.")
+    elif val_fraction:
+        wanted["val"] = val_fraction
+    for name, fraction in wanted.items():
+        train = parts["train"]
+        held_out = hold_out(
+            [digests[index] for index in train], [labels[index] for index in train], fraction, name
+        )
+        parts[name] = [index for index, out in zip(train, held_out, strict=True) if out]
+        parts["train"] = [index for index, out in zip(train, held_out, strict=True) if not out]
+        notes.append(
+            f"There is no {name} split: about {fraction:.0%} of each class, chosen by content, are held out "
+            f"({len(parts[name]):,} images)."
+        )
+    return parts, notes
+
+
+def hold_out(digests: Sequence[str], labels: Sequence[Hashable], fraction: float, purpose: str) -> list[bool]:
+    """Which images are held out: about the fraction of each class.
+
+    digests: of the images' content. purpose: "test" or "val"; each has hashes of its own. At least one image
+    of each class is held out, and at least one is not, if the class has two different images.
+    """
+    ranks = [_rank(digest, purpose) for digest in digests]
+    held_out = [False] * len(ranks)
+    for members in _by_class(labels).values():
+        different = sorted({ranks[index] for index in members})
+        threshold = fraction
+        if not fraction or len(different) < 2:
+            # A class of one image keeps it for training.
+            threshold = 0.0
+        elif fraction <= different[0]:
+            threshold = different[1]
+        elif fraction > different[-1]:
+            threshold = different[-1]
+        for index in members:
+            held_out[index] = ranks[index] < threshold
+    return held_out
+
+
+def limit(digests: Sequence[str], labels: Sequence[Hashable], count: int, name: str) -> list[int]:
+    """Indices of `count` images, as many of each class as its share of all images; in random order.
+
+    count: 0 for all images. name: of the hyperparameter. InputError if there are more classes than images.
+    """
+    ranks = [_rank(digest, "order") for digest in digests]
+    order = sorted(range(len(digests)), key=lambda index: (ranks[index], index))
+    if not count or count >= len(order):
+        return order
+    members = _by_class([labels[index] for index in order])
+    if count < len(members):
+        raise InputError(
+            f"{name}: got {count}, takes 0 (all images) or at least one per class ({len(members)})"
+        )
+    quotas = _quotas({label: len(indices) for label, indices in members.items()}, count)
+    kept = sorted(place for label, places in members.items() for place in places[: quotas[label]])
+    return [order[place] for place in kept]
+
+
+def _quotas(sizes: dict[Hashable, int], count: int) -> dict[Hashable, int]:
+    """`count` shared in proportion to the sizes, at least one each; the largest remainders are rounded up."""
+    total = sum(sizes.values())
+    exact = {label: count * size / total for label, size in sizes.items()}
+    quotas = {label: max(1, int(share)) for label, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda label: exact[label] - quotas[label], reverse=True)
+    while sum(quotas.values()) != count:
+        step = 1 if sum(quotas.values()) < count else -1
+        for label in by_remainder if step > 0 else reversed(by_remainder):
+            if 1 <= quotas[label] + step <= sizes[label]:
+                quotas[label] += step
+                if sum(quotas.values()) == count:
+                    break
+    return quotas
+
+
+def _rank(digest: str, purpose: str) -> float:
+    """A number in [0, 1) that depends on both strings, uniform over digests."""
+    return int.from_bytes(hashlib.sha256(f"{purpose} {digest}".encode()).digest()[:8]) / 2**64
+
+
+def _by_class(labels: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    members = defaultdict(list)
+    for index, label in enumerate(labels):
+        members[label].append(index)
+    return members

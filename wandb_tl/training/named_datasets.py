@@ -1,0 +1,154 @@
+"""Data sets by name: those of torchvision, and those of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import socket
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+
+from wandb_tl.config import ARRAY_DATASETS
+from wandb_tl.errors import InputError, one_line
+from wandb_tl.pictures import decoding
+from wandb_tl.pictures.colours import to_rgb
+from wandb_tl.training import fashion_mnist
+from wandb_tl.training.labelled_images import LabelledImages, of_arrays
+from wandb_tl.training.pixels import Source
+
+DOWNLOAD_TIMEOUT_SECONDS = 60
+# torchvision's classes, each with the names of its own splits by ours.
+TRAIN_AND_TEST = {"train": {"train": True}, "test": {"train": False}}
+TORCHVISION: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "mnist": ("MNIST", TRAIN_AND_TEST),
+    "kmnist": ("KMNIST", TRAIN_AND_TEST),
+    "cifar10": ("CIFAR10", TRAIN_AND_TEST),
+    "cifar100": ("CIFAR100", TRAIN_AND_TEST),
+    "flowers102": ("Flowers102", {name: {"split": name} for name in ("train", "val", "test")}),
+    "food101": ("Food101", {name: {"split": name} for name in ("train", "test")}),
+    "oxford_iiit_pet": ("OxfordIIITPet", {"train": {"split": "trainval"}, "test": {"split": "test"}}),
+}
+# What the splits of the Hugging Face hub are called, by our names.
+HUB_SPLITS = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
+
+# The images of a data set by split, and the names of its classes.
+Named = tuple[dict[str, LabelledImages], list[str]]
+
+
+def load(name: str, root: Path) -> Named:
+    """The images of a data set. root: folder of the downloads. InputError if it cannot be downloaded."""
+    if name == "fashion_mnist":
+        train, test, class_names = fashion_mnist.load(root)
+        return {"train": of_arrays(*train), "test": of_arrays(*test)}, class_names
+    if name.startswith("hf:"):
+        return _from_hub(name.removeprefix("hf:"))
+    return _from_torchvision(name, root)
+
+
+def _from_torchvision(name: str, root: Path) -> Named:
+    class_name, arguments = TORCHVISION[name]
+    build = getattr(torchvision.datasets, class_name)
+    try:
+        with _impatient(), contextlib.redirect_stdout(io.StringIO()):
+            parts = {split: build(str(root), download=True, **chosen) for split, chosen in arguments.items()}
+    except Exception as error:
+        # A network, a mirror or an archive can fail in any way.
+        raise InputError(f"dataset: {name} cannot be downloaded: {one_line(error)[:300]}") from error
+    class_names = [str(label) for label in getattr(parts["train"], "classes", range(10))]
+    if name in ARRAY_DATASETS:
+        return {split: of_arrays(*_arrays(part)) for split, part in parts.items()}, class_names
+    return {split: _pictures(f"{name} {split}", part) for split, part in parts.items()}, class_names
+
+
+def _arrays(part: Any) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and labels of a data set that torchvision holds in memory."""
+    images = torch.as_tensor(part.data)
+    images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return images, torch.as_tensor(part.targets)
+
+
+def _pictures(title: str, part: Any) -> LabelledImages:
+    """The pictures of a data set that torchvision reads from files, whose content it has verified."""
+    labels = [int(label) for label in part._labels]
+
+    def open_number(number: int) -> Image.Image:
+        picture: Image.Image = part[number][0]
+        return picture
+
+    sources = [Source(f"{title} {number}", partial(open_number, number)) for number in range(len(labels))]
+    return LabelledImages(labels, [source.digest for source in sources], sources=sources)
+
+
+def _from_hub(name: str) -> Named:
+    """A data set of the Hugging Face hub, or a folder that its package `datasets` reads."""
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"dataset: hf:{name} needs the package datasets (uv run --with datasets, or pip install datasets)"
+        ) from error
+    try:
+        parts = datasets.load_dataset(name)
+    except Exception as error:
+        raise InputError(f"dataset: hf:{name} cannot be loaded: {one_line(error)[:300]}") from error
+    splits = {
+        ours: parts[theirs] for ours, names in HUB_SPLITS.items() for theirs in names if theirs in parts
+    }
+    if "train" not in splits:
+        raise InputError(f"dataset: hf:{name} has no split named train, but {', '.join(parts)}")
+    image, label = _columns(name, splits["train"].features, datasets)
+    names = getattr(splits["train"].features[label], "names", None)
+    if names is None:
+        names = sorted({str(value) for value in splits["train"][label]})
+    return {split: _of_hub(part, image, label, names, datasets) for split, part in splits.items()}, list(
+        names
+    )
+
+
+def _columns(name: str, features: Any, datasets: Any) -> tuple[str, str]:
+    """The names of the columns of images and labels. InputError if there is not one of each."""
+    images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
+    labels = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = labels or [column for column in ("label", "labels", "class") if column in features]
+    if len(images) != 1 or not labels:
+        raise InputError(
+            f"dataset: hf:{name} has no image and class label; its columns are {', '.join(features)}"
+        )
+    return images[0], labels[0]
+
+
+def _of_hub(part: Any, image: str, label: str, names: list[str], datasets: Any) -> LabelledImages:
+    part = part.cast_column(image, datasets.Image(decode=False))
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = [value if isinstance(value, int) else numbers[str(value)] for value in part[label]]
+
+    def content(number: int) -> bytes:
+        cell = part[number][image]
+        data: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        return data
+
+    def open_number(number: int) -> Image.Image:
+        return to_rgb(decoding.open_picture(io.BytesIO(content(number))))
+
+    digests = [hashlib.sha256(content(number)).hexdigest() for number in range(len(labels))]
+    sources = [Source(digest, partial(open_number, number)) for number, digest in enumerate(digests)]
+    return LabelledImages(labels, digests, sources=sources)
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Give up on a server that does not answer. torchvision sets no limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
