@@ -10,8 +10,8 @@ from sweep_frames import GRID, grid, runs_of
 
 from wandb_tl.analysis import effects, runs_by_recipe
 from wandb_tl.analysis.effects import Change, comparisons
+from wandb_tl.analysis.intervals import ALPHA, holm
 from wandb_tl.analysis.runs_by_recipe import MEANS, recipes
-from wandb_tl.analysis.significance import ALPHA, holm
 from wandb_tl.config import FIELDS, RunConfig
 
 
@@ -301,15 +301,7 @@ def test_a_question_is_not_asked_twice():
     assert main.kind == "main" and main.p_holm == main.p
 
 
-def test_holm_is_the_step_down_procedure():
-    p_values = [0.01, 0.04, math.nan, 0.03, 0.005, 0.9, 0.012]
-    adjusted = holm(p_values)
-    assert math.isnan(adjusted[2])
-    tested = sorted((p, q) for p, q in zip(p_values, adjusted, strict=True) if not math.isnan(p))
-    for alpha in np.linspace(0.001, 1, 200):
-        holds = [p > alpha / (6 - i) for i, (p, _) in enumerate(tested)]
-        rejected = holds.index(True) if any(holds) else 6
-        assert [adjusted <= alpha for _, adjusted in tested] == [i < rejected for i in range(6)]
+def test_p_values_are_adjusted_for_all_comparisons_of_the_sweep():
     frame = noisy(grid(GRID), lambda c: 80 + c.pretrained)
     found = comparisons(frame)
     assert holm([one.p for one in found]) == [one.p_holm for one in found]

@@ -3,7 +3,7 @@
 import pytest
 
 from wandb_tl.analysis import formatting
-from wandb_tl.analysis.significance import Mean
+from wandb_tl.analysis.intervals import Mean
 
 
 @pytest.mark.parametrize(

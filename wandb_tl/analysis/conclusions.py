@@ -20,9 +20,9 @@ from wandb_tl.analysis.formatting import (
     rows_in_words,
     rows_of,
 )
+from wandb_tl.analysis.intervals import ALPHA
 from wandb_tl.analysis.proportions import McNemar
 from wandb_tl.analysis.runs_by_recipe import SELECTION
-from wandb_tl.analysis.significance import ALPHA
 
 
 def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wandb_tl.analysis.intervals import ALPHA, Mean, holm, mean_of, paired_p
 from wandb_tl.analysis.runs_by_recipe import RECIPE, RunsByRecipe
-from wandb_tl.analysis.significance import ALPHA, Mean, holm, mean_of, paired_p
 from wandb_tl.config import Value
 
 # With more values than this, comparing all pairs asks too many questions of one sweep: values are compared

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from wandb_tl.analysis.effects import Comparison
-from wandb_tl.analysis.significance import Mean
+from wandb_tl.analysis.intervals import Mean
 
 
 def points(mean: Mean, signed: bool = True) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wandb_tl.analysis.significance import ALPHA
+from wandb_tl.analysis.intervals import ALPHA
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from wandb_tl.analysis import charts, conclusions, effects, formatting, runs_by_recipe, tables
 from wandb_tl.analysis.effects import Comparison
+from wandb_tl.analysis.intervals import ALPHA
 from wandb_tl.analysis.results import Results
 from wandb_tl.analysis.runs_by_recipe import METRIC, SELECTION
-from wandb_tl.analysis.significance import ALPHA
 
 # Media of the best run: file, media key, caption.
 OF_THE_BEST = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wandb_tl.analysis.significance import mean_of
+from wandb_tl.analysis.intervals import mean_of
 from wandb_tl.config import FIELDS, RunConfig, Value
 
 METRIC = "test_accuracy"

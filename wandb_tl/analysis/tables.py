@@ -10,8 +10,8 @@ import pandas as pd
 
 from wandb_tl.analysis import formatting, runs_by_recipe
 from wandb_tl.analysis.effects import Comparison
+from wandb_tl.analysis.intervals import mean_of
 from wandb_tl.analysis.runs_by_recipe import SELECTION
-from wandb_tl.analysis.significance import mean_of
 
 # Table 1 of the original experiment: heading, column of the results.
 PARAMETERS = (("Pretrained", "pretrained"), ("Finetuning", "finetuning"), ("Optimizer", "optimizer"))

@@ -1,4 +1,4 @@
-"""Means with 95 % intervals, p-values of paired differences, and Holm's correction for many of them."""
+"""Means with 95 % intervals, p-values of paired differences, and Holm's correction of many p-values."""
 
 from __future__ import annotations
 
