@@ -6,6 +6,7 @@ import random
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,6 +159,10 @@ def test_what_is_not_a_picture_has_a_reason():
     assert reason(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1thumbs") == (
         "not a picture (begins with the bytes d0 cf 11 e0 a1 b1 1a e1)"
     )
+    assert reason(b"\xfe" * 40) == "not a picture (begins with the bytes fe fe fe fe fe fe fe fe)"
+    assert (
+        reason("Übersicht der Bilder äöü".encode()) == "not a picture (begins with 'Übersicht der Bilder ä')"
+    )
     assert reason(b"a") == "not a picture (begins with the bytes 61)"
     assert reason(b"%PDF-1.7\n...") == "not a picture (begins with '%PDF-1.7')"
     assert reason(b"\xff\x0a" + bytes(50)) == "JPEG XL: not supported"
@@ -204,6 +209,12 @@ def test_files_that_cannot_be_opened(tmp_path):
         assert refusal(tmp_path / "link.png") == "broken link"
         os.mkfifo(tmp_path / "pipe.png")
         assert refusal(tmp_path / "pipe.png") == "not a regular file"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that opens and cannot be read")
+def test_an_error_of_the_disk_is_not_called_damage():
+    with pytest.raises(UnreadablePictureError, match="cannot be read: Input/output error"):
+        open_picture(Path("/proc/self/mem"))
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="the owner may read everything")

@@ -82,8 +82,7 @@ def pillow_version() -> str:
 
 def read_header(file: Path | BinaryIO) -> Header:
     """Read the size, mode and format of a picture, and decode nothing. Raises UnreadablePictureError."""
-    with _stream(file) as stream:
-        image = _identify(stream)
+    with _identified(file) as (image, _):
         return Header(*image.size, image.mode, image.format or "")
 
 
@@ -93,15 +92,24 @@ def open_picture(file: Path | BinaryIO) -> Image.Image:
     The format is recognised by content; the name does not matter. The file is closed; a stream stays open.
     Threads may call this at the same time. Raises UnreadablePictureError.
     """
+    with _identified(file) as (image, stream):
+        return _decode(image, stream)
+
+
+@contextlib.contextmanager
+def _identified(file: Path | BinaryIO) -> Iterator[tuple[ImageFile.ImageFile, BinaryIO]]:
+    """The picture with its header read, and the stream that it is read from; all errors have a reason."""
+    image_format = ""
     with _stream(file) as stream:
-        image = _identify(stream)
         try:
-            return _decode(image, stream)
+            image = _identify(stream)
+            image_format = image.format or ""
+            yield image, stream
         except UnreadablePictureError:
             raise
         except Exception as error:
             # Pillow's decoders raise almost every exception there is on damaged bytes.
-            raise UnreadablePictureError(_reason(error, image.format or "", stream)) from error
+            raise UnreadablePictureError(_reason(error, image_format, stream)) from error
 
 
 @contextlib.contextmanager
@@ -138,10 +146,7 @@ def _identify(stream: BinaryIO) -> ImageFile.ImageFile:
     Image.open does the same, but it cannot leave formats out of its list of all, and it warns of large
     pictures in a way that threads cannot silence.
     """
-    try:
-        prefix = stream.read(16)
-    except OSError as error:
-        raise UnreadablePictureError(_reason(error, "", stream)) from error
+    prefix = stream.read(16)
     if not prefix:
         raise UnreadablePictureError("empty file")
     if prefix[4:8] == b"ftyp" and prefix[8:12] in HEIF_BRANDS:
@@ -191,8 +196,9 @@ def _refusal(prefix: bytes, stream: BinaryIO) -> str:
     start = stream.read(24)
     if not any(start):
         return "not a picture (begins with zeros)"
-    text = start.decode("utf-8", errors="ignore").splitlines()[0].strip()
-    if len(text) > 3 and text.isprintable():
+    # The last character may be cut in two.
+    text = start.decode("utf-8", errors="replace").rstrip("\ufffd").partition("\n")[0].strip()
+    if len(text) > 3 and text.isprintable() and "\ufffd" not in text:
         return f"not a picture (begins with '{text}')"
     return f"not a picture (begins with the bytes {start[:8].hex(' ')})"
 
