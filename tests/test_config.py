@@ -38,11 +38,11 @@ def test_the_flag_that_an_agent_adds_when_it_resumes_a_run_is_ignored():
         (["--epochs", "1.5"], "epochs: got '1.5', takes an integer >= 1"),
         (["--pretrained", "yes"], "pretrained: got 'yes', takes True or False"),
         (["--unfreeze", "0"], "unfreeze: got '0', takes last_stage, all or a number of stages"),
-        (["--no-such-flag", "1"], "--no-such-flag: no such flag; see train --help"),
-        (["--batchsize=3"], "--batchsize: no such flag (did you mean --batch_size?); see train --help"),
-        (["--learning_rate=3"], "--learning_rate: no such flag (did you mean --lr?); see train --help"),
-        (["--arch", "resnet18"], "--arch: no such flag (did you mean --model_name?); see train --help"),
-        (["--lr"], "argument --lr: expected one argument; see train --help"),
+        (["--no-such-flag", "1"], "--no-such-flag: no such flag"),
+        (["--batchsize=3"], "--batchsize: no such flag (did you mean --batch_size?)"),
+        (["--learning_rate=3"], "--learning_rate: no such flag (did you mean --lr?)"),
+        (["--arch", "resnet18"], "--arch: no such flag (did you mean --model_name?)"),
+        (["--lr"], "argument --lr: expected one argument"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(arguments, message):
@@ -106,9 +106,24 @@ def test_a_file_of_weights_has_an_effect_on_pretrained_runs(pretrained, tmp_path
 
 
 def test_where_the_images_are_and_how_they_are_compiled_is_no_matter_but_folders_are():
-    assert {"data_dir", "compile"} <= RunConfig(data_dir="/tmp").without_effect
+    assert {"data_dir", "compile", "resize"} <= RunConfig().without_effect
     assert "data_dir" not in RunConfig(dataset="folder", data_dir="/tmp").without_effect
-    assert RunConfig(dataset="folder", optimizer="SGD", finetuning=True).without_effect == {"compile"}
+    folder = RunConfig(dataset="folder", data_dir="/tmp", optimizer="SGD", finetuning=True)
+    assert folder.without_effect == {"compile"}
+
+
+def test_a_folder_of_pictures_needs_no_other_flag_and_a_named_data_set_reads_none():
+    assert config_from(["--data_dir", "~/pictures, 2026"]).dataset == "folder"
+    assert config_from([]).dataset == "fashion_mnist"
+    with pytest.raises(InputError, match="data_dir: cifar10 does not read it"):
+        config_from(["--data_dir", "~/pictures", "--dataset", "cifar10"])
+    with pytest.raises(InputError, match="data_dir: dataset=folder needs the folder of your pictures"):
+        config_from(["--dataset", "folder"])
+
+
+def test_a_batch_that_the_training_images_cannot_fill_is_refused_before_they_are_loaded():
+    with pytest.raises(InputError, match=r"batch_size: got 64, more than train_limit \(10\)"):
+        config_from(["--train_limit", "10"])
 
 
 def test_docs_have_the_table_of_hyperparameters():

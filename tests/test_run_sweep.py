@@ -79,6 +79,28 @@ def test_settings_replace_parameters():
     assert grid.grid_size(definition) == 6
 
 
+def test_a_folder_of_pictures_is_one_value_and_makes_a_preset_train_on_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parameters = sweep_files.load("laptop", ["data_dir=~/oak, pine"])["parameters"]
+    # Absolute, because agents may work in another folder.
+    assert parameters["data_dir"] == {"value": f"{tmp_path}/oak, pine"}
+    assert parameters["dataset"] == {"value": "folder"}
+    artifact = sweep_files.load("pictures", ["data_dir=artifact:me/p/leaves:v3"])["parameters"]["data_dir"]
+    assert artifact == {"value": "artifact:me/p/leaves:v3"}
+
+
+def test_configs_of_all_images_that_a_sweep_uses():
+    settings = ["data_dir=/a", "image_size=32,64", "batch_size=8,16", "lr=0.1,0.2"]
+    configs = sweep_files.data_configs(sweep_files.load("pictures", settings))
+    assert {(config.image_size, config.batch_size) for config in configs} == {
+        (32, 8),
+        (32, 16),
+        (64, 8),
+        (64, 16),
+    }
+    assert len(configs) == 4 and {config.data_dir for config in configs} == {"/a"}
+
+
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
@@ -86,15 +108,20 @@ def test_settings_replace_parameters():
         ("a: [", [], "not YAML"),
         (b"a: \xff", [], "not YAML"),
         ("- a list", [], "not a W&B sweep definition"),
-        ("parameters: {lr: 0.1}", [], "parameter lr takes"),
-        ("parameters: {learning_rate: {value: 0.1}}", [], "learning_rate: no such hyperparameter"),
-        ("parameters: {optimizer: {values: [Adam, Lion]}}", [], "optimizer: got 'Lion'"),
-        ("parameters: {lr: {min: -1, max: 1}}", [], "lr: got -1"),
-        ("parameters: {lr: {values: 0.1}}", [], "parameter lr takes"),
-        ("parameters: {1: {value: 0.1}}", [], "1: no such hyperparameter"),
-        ("parameters: {epochs: {value: .inf}}", [], "epochs: got inf"),
-        ("parameters: {lr: {value: 1}}", ["lr"], "takes NAME=VALUE"),
-        ("parameters: {lr: {value: 1}}", ["lr=fast"], "lr: got 'fast'"),
+        ("program: p.py\nparameters: {lr: 0.1}", [], "parameter lr takes"),
+        (
+            "program: p.py\nparameters: {learning_rate: {value: 0.1}}",
+            [],
+            "learning_rate: no such hyperparameter",
+        ),
+        ("program: p.py\nparameters: {optimizer: {values: [Adam, Lion]}}", [], "optimizer: got 'Lion'"),
+        ("program: p.py\nparameters: {lr: {min: -1, max: 1}}", [], "lr: got -1"),
+        ("program: p.py\nparameters: {lr: {values: 0.1}}", [], "parameter lr takes"),
+        ("program: p.py\nparameters: {1: {value: 0.1}}", [], "1: no such hyperparameter"),
+        ("program: p.py\nparameters: {epochs: {value: .inf}}", [], "epochs: got inf"),
+        ("parameters: {lr: {value: 1}}", [], "has no program; add the line `program: wandb_tl/train.py`"),
+        ("program: p.py\nparameters: {lr: {value: 1}}", ["lr"], "takes NAME=VALUE"),
+        ("program: p.py\nparameters: {lr: {value: 1}}", ["lr=fast"], "lr: got 'fast'"),
     ],
 )
 def test_bad_definitions_are_refused_in_one_line(tmp_path, content, settings, message):
@@ -225,7 +252,7 @@ def test_help_and_bad_flags(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    message = "no such sweep file or preset; the presets are laptop, seeds, tune, as_published"
+    message = "no such sweep file or preset; the presets are laptop, pictures, tune, seeds, as_published"
     assert (done.returncode, done.stderr) == (2, f"error: no_such_preset: {message}\n")
 
 

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag per hyperparameter. Values stay strings: RunConfig checks them."""
     for name, spec in FIELDS.items():
         choices = spec.metadata["choices"]
-        text = f"{spec.metadata['why']} ({allowed(spec)}; default {spec.default!r})"
+        # The metavar lists the choices.
+        takes = "" if choices else f"{allowed(spec)}; "
+        text = f"{spec.metadata['why']} ({takes}default {spec.default!r})"
         parser.add_argument(
             f"--{name}",
             default=argparse.SUPPRESS,

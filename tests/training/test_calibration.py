@@ -12,6 +12,7 @@ from torch import Tensor
 from wandb_tl.config import RunConfig
 from wandb_tl.training import calibration, models
 from wandb_tl.training.activation_cache import ActivationCache
+from wandb_tl.training.datasets import Dataset, Split
 from wandb_tl.training.tensor_store import TensorStore
 
 
@@ -20,7 +21,7 @@ def store(tmp_path: Path) -> TensorStore:
     return TensorStore(tmp_path / "activations", 10**9)
 
 
-def calibrate(store: TensorStore, images: Tensor, **options) -> tuple[dict[str, Tensor], int]:
+def calibrate(store: TensorStore, split: Split, **options) -> tuple[dict[str, Tensor], int]:
     """The statistics of a new model in a new process, and the number of images it computed for them."""
     config = RunConfig(**{"model_name": "resnet18", "pretrained": False, "image_size": 32} | options)
     model = models.build(config, 10)
@@ -28,9 +29,13 @@ def calibrate(store: TensorStore, images: Tensor, **options) -> tuple[dict[str, 
     model.register_forward_hook(lambda *call: computed.append(len(call[2])))
     preprocess = models.preprocess(model, config.image_size, torch.device("cpu"))
     conditions = {"model": config.model_name}
-    calibration.calibrate(model, images, preprocess, nullcontext, conditions, ActivationCache(store))
+    calibration.calibrate(model, split, preprocess, nullcontext, conditions, ActivationCache(store))
     statistics = {name: tensor for name, tensor in model.state_dict().items() if "running" in name}
     return statistics, sum(computed)
+
+
+def first_images(data: Dataset, count: int) -> Split:
+    return data.train[torch.arange(count)]
 
 
 def test_statistics_are_those_of_the_images():
@@ -45,7 +50,7 @@ def test_statistics_are_those_of_the_images():
 
 
 def test_statistics_are_shared_bit_for_bit(few_images, store):
-    images = few_images.train.images[:200]
+    images = first_images(few_images, 200)
     first, computed = calibrate(store, images)
     # Whole batches only.
     assert computed == 192
@@ -58,9 +63,9 @@ def test_statistics_are_shared_bit_for_bit(few_images, store):
 
 
 def test_other_images_weights_or_sizes_have_other_statistics(few_images, store):
-    images = few_images.train.images[:64]
+    images = first_images(few_images, 64)
     assert calibrate(store, images)[1] == 64
-    assert calibrate(store, images.flip(0).flip(-1))[1] == 64
+    assert calibrate(store, Split(images.images.flip(0).flip(-1), images.labels))[1] == 64
     assert calibrate(store, images, seed=1)[1] == 64
     assert calibrate(store, images, image_size=40)[1] == 64
     assert calibrate(store, images)[1] == 0
@@ -69,14 +74,14 @@ def test_other_images_weights_or_sizes_have_other_statistics(few_images, store):
 
 def test_classifiers_on_the_same_trunk_share_its_statistics(few_images, store):
     options = {"model_name": "tf_efficientnet_lite0", "pretrained": True}
-    first, computed = calibrate(store, few_images.train.images[:64], seed=0, **options)
-    second, computed_again = calibrate(store, few_images.train.images[:64], seed=1, **options)
+    first, computed = calibrate(store, first_images(few_images, 64), seed=0, **options)
+    second, computed_again = calibrate(store, first_images(few_images, 64), seed=1, **options)
     assert (computed, computed_again) == (64, 0)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_without_a_store_they_are_estimated_each_time(few_images, tmp_path, capsys):
-    images = few_images.train.images[:64]
+    images = first_images(few_images, 64)
     for _ in range(2):
         assert calibrate(TensorStore(tmp_path / "small", 0), images)[1] == 64
     assert capsys.readouterr().out == ""

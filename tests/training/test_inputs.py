@@ -125,11 +125,11 @@ def test_whatever_decides_the_inputs_makes_another_entry(few_images, store):
 def test_one_weight_or_one_pixel_makes_another_entry(few_images, store):
     network, preprocess = frozen_network()
     images = few_images.test.images.clone()
-    split = Split(images, few_images.test.labels)
     activations = ActivationCache(store)
 
     def run() -> int:
         network.images.clear()
+        split = Split(images, few_images.test.labels)
         assert inputs_of(network, preprocess, split, activations).cache("test")
         return network.computed
 

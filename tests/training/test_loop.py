@@ -82,12 +82,12 @@ def test_a_second_run_reuses_the_activations_of_the_first_and_has_its_numbers(
     few_images, capsys, cache_folder, options
 ):
     first = train_here(few_images, epochs=1, **options)
-    inodes = {path: path.stat().st_ino for path in cache_folder.glob("activations/*/data")}
+    inodes = {path: path.stat().st_ino for path in cache_folder.glob("tensors/*/data")}
     assert len(inodes) == (2 if options.get("pretrained", True) else 3)
     assert capsys.readouterr().out.count(" computed in ") == 2
     second = train_here(few_images, epochs=1, **options)
     assert capsys.readouterr().out.count(", reused\n") == 2
-    assert {path: path.stat().st_ino for path in cache_folder.glob("activations/*/data")} == inodes
+    assert {path: path.stat().st_ino for path in cache_folder.glob("tensors/*/data")} == inodes
     assert [second[name] for name in NUMBERS] == [first[name] for name in NUMBERS]
 
 

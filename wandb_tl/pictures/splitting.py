@@ -12,6 +12,12 @@ from collections.abc import Collection, Hashable, Sequence
 
 from wandb_tl.errors import InputError
 
+# How far the held-out share of a class may be from the fraction, relative to it. A smaller tolerance would
+# change the threshold, and so the side of several images, with fewer added images.
+TOLERANCE = 0.25
+# Thresholds that are tried in this order, relative to the fraction.
+FACTORS = (1, 0.9, 1.1, 0.8, 1.25, 0.7, 1.4, 0.6, 1.6, 0.5, 2, 0.4, 2.5, 0.25, 4)
+
 
 def divide(
     digests: Sequence[str],
@@ -51,20 +57,13 @@ def hold_out(digests: Sequence[str], labels: Sequence[Hashable], fraction: float
     """Which images are held out: about the fraction of each class.
 
     digests: of the images' content. purpose: "test" or "val"; each has hashes of its own. At least one image
-    of each class is held out, and at least one is not, if the class has two different images.
+    of each class is held out, and at least one is not, if the class has two different images. In a class
+    whose hashes happen to be far from uniform, the threshold is another one, which more images may change.
     """
     ranks = [_rank(digest, purpose) for digest in digests]
     held_out = [False] * len(ranks)
     for members in _by_class(labels).values():
-        different = sorted({ranks[index] for index in members})
-        threshold = fraction
-        if not fraction or len(different) < 2:
-            # A class of one image keeps it for training.
-            threshold = 0.0
-        elif fraction <= different[0]:
-            threshold = different[1]
-        elif fraction > different[-1]:
-            threshold = different[-1]
+        threshold = _threshold([ranks[index] for index in members], fraction)
         for index in members:
             held_out[index] = ranks[index] < threshold
     return held_out
@@ -87,6 +86,23 @@ def limit(digests: Sequence[str], labels: Sequence[Hashable], count: int, name: 
     quotas = _quotas({label: len(indices) for label, indices in members.items()}, count)
     kept = sorted(place for label, places in members.items() for place in places[: quotas[label]])
     return [order[place] for place in kept]
+
+
+def _threshold(ranks: list[float], fraction: float) -> float:
+    """The rank below which images of a class are held out: the fraction, or near it if chance is unkind."""
+    different = sorted(set(ranks))
+    if not fraction or len(different) < 2:
+        # A class of one image keeps it for training.
+        return 0.0
+    wanted = fraction * len(ranks)
+    tolerance = max(1.5, TOLERANCE * wanted)
+
+    def miss(factor: float) -> float:
+        return abs(sum(rank < factor * fraction for rank in ranks) - wanted)
+
+    factor = next((factor for factor in FACTORS if miss(factor) <= tolerance), min(FACTORS, key=miss))
+    # Between the second image and the last one, so that each side has an image.
+    return min(max(factor * fraction, different[0] + (different[1] - different[0]) / 2), different[-1])
 
 
 def _quotas(sizes: dict[Hashable, int], count: int) -> dict[Hashable, int]:

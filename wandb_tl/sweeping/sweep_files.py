@@ -96,9 +96,9 @@ def load(sweep: str, settings: list[str]) -> Definition:
 
 
 def data_configs(definition: Definition) -> list[RunConfig]:
-    """A config for each combination of values that decide a run's images, for checking them beforehand.
+    """A config for each combination of values that decide a run's images, to check them beforehand.
 
-    Values that a search draws from a distribution are left out. InputError for values that do not go together.
+    Values that a search draws from a distribution are left out. InputError for values that contradict.
     """
     choices = {
         name: parameter.get("values") or [parameter["value"]]
