@@ -26,7 +26,7 @@ MODULES = {
     "cache_folder": {"errors"},
     "command_line": {"errors", "signals"},
 }
-COMMANDS = {"__init__", "__main__", "train", "agent", "run_sweep", "export_table", "report"}
+COMMANDS = {"__init__", "__main__", "train", "agent", "run_sweep", "export_table", "report", "inspect_data"}
 # Inside the embedded server.
 LOCAL_ROOMS = {
     "records": {"errors"},

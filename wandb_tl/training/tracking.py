@@ -1,4 +1,4 @@
-"""A run in W&B: start or resume it, log its epochs, media and model, and end it in the right state."""
+"""Runs in W&B: start or resume one, log its epochs, media and model, end it in the right state, read it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import wandb
@@ -23,7 +24,7 @@ from torch import Tensor
 from wandb import Run as Run  # the loop takes its type from here
 
 from wandb_tl.cache_folder import cache_dir
-from wandb_tl.config import DEFAULT_PROJECT, RunConfig, check_value
+from wandb_tl.config import DEFAULT_PROJECT, FIELDS, RunConfig, check_value
 from wandb_tl.errors import ExitCode, InputError, one_line
 from wandb_tl.run_states import RunState
 from wandb_tl.signals import Terminated, ignored, terminated_by_sigterm
@@ -114,6 +115,86 @@ def download_pictures(config: RunConfig) -> PictureArtifact | None:
     return PictureArtifact(artifact, folder)
 
 
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run of wandb_tl.train as its server has it.
+
+    path: ENTITY/PROJECT/RUN_ID. summary: its numbers. model: the artifact with its trained weights, None if
+    it has logged none.
+    """
+
+    path: str
+    name: str
+    config: RunConfig
+    summary: dict[str, Any]
+    model: wandb.Artifact | None
+
+
+def read_run(path: str) -> TrainedRun:
+    """The run at ENTITY/PROJECT/RUN_ID, or at the address of its page.
+
+    InputError if there is no such run, if it is not one of this package, or if W&B cannot be reached.
+    """
+    parts = [part for part in urlsplit(path).path.split("/") if part not in ("", "runs")]
+    if len(parts) != 3:
+        raise InputError(f"{path}: takes ENTITY/PROJECT/RUN_ID")
+    name = "/".join(parts)
+    try:
+        run = wandb.Api().run(name)
+        config = {field: run.config[field] for field in FIELDS if field in run.config}
+        models = [artifact for artifact in run.logged_artifacts() if artifact.type == "model"]
+        summary = dict(run.summary)
+    except (wandb.Error, ValueError) as error:
+        raise InputError(
+            f"{name}: {one_line(error)}; an offline run is on the server after wandb sync"
+        ) from error
+    if "model_name" not in config:
+        raise InputError(f"{name}: is not a run of wandb_tl.train")
+    return TrainedRun(
+        name, str(run.name), RunConfig.from_mapping(config), summary, models[-1] if models else None
+    )
+
+
+def download_model(model: wandb.Artifact) -> Path:
+    """Download a model artifact, once per machine. InputError if W&B cannot be reached."""
+    try:
+        return Path(model.download(str(cache_dir() / "artifacts" / model.digest)))
+    except (wandb.Error, ValueError, OSError) as error:
+        raise InputError(f"artifact {model.name} cannot be downloaded: {one_line(error)}") from error
+
+
+def log_inspection(
+    inspected: TrainedRun,
+    config: RunConfig,
+    tables: Mapping[str, Mapping[str, list[Any]]],
+    figures: Mapping[str, Figure],
+) -> str | None:
+    """Log what is wrong with the data of a run, as a new run of its project whose input is the run's model.
+
+    config: names the data as it was loaded now. tables, figures: by media key, see log_tables. Returns the
+    address of the new run's page; None if WANDB_MODE is offline or disabled. InputError if W&B cannot be
+    reached.
+    """
+    entity, project, run_id = inspected.path.split("/")
+    try:
+        with wandb.init(
+            entity=entity,
+            project=project,
+            job_type="inspect_data",
+            name=f"inspect_data-{run_id}",
+            config={"inspected_run": inspected.path, "dataset": config.dataset, "data_dir": config.data_dir},
+        ) as run:
+            online = not (run.offline or run.disabled)
+            if inspected.model and online:
+                run.use_artifact(inspected.model)
+            logged = {key: _table(columns) for key, columns in tables.items()}
+            images = {key: _image(figure) for key, figure in figures.items()}
+            _retry(lambda: run.log({**logged, **images}))
+            return run.url if online else None
+    except (wandb.Error, ValueError) as error:
+        raise InputError(f"W&B: {one_line(error)}") from error
+
+
 def forget_environment() -> None:
     """Make the next run of this process read its id and server from the environment again."""
     wandb.teardown()
@@ -185,18 +266,8 @@ def log_media(run: Run, epoch: int, figures: dict[str, Figure]) -> None:
 def log_tables(run: Run, epoch: int, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
     """Log Tables by media key, each as columns of N values by name; an image is a uint8 tensor (C, H, W)."""
 
-    def cell(value: Any) -> Any:
-        return wandb.Image(_pil(value)) if isinstance(value, Tensor) else value
-
     def log() -> None:
-        logged = {}
-        for key, columns in tables.items():
-            values = zip(*columns.values(), strict=True)
-            rows: list[Any] = [[cell(value) for value in row] for row in values]
-            # wandb infers the types of the columns from every row that it is given here, which is slow.
-            logged[key] = wandb.Table(columns=list(columns), data=rows[:TYPED_ROWS])
-            logged[key].data += rows[TYPED_ROWS:]
-        run.log({"epoch": epoch, **logged})
+        run.log({"epoch": epoch, **{key: _table(columns) for key, columns in tables.items()}})
 
     _retry(log)
 
@@ -209,6 +280,17 @@ def log_model(run: Run, tensors: dict[str, Tensor], description: dict[str, Any])
         Path(folder, "config.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
         artifact.add_dir(folder)
     _retry(lambda: run.log_artifact(artifact))
+
+
+def _table(columns: Mapping[str, list[Any]]) -> wandb.Table:
+    def cell(value: Any) -> Any:
+        return wandb.Image(_pil(value)) if isinstance(value, Tensor) else value
+
+    rows: list[Any] = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+    # wandb infers the types of the columns from every row that it is given here, which is slow.
+    table = wandb.Table(columns=list(columns), data=rows[:TYPED_ROWS])
+    table.data += rows[TYPED_ROWS:]
+    return table
 
 
 def _image(figure: Figure) -> wandb.Image:
