@@ -66,7 +66,8 @@ def export(results: Results, reports: Path | None = None, readme: Path | None = 
 
     frame = results.frame()
     table = tables.results(frame, runs_by_recipe.recipes(frame))
-    text = f"{tables.markdown(table)}\n\n{tables.total_time(frame)}"
+    sentences = " ".join(filter(None, (tables.total_time(frame), tables.test_images(frame))))
+    text = f"{tables.markdown(table)}\n\n{sentences}"
     print(text)
     try:
         if readme:

@@ -78,3 +78,15 @@ def test_total_time():
     assert tables.total_time(frame) == "Total training time of the 2 runs: 21.00 s on CPU."
     frame.attrs["left_out"] = {"crashed": 1, "failed": 2}
     assert tables.total_time(frame).endswith(" on CPU. Left out: 1 crashed, 2 failed.")
+
+
+def test_what_to_know_about_the_test_images():
+    frame = runs_of(grid({}, seeds=[0, 1]), [80.0, 81.0])
+    assert tables.test_images(frame) == ""
+    frame = frame.assign(majority_share=95.0, test_is_val=0.0, skipped_images=0.0)
+    always = "A model that always answers the most frequent class has 95.00 % test accuracy."
+    assert tables.test_images(frame) == always
+    text = tables.test_images(frame.assign(test_is_val=1.0, skipped_images=3.0))
+    assert text.startswith(f"{always} There is no test split") and text.endswith(
+        "3 unreadable pictures were left out."
+    )

@@ -22,7 +22,7 @@ from wandb_tl.analysis.formatting import (
 )
 from wandb_tl.analysis.intervals import ALPHA
 from wandb_tl.analysis.proportions import McNemar
-from wandb_tl.analysis.runs_by_recipe import SELECTION
+from wandb_tl.analysis.runs_by_recipe import MACRO, SELECTION
 
 
 def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
@@ -51,7 +51,10 @@ def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
 
 def caption(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
     """What the numbers of the table of results are."""
-    if SELECTION in recipes:
+    macro = [name for name in MACRO if name in recipes]
+    if macro:
+        text = f"Best {macro[0]} first, the mean of the classes' F1 scores; test accuracy is in per cent"
+    elif SELECTION in recipes:
         text = "Best validation accuracy first, so that no test image chooses; test accuracy is in per cent"
     else:
         text = "Best test accuracy first, in per cent of the test images"

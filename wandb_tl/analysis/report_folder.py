@@ -91,7 +91,7 @@ def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
         "\n".join(f"- {sentence}" for sentence in sentences),
         "## Results",
         tables.markdown(cells),
-        caption,
+        f"{caption} {tables.test_images(frame)}".strip(),
         *(_effects(comparisons, rows) if crossed else ()),
         *_picture(files, "recipes", "One line a recipe, coloured by its test accuracy; row 1 is thickest"),
         *_pictures_of(files, frame, best, worst, rows[worst]),
@@ -160,7 +160,7 @@ def _method(frame: pd.DataFrame, recipes: pd.DataFrame, paired: bool, compared: 
         lines += REPLICATED
     if paired:
         lines.append(IMAGE_BY_IMAGE)
-    if len(recipes) > 1 and SELECTION not in recipes:
+    if len(recipes) > 1 and not {SELECTION, "val/f1_macro"} & set(recipes):
         lines.append(PICKED_BY_TEST)
     same = runs_by_recipe.same_in_all(frame).items()
     values = (formatting.code(f"{name}={formatting.level(value)}") for name, value in same)

@@ -27,6 +27,7 @@ NUMBERS = (
     "avg_train_accuracy",
     "test_accuracy",
     "val/accuracy",
+    "val/f1_macro",
     "test/loss",
     "test/f1_macro",
     "test/ece",
@@ -36,6 +37,9 @@ NUMBERS = (
     "energy_wh",
     "train_images",
     "test_images",
+    "majority_share",
+    "test_is_val",
+    "skipped_images",
 )
 TEXTS = ("device", "precision_in_effect", "norm_in_effect")
 
@@ -134,7 +138,8 @@ class Results:
         """One row per finished run: id, name, hyperparameters, NUMBERS and TEXTS; best test accuracy first.
 
         It reads config and summary only, in pages of runs; history would cost a request per run.
-        `attrs["left_out"]` counts the runs that are not in it, by state.
+        `attrs["left_out"]` counts the runs that are not in it, by state; `attrs["metric"]` is the name of the
+        metric that the sweep optimizes.
         """
         self._api.flush()
         with self._errors_in_one_line():
@@ -148,6 +153,7 @@ class Results:
         frame = frame.sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
         left_out = Counter(run.state for run in runs if run.id not in set(frame["id"]))
         frame.attrs["left_out"] = dict(sorted(left_out.items()))
+        frame.attrs["metric"] = (self._sweep.config.get("metric") or {}).get("name") if self._sweep else None
         return frame.reset_index(drop=True)
 
     def media(self, run_id: str, keys: Iterable[str]) -> dict[str, bytes]:

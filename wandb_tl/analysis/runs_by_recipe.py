@@ -13,8 +13,10 @@ from wandb_tl.analysis.intervals import mean_of
 from wandb_tl.config import FIELDS, RunConfig, Value
 
 METRIC = "test_accuracy"
-# Orders the recipes and names the best one if all runs have it, so that no test image is used to choose.
+# Orders the recipes and names the best one if all runs have it, so that no test image chooses.
 SELECTION = "val/accuracy"
+# Metrics that order the recipes if the sweep optimizes them: they weigh rare classes as much as frequent ones.
+MACRO = ("val/f1_macro", "test/f1_macro")
 
 RECIPE = [name for name in FIELDS if name != "seed"]
 MEANS = ["avg_train_loss", "avg_train_accuracy", "train_seconds", "images_per_second"]
@@ -48,8 +50,7 @@ class RunsByRecipe:
         self.means = [mean_of(row[np.isfinite(row)]) for row in self.accuracy]
         images = self.runs["test_images"].min() if "test_images" in self.runs else math.nan
         self.step = 0.01 if math.isnan(images) else 100 / float(images)
-        has_selection = SELECTION in self.runs and self.runs[SELECTION].notna().all()
-        self.judged_by = SELECTION if has_selection else METRIC
+        self.judged_by = _judge(self.runs, frame.attrs.get("metric"))
         judged = by_seed[self.judged_by].mean().groupby("recipe").mean()
         self.best_first = sorted(range(len(unique_keys)), key=lambda recipe: -judged[recipe])
         # If norm is auto in all runs, it only follows `pretrained`.
@@ -82,11 +83,12 @@ class RunsByRecipe:
 def recipes(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per recipe, which is all hyperparameters in effect except the seed; the best recipe first.
 
-    The best recipe has the highest mean validation accuracy if all runs have one, else test accuracy.
+    The best recipe has the highest mean validation accuracy if all runs have one, else test accuracy; or the
+    highest macro F1, if that is what the sweep optimizes.
 
     Columns: the varied hyperparameters; mean, sd, half_width (points) and n (seeds) of the test accuracy;
-    best_run, the id of the best run, and runs, the ids of all runs; the means of MEANS, and of SELECTION if
-    it orders the recipes. A run that was repeated under its seed counts once, with the mean.
+    best_run, the id of the best run, and runs, the ids of all runs; the means of MEANS, and of the metric
+    that orders the recipes. A run that was repeated under its seed counts once, with the mean.
     """
     grouped = RunsByRecipe(frame)
     best_first = grouped.runs.sort_values([grouped.judged_by, "seed", "id"], ascending=[False, True, True])
@@ -95,10 +97,19 @@ def recipes(frame: pd.DataFrame) -> pd.DataFrame:
         table[name] = [getattr(mean, name) for mean in grouped.means]
     table["best_run"] = best_first.groupby("recipe")["id"].first()
     table["runs"] = grouped.runs.groupby("recipe")["id"].agg(tuple)
-    means = [*MEANS, SELECTION] if grouped.judged_by == SELECTION else MEANS
+    means = MEANS if grouped.judged_by == METRIC else [*MEANS, grouped.judged_by]
     by_seed = grouped.runs.groupby(["recipe", "seed"])[means].mean()
     table[means] = by_seed.groupby("recipe").mean()
     return table.iloc[grouped.best_first].reset_index(drop=True)
+
+
+def _judge(runs: pd.DataFrame, metric: str | None) -> str:
+    """The metric that orders the recipes, one that all runs have."""
+    wanted = [metric] if metric in MACRO else []
+    for name in (*wanted, SELECTION):
+        if name in runs and runs[name].notna().all():
+            return str(name)
+    return METRIC
 
 
 def row_of_each_run(recipes: pd.DataFrame) -> dict[str, int]:

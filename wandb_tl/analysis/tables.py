@@ -19,6 +19,8 @@ MEANS = (
     ("Avg Train Loss", "avg_train_loss"),
     ("Avg Train Accuracy", "avg_train_accuracy"),
     ("Val Accuracy", SELECTION),
+    ("Val F1", "val/f1_macro"),
+    ("Test F1", "test/f1_macro"),
 )
 LATEX_SPECIAL = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
@@ -132,6 +134,24 @@ def total_time(frame: pd.DataFrame) -> str:
     if left_out := frame.attrs.get("left_out"):
         text += f" Left out: {', '.join(f'{count} {state}' for state, count in left_out.items())}."
     return text
+
+
+def test_images(frame: pd.DataFrame) -> str:
+    """What to know about the test images before comparing accuracies, in sentences; "" if nothing."""
+    sentences = []
+    shares = frame["majority_share"].dropna() if "majority_share" in frame else frame["test_accuracy"][:0]
+    if len(shares):
+        sentences.append(
+            f"A model that always answers the most frequent class has {shares.iloc[0]:.2f} % test accuracy."
+        )
+    if "test_is_val" in frame and frame["test_is_val"].fillna(0).any():
+        sentences.append(
+            "There is no test split: the test images are the validation images, which choose the recipe, so "
+            "the accuracy of the best recipe is too high."
+        )
+    if "skipped_images" in frame and (skipped := frame["skipped_images"].fillna(0).max()):
+        sentences.append(f"{skipped:,.0f} unreadable pictures were left out.")
+    return " ".join(sentences)
 
 
 def markdown(cells: pd.DataFrame) -> str:
