@@ -8,13 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wandb_tl"
 
 # The rooms of the package, each with the rooms that its modules may import besides their own.
-FOUNDATION = {"errors", "signals", "run_states", "config", "cache_folder", "command_line"}
+FOUNDATION = {"errors", "signals", "run_states", "hyperparameters", "config", "cache_folder", "command_line"}
 ROOMS = {
     "pictures": {"errors", "config", "cache_folder"},
     "training": {"errors", "signals", "run_states", "config", "cache_folder", "pictures"},
     "figures": {"errors", "config", "pictures", "training"},
-    "analysis": {"errors", "run_states", "config", "figures"},
-    "sweeping": {"errors", "config"},
+    "analysis": {"errors", "hyperparameters", "run_states", "config", "figures"},
+    "sweeping": {"errors", "hyperparameters", "config"},
     "local": set(),
     "presets": set(),
 }
@@ -22,7 +22,8 @@ MODULES = {
     "errors": set(),
     "signals": {"errors"},
     "run_states": set(),
-    "config": {"errors"},
+    "hyperparameters": {"errors"},
+    "config": {"errors", "hyperparameters"},
     "cache_folder": {"errors"},
     "command_line": {"errors", "signals"},
 }

@@ -149,7 +149,12 @@ def check_pictures(definition: Definition) -> None:
 
     for config in configs:
         artifact = tracking.download_pictures(config)
-        datasets.load(config, cache, artifact.folder if artifact else None, print_once)
+        data = datasets.load(config, cache, artifact.folder if artifact else None, print_once)
+        if pairs := datasets.pairs_across_splits(data):
+            inspect = shell_command("wandb_tl.inspect_data", config.data_dir)
+            print_once(
+                f"{pairs:,} pairs of training and held-out pictures look alike. To see them: {inspect}"
+            )
 
 
 def next_step(path: str, page: str, options: argparse.Namespace) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command
-from wandb_tl.config import FIELDS, SYNONYMS, RunConfig, allowed
+from wandb_tl.config import FIELDS, SYNONYMS, RunConfig
 from wandb_tl.errors import ExitCode
+from wandb_tl.hyperparameters import allowed
 
 if TYPE_CHECKING:
     import torch

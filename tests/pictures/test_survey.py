@@ -137,3 +137,21 @@ def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
         InputError, match=r"no readable pictures: 2 pictures cannot be read \(a/x.jpg, b/x.jpg: empty"
     ):
         look(tmp_path)
+
+
+def test_a_value_that_makes_other_pictures_flat_is_told(tmp_path):
+    make(tmp_path, "dark", "light", count=0)
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        for label in ("dark", "light"):
+            Image.fromarray(rng.random((9, 9), np.float32)).save(tmp_path / label / f"{number}.tif")
+    assert look(tmp_path).warnings == []
+    spoiled = rng.random((9, 9), np.float32)
+    spoiled[0, 0] = -9999
+    Image.fromarray(spoiled).save(tmp_path / "dark" / "0.tif")
+    (warning,) = look(tmp_path).warnings
+    assert (
+        "dark/1.tif" in warning
+        and "dark/0.tif" not in warning
+        and "replace values that mean no data" in warning
+    )

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from wandb_tl.analysis.intervals import ALPHA, Mean, holm, mean_of, paired_p
 from wandb_tl.analysis.runs_by_recipe import RECIPE, RunsByRecipe
-from wandb_tl.config import Value
+from wandb_tl.hyperparameters import Value
 
 # With more values than this, comparing all pairs asks too many questions of one sweep: values are compared
 # only if each has several runs, and are not crossed with other hyperparameters.

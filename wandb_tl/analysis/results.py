@@ -17,8 +17,9 @@ from wandb.apis.public import Run
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from wandb_tl.analysis import proportions
-from wandb_tl.config import FIELDS, RunConfig, Value
+from wandb_tl.config import FIELDS, RunConfig
 from wandb_tl.errors import InputError, one_line
+from wandb_tl.hyperparameters import Value
 from wandb_tl.run_states import ENDED, RunState
 
 # The summary of a finished run, except media.

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from wandb_tl.analysis.intervals import mean_of
-from wandb_tl.config import FIELDS, RunConfig, Value
+from wandb_tl.config import FIELDS, RunConfig
+from wandb_tl.hyperparameters import Value
 
 METRIC = "test_accuracy"
 # Orders the recipes and names the best one if all runs have it, so that no test image chooses.
 SELECTION = "val/accuracy"
-# Metrics that order the recipes if the sweep optimizes them: they weigh rare classes as much as frequent ones.
+# Metrics that order the recipes if the sweep optimizes them: a rare class counts as much as a frequent one.
 MACRO = ("val/f1_macro", "test/f1_macro")
 
 RECIPE = [name for name in FIELDS if name != "seed"]

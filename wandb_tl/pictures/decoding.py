@@ -7,6 +7,7 @@ unpack more pixels than MAX_PIXELS, or raise anything but UnreadablePictureError
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import importlib.metadata
@@ -52,11 +53,18 @@ ORIENTATIONS = {
 }
 EXIF_ORIENTATION = 0x0112
 
+# Errors that say nothing about a file's content. Damaged bytes cause others, such as an invalid seek.
+MACHINE_ERRORS = {errno.EIO, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+
 Factory = Callable[[IO[bytes], str | bytes], ImageFile.ImageFile]
 
 
 class UnreadablePictureError(Exception):
     """A file that cannot be used as a picture. Its message is the reason in a few words."""
+
+
+class UnreachablePictureError(UnreadablePictureError):
+    """A file that cannot be read at the moment, because of the disk, the network or the memory."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,9 @@ def _identified(file: Path | BinaryIO) -> Iterator[tuple[ImageFile.ImageFile, Bi
             raise
         except Exception as error:
             # Pillow's decoders raise almost every exception there is on damaged bytes.
-            raise UnreadablePictureError(_reason(error, image_format, stream)) from error
+            of_machine = isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE_ERRORS
+            kind = UnreachablePictureError if of_machine else UnreadablePictureError
+            raise kind(_reason(error, image_format, stream)) from error
 
 
 @contextlib.contextmanager
@@ -127,7 +137,7 @@ def _stream(file: Path | BinaryIO) -> Iterator[BinaryIO]:
     except OSError as error:
         if file.is_symlink() and not file.exists():
             raise UnreadablePictureError("broken link") from error
-        raise UnreadablePictureError(f"cannot be opened: {error.strerror or one_line(error)}") from error
+        raise UnreachablePictureError(f"cannot be opened: {error.strerror or one_line(error)}") from error
     with stream:
         yield stream
 

@@ -12,17 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import PIL
 from tqdm import tqdm
 
 from wandb_tl.cache_folder import cache_dir
 from wandb_tl.pictures import decoding
 from wandb_tl.pictures.colours import DEEP_MODES, GreyExtremes, grey_extremes
-from wandb_tl.pictures.decoding import UnreadablePictureError
+from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictureError
 from wandb_tl.pictures.listing import PictureFile
 
 # Increased whenever the same file has other facts than before, so that older ones are not used.
 FORMAT = 1
+# The size of a file that could not be read.
+UNKNOWN_SIZE = -1
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,15 @@ class FactsIndex:
         changed = [
             (file, stamp)
             for file, stamp in zip(files, stamps, strict=True)
-            if self._entries.get(str(file), (0, 0))[:2] != stamp
+            if stamp[0] == UNKNOWN_SIZE or self._entries.get(str(file), (0, 0))[:2] != stamp
         ]
         if changed:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 facts = pool.map(_facts, (file for file, _ in changed))
                 progress = tqdm(facts, "reading files", len(changed), unit="file", leave=False, disable=None)
                 for (file, (size, time)), entry in zip(changed, progress, strict=True):
-                    self._entries[str(file)] = size, time, entry
+                    # A file that could not be read this time may be readable the next time.
+                    self._entries[str(file)] = size if entry.digest else UNKNOWN_SIZE, time, entry
             self._save()
         return [self._with_problem(self._entries[str(file)][2]) for file in files]
 
@@ -105,7 +107,7 @@ class FactsIndex:
         """Read the file, if there is one of this format; a damaged one is ignored and written anew."""
         try:
             content = json.loads(self._file.read_text(encoding="utf-8"))
-            if content["format"] == FORMAT and content["pillow"] == PIL.__version__:
+            if content["format"] == FORMAT and content["pillow"] == decoding.pillow_version():
                 self._undecodable = dict(content["undecodable"])
                 self._entries = {
                     path: (size, time, _from_json(facts))
@@ -117,7 +119,7 @@ class FactsIndex:
     def _save(self) -> None:
         content = {
             "format": FORMAT,
-            "pillow": PIL.__version__,
+            "pillow": decoding.pillow_version(),
             "root": self._root,
             "undecodable": self._undecodable,
             "files": {
@@ -136,8 +138,8 @@ def _stamp(file: Path) -> tuple[int, int]:
     try:
         status = file.stat()
     except OSError:
-        # Such as a broken link. No file has this size, so it is looked at each time.
-        return -1, 0
+        # Such as a broken link.
+        return UNKNOWN_SIZE, 0
     return status.st_size, status.st_mtime_ns
 
 
@@ -152,6 +154,8 @@ def _facts(file: Path) -> Facts:
         header = decoding.read_header(file)
         # The values of deep grey pictures decide together how each of them is shown.
         grey = grey_extremes(decoding.open_picture(file)) if header.mode in DEEP_MODES else None
+    except UnreachablePictureError as error:
+        return Facts("", problem=str(error))
     except UnreadablePictureError as error:
         return Facts(digest, problem=str(error))
     return Facts(digest, header.width, header.height, header.mode, header.format, grey)

@@ -58,6 +58,7 @@ def survey(data_dir: str, val_fraction: float, test_fraction: float, confined: b
     readable = [picture for picture in pictures if not picture.facts.problem]
     if not readable:
         raise InputError(f"data_dir: {root} has no readable pictures{_first_problem(pictures)}")
+    levels = grey_levels(picture.facts.grey for picture in readable if picture.facts.grey)
     splits, notes = split(readable, val_fraction, test_fraction)
     test_is_val = splits["test"] is splits.get("val")
     return Survey(
@@ -67,9 +68,9 @@ def survey(data_dir: str, val_fraction: float, test_fraction: float, confined: b
         unreadable=[picture for picture in pictures if picture.facts.problem],
         passed_over=passed_over,
         notes=[*listing.notes, *notes],
-        levels=grey_levels(entry.grey for entry in entries if entry.grey),
+        levels=levels,
         test_is_val=test_is_val,
-        warnings=_warnings(listing, splits, test_is_val),
+        warnings=[*_warnings(listing, splits, test_is_val), *_flat_pictures(readable, levels)],
     )
 
 
@@ -182,6 +183,23 @@ def _warnings(listing: Listing, splits: dict[str, list[Picture]], test_is_val: b
             "accuracy; compare f1_macro as well"
         )
     return warnings
+
+
+def _flat_pictures(pictures: list[Picture], levels: GreyLevels) -> list[str]:
+    """A warning about deep grey pictures that show as one grey, because other values reach further."""
+    flat = []
+    for picture in pictures:
+        if (grey := picture.facts.grey) is None:
+            continue
+        black, white = levels.floating if grey.floating else levels.integer
+        if 0 < (grey.largest - grey.smallest) * 255 / (white - black) < 1:
+            flat.append(picture.name)
+    if not flat:
+        return []
+    return [
+        f"{_shortened(flat)}: one flat grey, because values in other pictures reach from {black:g} to "
+        f"{white:g}; replace values that mean no data"
+    ]
 
 
 def _classes(survey: Survey, names: list[str]) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Required, TypedDict
 
 import yaml
 
-from wandb_tl.config import FIELDS, RunConfig, Value, check_names, check_value
+from wandb_tl.config import FIELDS, RunConfig, check_names, check_value
 from wandb_tl.errors import InputError, nearest
+from wandb_tl.hyperparameters import Value
 
 PRESETS = Path(__file__).parents[1] / "presets"
 # As run_sweep lists them: the first one to try comes first.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,9 +15,9 @@ from torch import Tensor
 from wandb_tl.cache_folder import cache_dir, cache_limit
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
-from wandb_tl.pictures import decoding
+from wandb_tl.pictures import decoding, duplicates
 from wandb_tl.pictures.colours import GreyLevels, to_rgb
-from wandb_tl.pictures.decoding import UnreadablePictureError
+from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictureError
 from wandb_tl.pictures.facts import FactsIndex, Picture
 from wandb_tl.pictures.framing import Framing
 from wandb_tl.pictures.survey import Survey, majority_share, paragraph, survey, unreadable_line
@@ -25,18 +26,23 @@ from wandb_tl.training.labelled_images import LabelledImages, with_missing_split
 from wandb_tl.training.pixels import Source
 from wandb_tl.training.tensor_store import TensorStore
 
+# Pictures whose pairs are compared in about two seconds.
+MOST_COMPARED = 30_000
+
 
 @dataclass(frozen=True)
 class Split:
     """images: uint8 (N, C, H, W) with C of 1 or 3, maybe mapped from a file; labels: int64 (N,).
 
-    names: what tables call each image, such as its path; its number if empty.
+    names: what tables call each image, such as its path; its number if empty. key: of the images' content, if
+    it is known. thumbnails: uint8 (N, 72) of pictures, see framing.thumbnail.
     """
 
     images: Tensor
     labels: Tensor
     names: Sequence[str] = ()
     key: str = ""
+    thumbnails: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,6 +77,20 @@ class Dataset:
     def majority(self) -> tuple[str, float]:
         """The most frequent class of the test images, and its share of them, between 0 and 1."""
         return majority_share(self.class_names[label] for label in self.test.labels.tolist())
+
+
+def pairs_across_splits(data: Dataset) -> int:
+    """The number of pairs of pictures that look alike, one for training and one for evaluation.
+
+    0 for data sets that are too large to compare all pairs within seconds.
+    """
+    evaluated = [data.test] if data.val is None or data.test_is_val else [data.val, data.test]
+    splits = [data.train, *evaluated]
+    thumbnails = [split.thumbnails.numpy() for split in splits if split.thumbnails is not None]
+    if not thumbnails or sum(map(len, splits)) > MOST_COMPARED:
+        return 0
+    pairs = duplicates.alike(np.concatenate(thumbnails))
+    return sum(left < len(data.train) <= right for left, right in pairs)
 
 
 class ImageCache:
@@ -217,8 +237,11 @@ def _tensors(
         if part.images is not None:
             splits[name] = Split(part.images, labels, part.names, digests.key({"images": list(part.digests)}))
             continue
-        decoded = pixels.load(part.sources, framing, levels, store, f"decoding {name} pictures")
-        splits[name] = Split(decoded.images, labels, part.names, decoded.key)
+        try:
+            decoded = pixels.load(part.sources, framing, levels, store, f"decoding {name} pictures")
+        except UnreachablePictureError as error:
+            raise InputError(f"data_dir: a picture {error}; run again when it can be read") from error
+        splits[name] = Split(decoded.images, labels, part.names, decoded.key, decoded.thumbnails)
         for index in (~decoded.readable).nonzero().flatten().tolist():
             problems[part.digests[index]] = _problem(part.sources[index])
     return splits, problems

@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import PIL
 import torch
 from PIL.Image import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from wandb_tl.pictures import decoding
 from wandb_tl.pictures.colours import GreyLevels
-from wandb_tl.pictures.decoding import UnreadablePictureError
+from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictureError
 from wandb_tl.pictures.framing import THUMBNAIL_COLUMNS, THUMBNAIL_ROWS, Framing, thumbnail
 from wandb_tl.training import digests
 from wandb_tl.training.tensor_store import Layout, TensorStore
@@ -64,13 +64,14 @@ def load(
 ) -> Pixels:
     """The pixels of pictures, from the store or decoded now.
 
-    levels: how the sources show deep grey pictures. title: of the progress bar.
+    levels: how the sources show deep grey pictures. title: of the progress bar. UnreachablePictureError if a
+    file cannot be read at the moment; what has been decoded by then is kept.
     """
     settings = asdict(framing) | {
         "integer_levels": list(levels.integer),
         "floating_levels": list(levels.floating),
         "format": FORMAT,
-        "pillow": PIL.__version__,
+        "pillow": decoding.pillow_version(),
     }
     names = [source.digest for source in sources]
     identity = {"settings": settings, "pictures": names}
@@ -135,6 +136,9 @@ def _decode(source: Source, framing: Framing) -> Tensor:
     row = torch.zeros(1 + THUMBNAIL_BYTES + 3 * framing.size**2, dtype=torch.uint8)
     try:
         pixels = framing(source.open())
+    except UnreachablePictureError:
+        # Nothing is known about the picture, so nothing may be stored.
+        raise
     except UnreadablePictureError:
         row[0] = UNREADABLE
         return row

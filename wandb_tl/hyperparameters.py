@@ -1,0 +1,114 @@
+"""How a hyperparameter is declared, and how its value is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from dataclasses import field
+from typing import Any, SupportsFloat, TypeAlias
+
+from wandb_tl.errors import InputError, nearest
+
+# The value of a hyperparameter.
+Value: TypeAlias = bool | int | float | str
+# The declaration of a hyperparameter.
+Field: TypeAlias = "dataclasses.Field[Any]"
+
+
+def option(
+    default: Value,
+    why: str,
+    *,
+    choices: tuple[str, ...] = (),
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    pattern: str = "",
+    takes: str = "",
+    is_path: bool = False,
+) -> Any:
+    """Declare a hyperparameter: its default, whose type is the field's, its allowed values, and its purpose.
+
+    pattern: a regular expression that a string must match, described by `takes`. is_path: whether it is the
+    path of a file or folder, in which a comma separates nothing.
+    """
+    limits = {"choices": choices, "above": above, "least": least, "below": below}
+    words = {"why": why, "pattern": pattern, "takes": takes, "is_path": is_path}
+    return field(default=default, metadata=words | limits)
+
+
+def allowed(spec: Field) -> str:
+    """The allowed values of a field in words: "a number > 0"."""
+    limits = spec.metadata
+    if limits["choices"]:
+        return "one of " + ", ".join(limits["choices"])
+    if limits["takes"]:
+        return str(limits["takes"])
+    kinds = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
+    bounds = [
+        f"{sign} {limits[bound]}"
+        for bound, sign in (("above", ">"), ("least", ">="), ("below", "<"))
+        if limits[bound] is not None
+    ]
+    return " ".join([kinds[type(spec.default)], " and ".join(bounds)]).strip()
+
+
+def coerce(spec: Field, value: object) -> Value:
+    """The value in the type of the field. InputError for a value that the field does not allow."""
+    result = _CONVERTERS[type(spec.default)](value)
+    if result is None or not _is_within(spec, result):
+        choices: tuple[str, ...] = spec.metadata["choices"]
+        close = nearest(value, choices) if isinstance(value, str) else None
+        hint = f"; did you mean {close}?" if close else ""
+        raise InputError(f"{spec.name}: got {value!r}, takes {allowed(spec)}{hint}")
+    return result
+
+
+def _is_within(spec: Field, value: Value) -> bool:
+    """Whether a value of the right type is one of those that the field allows."""
+    limits = spec.metadata
+    if isinstance(value, str):
+        matches = re.fullmatch(limits["pattern"] or ".*", value, re.DOTALL) is not None
+        return matches and (not limits["choices"] or value in limits["choices"])
+    return (
+        math.isfinite(value)
+        and (limits["above"] is None or value > limits["above"])
+        and (limits["least"] is None or value >= limits["least"])
+        and (limits["below"] is None or value < limits["below"])
+    )
+
+
+# Values come typed, from a sweep file, or as strings, from a command line. None: not of this type.
+
+
+def _to_bool(value: object) -> bool | None:
+    return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value).lower())
+
+
+def _to_float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | SupportsFloat):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _to_int(value: object) -> int | None:
+    # 32.0 is an integer too: the distribution q_uniform draws it so, and an agent passes it on as "32.0".
+    number = _to_float(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def _to_str(value: object) -> str | None:
+    return None if value is None or isinstance(value, bool) else str(value)
+
+
+_CONVERTERS: dict[type, Callable[[object], Value | None]] = {
+    bool: _to_bool,
+    int: _to_int,
+    float: _to_float,
+    str: _to_str,
+}
