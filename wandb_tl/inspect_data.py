@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wandb_tl.command_line import Command, shell_command
-from wandb_tl.config import FIELDS, RunConfig, allowed
+from wandb_tl.config import FIELDS, RunConfig
 from wandb_tl.errors import ExitCode, InputError, UsageError
+from wandb_tl.hyperparameters import allowed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,7 +162,8 @@ def next_step(target: str, fractions: dict[str, str], is_serious: bool) -> str:
     if is_serious:
         command = shell_command("wandb_tl.inspect_data", target)
         return f"Correct the files, and look again: {command}"
-    settings = [f"--set={name}={value}" for name, value in {"data_dir": target, **fractions}.items()]
+    values = {"data_dir": target, **fractions}
+    settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     return f"To train on it: {shell_command('wandb_tl.run_sweep', 'pictures', '--local', *settings)}"
 
 
@@ -178,7 +180,7 @@ def inspect_run(options: argparse.Namespace) -> None:
         ) from error
     from wandb_tl.training import tracking
 
-    trained = read(options.target)
+    trained = tracking.read_run(options.target)
     config, data = load_data(trained, options.data_dir)
     pictures = features_of(trained, config, data)
     result = label_errors.find(pictures.features, pictures.labels)
@@ -196,16 +198,6 @@ def inspect_run(options: argparse.Namespace) -> None:
     page = tracking.log_inspection(trained, config, tables, {"suspicious_pictures": sheet})
     print(f"\nIn W&B: {page}" if page else "\nNot logged: WANDB_MODE is not online.")
     print("Look at the pictures, correct the labels that are wrong, and train again.")
-
-
-def read(target: str) -> TrainedRun:
-    """The run that the target names. InputError if there is none."""
-    from wandb_tl.training import tracking
-
-    try:
-        return tracking.read_run(target)
-    except InputError as error:
-        raise InputError(f"{error}; nor is {target} a file or folder here") from error
 
 
 def load_data(trained: TrainedRun, data_dir: str | None) -> tuple[RunConfig, Dataset]:
@@ -254,7 +246,11 @@ def model_of(trained: TrainedRun, config: RunConfig, data: Dataset) -> nn.Module
     if trained.model:
         model, _, class_names = trained_weights.load_trained(tracking.download_model(trained.model))
         if class_names != data.class_names:
-            print(f"The classes have changed: they were {', '.join(class_names)}.")
+            gone = sorted(set(class_names) - set(data.class_names))
+            new = sorted(set(data.class_names) - set(class_names))
+            print(
+                f"The classes have changed: new {', '.join(new) or 'none'}; gone {', '.join(gone) or 'none'}."
+            )
         return model
     if not config.pretrained:
         raise InputError(

@@ -145,9 +145,10 @@ def read_run(path: str) -> TrainedRun:
         models = [artifact for artifact in run.logged_artifacts() if artifact.type == "model"]
         summary = dict(run.summary)
     except (wandb.Error, ValueError) as error:
-        raise InputError(
-            f"{name}: {one_line(error)}; an offline run is on the server after wandb sync"
-        ) from error
+        reason = one_line(error)
+        if "not find" in reason:
+            reason = "there is no such run on the server; wandb sync uploads an offline run"
+        raise InputError(f"{name}: {reason}") from error
     if "model_name" not in config:
         raise InputError(f"{name}: is not a run of wandb_tl.train")
     return TrainedRun(
