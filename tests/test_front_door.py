@@ -14,7 +14,7 @@ SCRIPT = Path(sys.executable).with_name("wandb-tl")
 # What takes long to import. A command that prints help or refuses its input needs none of it.
 HEAVY = {
     *("torch", "torchvision", "timm", "torchmetrics", "safetensors", "wandb", "numpy", "pandas", "scipy"),
-    *("matplotlib", "PIL", "requests", "starlette", "uvicorn", "graphql", "jinja2"),
+    *("matplotlib", "PIL", "requests", "starlette", "uvicorn", "graphql", "jinja2", "sklearn", "cleanlab"),
 }
 
 
@@ -98,6 +98,9 @@ def test_printed_commands_start_as_the_user_started_this_one(program, variables,
         "wandb_tl.export_table --reports",
         "wandb_tl.report me/p --title=",
         "wandb_tl.agent",
+        "wandb_tl.inspect_data",
+        "wandb_tl.inspect_data pictures --sheet sheet.jpg",
+        "wandb_tl.inspect_data me/project/run --val_fraction 0.1",
         "wandb_tl.local serve --help",
         "wandb_tl.local serve --prot 1",
     ],

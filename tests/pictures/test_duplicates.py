@@ -32,3 +32,9 @@ def test_plain_pictures_do_not_count_as_alike():
 def test_pairs_across_chunks_are_found():
     pictures = [scene(seed) for seed in range(700)]
     assert duplicates.alike(thumbnails([*pictures, pictures[0], pictures[699]])) == [(0, 700), (699, 701)]
+
+
+def test_of_very_many_pairs_only_the_first_ones_are_returned():
+    same = thumbnails([scene(0)] * 100)
+    assert duplicates.alike(same, most=10) == duplicates.alike(same)[:10]
+    assert len(duplicates.alike(same)) == 100 * 99 // 2

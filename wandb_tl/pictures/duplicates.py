@@ -68,11 +68,12 @@ def warnings(copies: Copies) -> list[str]:
     return sentences
 
 
-def alike(thumbnails: NDArray[np.uint8]) -> list[tuple[int, int]]:
+def alike(thumbnails: NDArray[np.uint8], most: int | None = None) -> list[tuple[int, int]]:
     """Pairs of indices (i < j) of pictures that look alike, such as one picture stored at two sizes.
 
     thumbnails: (N, 72), see framing.thumbnail. Two pictures look alike if their difference hashes (whether a
     pixel is brighter than its left neighbour) differ in three bits at most, and their thumbnails hardly.
+    most: how many pairs it returns at most. The frames of a video may have hundreds of millions.
     """
     grey = thumbnails.reshape(-1, 8, 9).astype(np.int16)
     bits = np.packbits((grey[:, :, 1:] > grey[:, :, :-1]).reshape(-1, 64), axis=1)
@@ -91,6 +92,8 @@ def alike(thumbnails: NDArray[np.uint8]) -> list[tuple[int, int]]:
             left, right = rows[part], columns[part]
             same = np.abs(flat[left] - flat[right]).mean(axis=1) <= THUMBNAIL_LEVELS
             pairs += zip(candidates[left[same]].tolist(), candidates[right[same]].tolist(), strict=True)
+            if most is not None and len(pairs) >= most:
+                return pairs[:most]
     return pairs
 
 

@@ -35,8 +35,10 @@ SERIOUS = (UNREADABLE, LEAK, TWO_LABELS)
 COLUMNS = ("kind", "file", "other_file", "label", "detail")
 # Thumbnails whose grey levels differ less than this are of one colour.
 BLANK_LEVELS = 3
-# Pictures that look alike may make very many pairs: the text has this many of a kind.
+# Pictures that look alike may make very many pairs: the text has so many of a kind, and the search ends at so
+# many in all.
 ALIKE_PRINTED = 20
+MOST_ALIKE = 100_000
 ALIKE_KINDS = (ALIKE_LEAK, ALIKE_TWO_LABELS, ALIKE)
 
 
@@ -131,6 +133,8 @@ def text(by_kind: Mapping[str, Sequence[Finding]]) -> str:
         if len(shown) < len(findings):
             lines.append(f"  and {len(findings) - len(shown):,} more; --csv FILE lists all")
         paragraphs.append("\n".join(lines))
+    if sum(len(findings) for kind, findings in by_kind.items() if kind in ALIKE_KINDS) == MOST_ALIKE:
+        paragraphs.append(f"More than {MOST_ALIKE:,} pairs look alike; the others are left out.")
     return "\n\n".join(paragraphs)
 
 
@@ -146,12 +150,13 @@ def _alike(
     pictures: Sequence[Picture], thumbnails: NDArray[np.uint8], split_of: Mapping[Picture, str]
 ) -> list[Finding]:
     """Pairs that look alike and are not equal, the most similar ones first."""
-    levels = thumbnails.astype(np.int16)
+    # Of equal pictures, the first one stands for all.
+    numbers = {picture.facts.digest: number for number, picture in reversed(list(enumerate(pictures)))}
+    different = sorted(numbers.values())
+    levels = thumbnails[different].astype(np.int16)
     pairs = []
-    for left, right in duplicates.alike(thumbnails):
-        first, other = pictures[left], pictures[right]
-        if first.facts.digest == other.facts.digest:
-            continue
+    for left, right in duplicates.alike(thumbnails[different], MOST_ALIKE):
+        first, other = pictures[different[left]], pictures[different[right]]
         difference = float(np.abs(levels[left] - levels[right]).mean())
         if split_of[first] != split_of[other]:
             kind = ALIKE_LEAK
