@@ -232,6 +232,8 @@ def load_data(trained: TrainedRun, data_dir: str | None) -> tuple[RunConfig, Dat
         )
     artifact = tracking.download_pictures(config)
     data = datasets.load(config, folder=artifact.folder if artifact else None)
+    if data.skipped:
+        print(f"Pictures that cannot be read are left out: {data.skipped:,}.")
     for name, split in (("train_images", data.train), ("test_images", data.test)):
         before = trained.summary.get(name)
         if before is not None and int(before) != len(split):
