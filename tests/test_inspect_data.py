@@ -198,6 +198,10 @@ def test_wrong_labels_of_a_run_are_found_and_logged(
     assert logged["media"]["label_errors"] == "table-file"
     assert logged["media"]["suspicious_pictures"] == "image-file"
 
+    # The table of the project does not count it as a run whose results are missing.
+    code, out = call(server, "wandb_tl.export_table", "local/labels")
+    assert code == 0 and "Left out" not in out, out
+
 
 @pytest.mark.slow
 def test_pictures_that_have_moved_and_changed(

@@ -30,6 +30,8 @@ ARRAY_DATASETS = ("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100")
 
 # The W&B project of a run or a sweep that names none.
 DEFAULT_PROJECT = "wandb_tl"
+# The W&B job type of the runs of inspect_data, which train nothing.
+INSPECTION = "inspect_data"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -201,6 +201,7 @@ def inspect_run(options: argparse.Namespace) -> None:
     if options.csv:
         write(options.csv, lambda file: label_errors.write_csv(doubts, file))
     if not doubts:
+        print("\nThere is nothing to draw or to log.")
         return
     sheet = figure_of_doubts(doubts, pictures, trained.name)
     if options.sheet:

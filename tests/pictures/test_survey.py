@@ -155,3 +155,9 @@ def test_a_value_that_makes_other_pictures_flat_is_told(tmp_path):
         and "dark/0.tif" not in warning
         and "replace values that mean no data" in warning
     )
+
+
+def test_classes_of_one_picture_each_are_refused(tmp_path):
+    make(tmp_path, "oak", "pine", count=1)
+    with pytest.raises(InputError, match="data_dir: no class has two different pictures"):
+        look(tmp_path)

@@ -17,7 +17,7 @@ from wandb.apis.public import Run
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from wandb_tl.analysis import proportions
-from wandb_tl.config import FIELDS, RunConfig
+from wandb_tl.config import FIELDS, INSPECTION, RunConfig
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
 from wandb_tl.run_states import ENDED, RunState
@@ -145,7 +145,11 @@ class Results:
         self._api.flush()
         with self._errors_in_one_line():
             # lazy=False: otherwise reading the config of each run is a request of its own.
-            runs = list(self._api.runs(self._project, self._filters, lazy=False))
+            runs = [
+                run
+                for run in self._api.runs(self._project, self._filters, lazy=False)
+                if run.job_type != INSPECTION
+            ]
         results = [result for run in runs if (result := RunResult.of(run)) is not None]
         if not results:
             states = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())

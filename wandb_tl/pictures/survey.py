@@ -79,7 +79,8 @@ def split(
 ) -> tuple[dict[str, list[Picture]], list[str]]:
     """The pictures by split, and notes about the splits that were made here.
 
-    Pictures without a split are for training, until some of them are held out. InputError without any.
+    Pictures without a split are for training, until some of them are held out. InputError without any,
+    or if none can be held out.
     """
     splits = {name: [picture for picture in pictures if picture.file.split == name] for name in SPLITS}
     train = splits["train"] + [picture for picture in pictures if picture.file.split is None]
@@ -93,6 +94,10 @@ def split(
         test_fraction,
     )
     splits |= {name: [train[index] for index in indices] for name, indices in parts.items()}
+    if not splits["test"] and not splits["val"]:
+        raise InputError(
+            "data_dir: no class has two different pictures, so that none can be held out for testing"
+        )
     if not splits["test"]:
         notes.append("There is no test split: test metrics are those of the validation pictures.")
         splits["test"] = splits["val"]

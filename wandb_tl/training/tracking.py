@@ -24,7 +24,7 @@ from torch import Tensor
 from wandb import Run as Run  # the loop takes its type from here
 
 from wandb_tl.cache_folder import cache_dir
-from wandb_tl.config import DEFAULT_PROJECT, FIELDS, RunConfig, check_value
+from wandb_tl.config import DEFAULT_PROJECT, FIELDS, INSPECTION, RunConfig, check_value
 from wandb_tl.errors import ExitCode, InputError, one_line
 from wandb_tl.run_states import RunState
 from wandb_tl.signals import Terminated, ignored, terminated_by_sigterm
@@ -181,8 +181,8 @@ def log_inspection(
         with wandb.init(
             entity=entity,
             project=project,
-            job_type="inspect_data",
-            name=f"inspect_data-{run_id}",
+            job_type=INSPECTION,
+            name=f"{INSPECTION}-{run_id}",
             config={"inspected_run": inspected.path, "dataset": config.dataset, "data_dir": config.data_dir},
         ) as run:
             online = not (run.offline or run.disabled)
