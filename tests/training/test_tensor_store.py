@@ -350,3 +350,13 @@ def test_a_folder_that_cannot_be_is_an_error_of_the_system(tmp_path):
         store.get("key")
     with pytest.raises(OSError, match="Not a directory"):
         store.fill("key", LAYOUT, {}, Compute())
+
+
+def test_rows_of_an_entry_can_be_read_one_by_one(tmp_path):
+    store = TensorStore(tmp_path, 10**6)
+    values = torch.arange(24, dtype=torch.float32).view(4, 2, 3)
+    store.fill("key", Layout((4, 2, 3), torch.float32, 3), {}, lambda start, stop: values[start:stop])
+    read = store.reader("key")
+    assert torch.equal(read(3), values[3]) and torch.equal(read(0), values[0])
+    assert store.reader("none") is None
+    assert store.descriptions() == {"key": {}}

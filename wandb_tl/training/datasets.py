@@ -28,6 +28,8 @@ from wandb_tl.training.tensor_store import TensorStore
 
 # Pictures whose pairs are compared in about two seconds.
 MOST_COMPARED = 30_000
+# Pairs after which the comparison ends: frames of a video have millions.
+MOST_PAIRS = 100_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def pairs_across_splits(data: Dataset) -> int:
     thumbnails = [split.thumbnails.numpy() for split in splits if split.thumbnails is not None]
     if not thumbnails or sum(map(len, splits)) > MOST_COMPARED:
         return 0
-    pairs = duplicates.alike(np.concatenate(thumbnails))
+    pairs = duplicates.alike(np.concatenate(thumbnails), MOST_PAIRS)
     return sum(left < len(data.train) <= right for left, right in pairs)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,8 +111,8 @@ def _decode_all(
 
         def row(source: Source) -> Tensor:
             if source.digest in earlier:
-                tensor, number = earlier[source.digest]
-                return tensor[number]
+                read, number = earlier[source.digest]
+                return read(number)
             return _decode(source, framing)
 
         def compute(start: int, stop: int) -> Tensor:
@@ -148,17 +149,20 @@ def _decode(source: Source, framing: Framing) -> Tensor:
     return row
 
 
-def _earlier_rows(store: TensorStore, identity: Mapping[str, Any]) -> dict[str, tuple[Tensor, int]]:
-    """Where other entries with the same settings have these pictures, by digest: a tensor and a row."""
+def _earlier_rows(
+    store: TensorStore, identity: Mapping[str, Any]
+) -> dict[str, tuple[Callable[[int], Tensor], int]]:
+    """Where other entries with the same settings have these pictures, by digest: a reader and a row."""
     missing, rows = set(identity["pictures"]), {}
     for key, about in store.descriptions().items():
         if about.get("settings") != identity["settings"] or missing.isdisjoint(about["pictures"]):
             continue
-        tensor = _stored(store, key)
-        if tensor is None:
-            continue
-        for number, digest in enumerate(about["pictures"]):
-            if digest in missing:
-                missing.discard(digest)
-                rows[digest] = tensor, number
+        # An entry that cannot be read is of no use, and no reason to fail.
+        with suppress(OSError):
+            if (read := store.reader(key)) is None:
+                continue
+            for number, digest in enumerate(about["pictures"]):
+                if digest in missing:
+                    missing.discard(digest)
+                    rows[digest] = read, number
     return rows

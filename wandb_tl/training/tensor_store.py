@@ -75,12 +75,12 @@ class TensorStore:
         folder = self.folder / key
         try:
             layout = _layout(json.loads((folder / "entry.json").read_text(encoding="utf-8")))
-            tensor = _mapped(folder / "data", layout)
-            if _intact(tensor, layout, (folder / "digests").read_bytes()):
+            pages = _map(folder / "data", layout)
+            if _intact(pages, layout, (folder / "digests").read_bytes()):
                 # The time of its last use; it stays as it is in a folder that this user may only read.
                 with suppress(OSError):
                     os.utime(folder)
-                return tensor
+                return _tensor(pages, layout)
         except FileNotFoundError:
             # Without its folder there is no entry, or it has just been evicted.
             if not folder.exists():
@@ -91,6 +91,23 @@ class TensorStore:
         print(f"{folder} is damaged and is computed again", flush=True)
         self._remove(folder)
         return None
+
+    def reader(self, key: str) -> Callable[[int], Tensor] | None:
+        """A function that reads a row of an entry, verified as by `get`; None if there is no such entry.
+
+        For copying rows: unlike the pages of a mapped tensor, they do not stay in the memory.
+        """
+        tensor = self.get(key)
+        if tensor is None:
+            return None
+        shape, dtype, row_bytes = tensor.shape[1:], tensor.dtype, tensor[:1].nbytes
+        file = (self.folder / key / "data").open("rb", buffering=0)
+
+        def read(row: int) -> Tensor:
+            content = bytearray(os.pread(file.fileno(), row_bytes, row * row_bytes))
+            return torch.frombuffer(content, dtype=dtype).view(shape)
+
+        return read
 
     def descriptions(self) -> dict[str, dict[str, Any]]:
         """The descriptions that complete entries were filled with, by key."""
@@ -217,24 +234,34 @@ def _layout(description: dict[str, Any]) -> Layout:
     return Layout(tuple(description["shape"]), dtype, description["block_rows"])
 
 
-def _mapped(path: Path, layout: Layout) -> Tensor:
-    """The tensor of a file. ValueError if the file has another size."""
+def _map(path: Path, layout: Layout) -> mmap.mmap:
+    """A file mapped into memory. ValueError if it has another size."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != layout.size:
             raise ValueError(f"{path} has another size")
-        # Mapped pages do not count as the process's memory, so the tensor may be larger than that.
-        pages = mmap.mmap(file.fileno(), layout.size, access=mmap.ACCESS_READ)
+        # The tensor may be larger than the memory: the system drops mapped pages when it needs them.
+        return mmap.mmap(file.fileno(), layout.size, access=mmap.ACCESS_READ)
+
+
+def _tensor(pages: mmap.mmap, layout: Layout) -> Tensor:
     with warnings.catch_warnings():
         # PyTorch warns that the tensor is not writable, which is intended.
         warnings.simplefilter("ignore", UserWarning)
         return torch.frombuffer(pages, dtype=layout.dtype).view(layout.shape)
 
 
-def _intact(tensor: Tensor, layout: Layout, digests: bytes) -> bool:
+def _intact(pages: mmap.mmap, layout: Layout, digests: bytes) -> bool:
     """Whether every block is as it was written."""
 
     def digest(block: tuple[int, int]) -> bytes:
-        return hashlib.sha256(raw_bytes(tensor[slice(*block)])).digest()
+        start, stop = (row * layout.row_bytes for row in block)
+        with memoryview(pages) as view, view[start:stop] as content:
+            value = hashlib.sha256(content).digest()
+        # Until the values are used, they need not count as memory of this process.
+        if hasattr(mmap, "MADV_DONTNEED"):
+            first = start - start % mmap.PAGESIZE
+            pages.madvise(mmap.MADV_DONTNEED, first, stop - first)
+        return value
 
     with ThreadPoolExecutor() as pool:
         return b"".join(pool.map(digest, layout.blocks)) == digests
