@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wandb_tl.config import RunConfig
-from wandb_tl.training import cuda_graphs, cutting, models
+from wandb_tl.training import cuda_graphs, cutting, freezing, models
 
 
 def test_batches_of_another_size_are_not_given_to_the_graph():
@@ -21,7 +21,7 @@ def test_a_graphed_step_has_the_gradients_of_a_plain_one(finetuning):
     autocast = partial(torch.autocast, "cuda", torch.bfloat16)
     model = models.build(RunConfig(model_name="resnet18", pretrained=False, finetuning=finetuning), 10)
     halves = cutting.cut(model.to(device), torch.randn(2, 3, 64, 64, device=device))
-    models.train_mode(halves.trainable, "source")
+    freezing.train_mode(halves.trainable, "source")
     with torch.no_grad(), autocast():
         inputs = halves.frozen(torch.randn(64, 3, 64, 64, device=device))
     labels = torch.randint(10, (64,), device=device)

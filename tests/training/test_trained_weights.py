@@ -10,7 +10,7 @@ from torch import nn
 
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
-from wandb_tl.training import models
+from wandb_tl.training import freezing, models
 from wandb_tl.training.trained_weights import load_trained, trained_tensors
 
 LITE0 = {"model_name": "tf_efficientnet_lite0", "image_size": 32}
@@ -21,7 +21,7 @@ def trained(config: RunConfig) -> nn.Module:
     """A model whose trainable parameters and BatchNorm statistics have moved where they may."""
     model = models.build(config, 3)
     optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], 0.1)
-    models.train_mode(model, config.norm_in_effect)
+    freezing.train_mode(model, config.norm_in_effect)
     model(torch.randn(8, 3, 32, 32)).square().sum().backward()
     optimizer.step()
     return model.eval()

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wandb_tl.training import digests, models
+from wandb_tl.training import digests
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.datasets import Split
 from wandb_tl.training.devices import Autocast
+from wandb_tl.training.freezing import classifiers
 from wandb_tl.training.preprocess import Preprocess
 from wandb_tl.training.tensor_store import Layout
 
@@ -82,7 +83,7 @@ def _identity(
     model: nn.Module, split: Split, preprocess: Preprocess, conditions: Mapping[str, Any]
 ) -> dict[str, Any]:
     # The classifier does not affect the statistics, and differs from seed to seed.
-    head = {id(weight) for classifier in models.classifiers(model) for weight in classifier.parameters()}
+    head = {id(weight) for classifier in classifiers(model) for weight in classifier.parameters()}
     trunk = {
         name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in head
     }

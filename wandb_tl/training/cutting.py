@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wandb_tl.errors import InputError
-from wandb_tl.training.models import classifiers, last_stages
+from wandb_tl.training.freezing import classifiers, last_stages
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 from tqdm import tqdm
 
 from wandb_tl.config import RunConfig
-from wandb_tl.training import cuda_graphs, devices, frozen, models, tracking
+from wandb_tl.training import cuda_graphs, devices, freezing, frozen_part, tracking
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.checkpoints import Checkpoint, Progress
 from wandb_tl.training.cuda_graphs import Forward
@@ -68,7 +68,7 @@ class Trainer:
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch; returns its row of metrics."""
         config, inputs = self.config, self.inputs["train"]
-        models.train_mode(self.trainable, config.norm_in_effect)
+        freezing.train_mode(self.trainable, config.norm_in_effect)
         # Seeded by the number of the epoch, so that a resumed run draws what an uninterrupted one draws.
         torch.manual_seed(config.seed * 10_000 + epoch)
         order = torch.randperm(len(inputs), device=self.device)
@@ -180,7 +180,7 @@ def prepare(
 ) -> Trainer:
     """Compute the frozen part, and set up the training of the rest."""
     autocast = devices.make_autocast(device, precision)
-    trainable, inputs = frozen.freeze_and_cache(config, data, model, device, precision, activations)
+    trainable, inputs = frozen_part.freeze_and_cache(config, data, model, device, precision, activations)
     forward, training_forward = speed_up(config, trainable, inputs["train"], autocast)
     optimizer = make_optimizer(config, [weight for weight in model.parameters() if weight.requires_grad])
     return Trainer(
@@ -208,7 +208,7 @@ def speed_up(
         compiled = torch.compile(trainable)
         return compiled, compiled
     if device.type == "cuda" and steps >= STEPS_TO_GRAPH and config.compile == "auto":
-        models.train_mode(trainable, config.norm_in_effect)
+        freezing.train_mode(trainable, config.norm_in_effect)
         index = torch.arange(config.batch_size, device=device)
         graphed = cuda_graphs.capture(trainable, inputs.batch(index), inputs.labels[index], autocast)
         if graphed is not None:
