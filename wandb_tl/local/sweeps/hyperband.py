@@ -1,4 +1,4 @@
-"""Hyperband: which runs are too bad to continue (https://arxiv.org/abs/1603.06560, section 3).
+"""Hyperband: its rule, and the runs that it stops (https://arxiv.org/abs/1603.06560, section 3).
 
 A band is a number of logged values of the sweep's metric. A run that reaches a band continues only if its
 value there is among the best 1/eta of all runs that have reached it so far. The rules and their rounding are
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.rows import SweepRow
+from wandb_tl.local.records.run_states import IS_RUNNING
 from wandb_tl.local.sweeps.sweep_config import EarlyTerminate, SweepConfig
 
 MOST_BANDS = 100
@@ -55,6 +58,30 @@ def of_config(config: SweepConfig) -> Hyperband | None:
     if not bands:
         raise RequestError("early_terminate gives no band: raise max_iter, s or min_iter, or lower eta")
     return Hyperband(tuple(sorted(set(bands))), eta, rule.get("strict", True) is True)
+
+
+def stop_bad_runs(db: Transaction, sweep: SweepRow, rule: Hyperband, band: int, sign: int) -> None:
+    """Ask those running runs to stop whose last band this is and whose value misses its threshold."""
+    reached = db.all(
+        "SELECT value FROM run JOIN metric_value ON run_id = run.id WHERE sweep_id = ? AND number = ?",
+        sweep["id"],
+        band,
+    )
+    threshold = rule.threshold([sign * row["value"] for row in reached])
+    candidates = db.all(
+        "SELECT run.id, max(number) AS count, min(value * ?1) AS best,"
+        " max(CASE WHEN number = ?2 THEN value * ?1 END) AS there"
+        " FROM run JOIN metric_value ON run_id = run.id"
+        f" WHERE sweep_id = ?3 AND {IS_RUNNING} AND NOT stop_requested GROUP BY run.id",
+        sign,
+        band,
+        sweep["id"],
+    )
+    for run in candidates:
+        judged = run["there"] if rule.strict else run["best"]
+        # None where a line that was sent again has lost its value.
+        if rule.band_of(run["count"]) == band and judged is not None and judged > threshold:
+            db.update("run", run["id"], stop_requested=1, early_stopped=1)
 
 
 def _bands(rule: EarlyTerminate, eta: float) -> list[int]:

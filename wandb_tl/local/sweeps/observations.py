@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import find, finite, json_object
 from wandb_tl.local.records.rows import RunRow, SweepRow
-from wandb_tl.local.records.run_states import IS_RUNNING
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.sweeps import hyperband, sweep_config
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
@@ -72,7 +71,7 @@ def note(db: Transaction, run: RunRow, offset: int, lines: list[str]) -> None:
     sign = sign_of(config)
     if rule := hyperband.of_config(config):
         for band in rule.crossed(before, before + len(values)):
-            _stop_bad_runs(db, sweep, rule, band, sign)
+            hyperband.stop_bad_runs(db, sweep, rule, band, sign)
     target = config["metric"].get("target")
     reached = target is not None and min(sign * value for value in values) <= sign * target
     if reached and sweep["state"] == SweepState.RUNNING:
@@ -117,30 +116,6 @@ def _value(text: str, name: str) -> float | None:
     if name.rpartition(".")[2] not in text and "\\" not in text:
         return None
     return finite(find(json_object(text), name))
-
-
-def _stop_bad_runs(db: Transaction, sweep: SweepRow, rule: hyperband.Hyperband, band: int, sign: int) -> None:
-    """Ask those running runs to stop whose last band this is and whose value misses its threshold."""
-    reached = db.all(
-        "SELECT value FROM run JOIN metric_value ON run_id = run.id WHERE sweep_id = ? AND number = ?",
-        sweep["id"],
-        band,
-    )
-    threshold = rule.threshold([sign * row["value"] for row in reached])
-    candidates = db.all(
-        "SELECT run.id, max(number) AS count, min(value * ?1) AS best,"
-        " max(CASE WHEN number = ?2 THEN value * ?1 END) AS there"
-        " FROM run JOIN metric_value ON run_id = run.id"
-        f" WHERE sweep_id = ?3 AND {IS_RUNNING} AND NOT stop_requested GROUP BY run.id",
-        sign,
-        band,
-        sweep["id"],
-    )
-    for run in candidates:
-        judged = run["there"] if rule.strict else run["best"]
-        # None where a line that was sent again has lost its value.
-        if rule.band_of(run["count"]) == band and judged is not None and judged > threshold:
-            db.update("run", run["id"], stop_requested=1, early_stopped=1)
 
 
 def trials(db: Transaction, sweep: SweepRow) -> list[Trial]:
