@@ -13,6 +13,7 @@ best point so far. Points are vectors in the unit cube; values are to be minimiz
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -20,9 +21,12 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.records.run_states import ENDED_BADLY, RunState
 from wandb_tl.local.sweeps import distributions, grid
 from wandb_tl.local.sweeps.observations import Trial, sign_of
+from wandb_tl.local.sweeps.observations import trials as trials_of
 from wandb_tl.local.sweeps.sweep_config import Imputation, Parameter, Point, SweepConfig
 
 Array = NDArray[np.float64]
@@ -37,6 +41,12 @@ SHORTEST, LONGEST = 0.03, 30.0
 CANDIDATES, NEIGHBOURS, NEAR = 1000, 250, 0.05
 # Fitting costs the cube of this number. Of more runs, each proposal uses another random choice.
 MOST_OBSERVATIONS = 100
+
+
+def next_point(db: Transaction, sweep: SweepRow, config: SweepConfig, seed: str) -> Point:
+    """The point of the sweep's next run; the same one for the same seed and runs."""
+    digest = hashlib.sha256(seed.encode()).digest()
+    return propose(config, trials_of(db, sweep), int.from_bytes(digest[:8]))
 
 
 def propose(config: SweepConfig, trials: Sequence[Trial], seed: int) -> Point:

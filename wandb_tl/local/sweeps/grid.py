@@ -1,4 +1,4 @@
-"""The points of grids, and random draws over a sweep's parameters.
+"""The points of grids and the next one to run, and random draws over a sweep's parameters.
 
 Parameters in groups, {"optimizer": {"parameters": {"lr": {"values": [0.1, 1]}}}}, are named by a path, here
 ("optimizer", "lr"); their values are nested in a point's argument: {"optimizer": {"value": {"lr": 0.1}}}.
@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.sweeps import distributions
 from wandb_tl.local.sweeps.sweep_config import Parameter, Parameters, Point, SweepConfig
 
@@ -100,6 +102,16 @@ def grid_keys(parameters: str) -> dict[str, None]:
     They are kept: an agent of a large grid would otherwise wait for them at every hand-out.
     """
     return dict.fromkeys(canonical(point) for point in grid(json.loads(parameters)))
+
+
+def next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point | None:
+    """The first point of the grid that no run of the sweep has taken, None if all are taken."""
+    query = "SELECT sweep_args FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
+    taken = {row["sweep_args"] for row in db.all(query, sweep["id"])}
+    keys = grid_keys(json.dumps(config["parameters"]))
+    free = next((key for key in keys if key not in taken), None)
+    point: Point | None = None if free is None else json.loads(free)
+    return point
 
 
 def canonical(value: Any) -> str:

@@ -6,7 +6,6 @@ that row exists, so deleting a run frees its point. There is one transaction at 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from typing import Literal, NotRequired, TypedDict
@@ -25,7 +24,7 @@ from wandb_tl.local.records.run_states import (
     claimed,
     seen_alive,
 )
-from wandb_tl.local.sweeps import grid, observations, sweep_config
+from wandb_tl.local.sweeps import grid, sweep_config
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
 from wandb_tl.local.sweeps.sweep_rows import add_run
 from wandb_tl.local.sweeps.sweep_states import SweepState
@@ -160,27 +159,13 @@ def _next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point 
     if cap is not None and db.value(made, sweep["id"]) >= cap:
         return None
     if config["method"] == "grid":
-        return _next_point_of_grid(db, sweep, config)
+        return grid.next_point(db, sweep, config)
     # Not the number of rows: after a deletion that would draw a point again.
     last = db.value("SELECT seq FROM sqlite_sequence WHERE name = 'run'") or 0
     seed = f"{sweep['name']}/{last}"
     if config["method"] == "random":
         return grid.draw(config, random.Random(seed))
-    return _likely_better_point(db, sweep, config, seed)
-
-
-def _next_point_of_grid(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point | None:
-    query = "SELECT sweep_args FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
-    taken = {row["sweep_args"] for row in db.all(query, sweep["id"])}
-    keys = grid.grid_keys(json.dumps(config["parameters"]))
-    free = next((key for key in keys if key not in taken), None)
-    point: Point | None = None if free is None else json.loads(free)
-    return point
-
-
-def _likely_better_point(db: Transaction, sweep: SweepRow, config: SweepConfig, seed: str) -> Point:
     # Imported here: numpy would more than double the memory of a server whose sweeps are grids.
     from wandb_tl.local.sweeps import bayes
 
-    digest = hashlib.sha256(seed.encode()).digest()
-    return bayes.propose(config, observations.trials(db, sweep), int.from_bytes(digest[:8]))
+    return bayes.next_point(db, sweep, config, seed)
