@@ -15,7 +15,8 @@ from wandb_tl.local.pages.run import console_line
 from wandb_tl.local.pages.values import Run, read_runs, show, show_duration, show_size
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.names import ensure_project
-from wandb_tl.local.runs import file_stream
+from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.runs import history
 
 METRICS = [{"1": "epoch", "6": [3]}, {"2": "*", "5": 1}, {"1": "batch/loss"}]
 
@@ -139,7 +140,7 @@ def test_curves_take_the_declared_axis_and_gaps(inside) -> None:
         rows.append({"_step": 1000, "epoch": 10000, "nested": {"x": 5}, "text": "no", "é": 1})
         rows[-1]["test/bad"] = float("inf")
         rows.append({"_step": 1001, "epoch": 10010, "test/bad": 3})
-        file_stream.write_lines(db, run.row, file_stream.HISTORY, 0, [json.dumps(row) for row in rows])
+        history.write_lines(db, run.row, HISTORY, 0, [json.dumps(row) for row in rows])
         [run] = read_runs(db, project)
         keys = curves.metric_keys(db, run.row)
         found = {key: curves.of_runs(db, [run], key) for key in keys}

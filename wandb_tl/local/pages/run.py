@@ -13,8 +13,8 @@ from wandb_tl.local.pages.values import Run, client_records
 from wandb_tl.local.pages.view import Answer, Frame, Page, PageRequest
 from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.rows import Row
-from wandb_tl.local.runs import history
-from wandb_tl.local.runs.history import LogLine
+from wandb_tl.local.runs import console
+from wandb_tl.local.runs.console import LogLine
 
 LOG_LINES = 1000
 # The colours and cursor movements that programs write for terminals.
@@ -58,7 +58,7 @@ def page(request: PageRequest, run: Run, media: Media) -> Page:
     common, families = curves.by_family(db, [run])
     plot_keys = plots.keys(run)
     tables = {f"{key}_table" for key in plot_keys}
-    log = history.log_lines(db, run.row["id"], None, None, LOG_LINES)["edges"]
+    log = console.log_lines(db, run.row["id"], None, None, LOG_LINES)["edges"]
     return Page(
         "run.html",
         {

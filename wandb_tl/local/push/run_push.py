@@ -19,7 +19,7 @@ from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.rows import RunRow
 from wandb_tl.local.records.run_states import ENDED_KNOWINGLY, exit_code_of
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT, SUMMARY, line_count
-from wandb_tl.local.runs.history import log_line
+from wandb_tl.local.runs.console import log_line
 
 # Servers accept bodies of about 10 MB; JSON inside JSON can need three bytes for one.
 PIECE_LINES = 2000

@@ -70,3 +70,11 @@ def finite(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def whole(value: Any) -> int | None:
+    """A number without its fraction; None for any other value, and for a number beyond 64 bits."""
+    if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    number = int(value)
+    return number if -(1 << 63) <= number < 1 << 63 else None

@@ -10,18 +10,17 @@ client would send it again for ever.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
 from wandb_tl.local.records.database import Transaction, existing
-from wandb_tl.local.records.json_path import json_object
+from wandb_tl.local.records.json_path import whole
 from wandb_tl.local.records.names import project_named, run_named
 from wandb_tl.local.records.rows import Columns, RunRow
-from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
-from wandb_tl.local.runs import history_keys
+from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.runs import history, history_keys
 from wandb_tl.local.sweeps import observations
 
 
@@ -38,10 +37,6 @@ class StreamAnswer(TypedDict, total=False):
     stopped: bool
 
 
-# The number of the first line, and the lines.
-Chunk = tuple[int, list[str]]
-
-
 def receive(
     db: Transaction, entity: str, project: str, name: str, body: StreamBody, writer: str | None = None
 ) -> StreamAnswer:
@@ -53,13 +48,13 @@ def receive(
     run = run_named(db, project_named(db, entity, project), name)
     if run is None:
         raise RequestError(f"there is no run {entity}/{project}/{name}", 404)
-    logged: list[Chunk] = []
+    logged: list[history.Chunk] = []
     for stream, offset, lines in _chunks(body):
         if writer is None:
-            write_lines(db, run, stream, offset, lines)
+            history.write_lines(db, run, stream, offset, lines)
             placed = [(offset, lines)]
         else:
-            placed = _write_shared(db, run, stream, writer, offset, lines)
+            placed = history.write_shared(db, run, stream, writer, offset, lines)
         if stream == HISTORY:
             logged += placed
     db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
@@ -88,67 +83,6 @@ def _text(line: Any) -> str:
     """A line as a string that SQLite can store, without the lone surrogates that JSON can hold."""
     text = line if isinstance(line, str) else json.dumps(line)
     return text.encode(errors="replace").decode()
-
-
-def whole(value: Any) -> int | None:
-    """A number without its fraction; None for any other value, and for a number beyond 64 bits."""
-    if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    number = int(value)
-    return number if -(1 << 63) <= number < 1 << 63 else None
-
-
-def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: list[str]) -> None:
-    """Write lines into a stream from `offset` on. Later lines stay: progress bars rewrite earlier ones."""
-    if not lines:
-        return
-    if stream == SUMMARY:
-        if json_object(lines[-1]) is not None:
-            db.update("run", run["id"], summary=lines[-1])
-        return
-    if stream == HISTORY and offset < run["history_keys_lines"]:
-        db.update("run", run["id"], history_keys=None, history_keys_lines=0)
-    counted = stream in (HISTORY, EVENTS)
-    rows = (
-        (run["id"], stream, line, _step(text) if counted else None, text)
-        for line, text in enumerate(lines, start=offset)
-    )
-    db.many(
-        "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
-    )
-
-
-def _write_shared(
-    db: Transaction, run: RunRow, stream: str, writer: str, offset: int, lines: list[str]
-) -> list[Chunk]:
-    """Append one writer's lines to those of the others; lines that were sent before keep their places.
-
-    Returns the lines in chunks of consecutive places.
-    """
-    placed: list[Chunk] = []
-    if stream == SUMMARY:
-        summary = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
-        lines = [json.dumps(summary | (json_object(line) or {})) for line in lines[-1:]]
-        write_lines(db, run, stream, 0, lines)
-        return placed
-    place, end = (run["id"], stream, writer), line_count(db, run["id"], stream)
-    for number, text in enumerate(lines, start=offset):
-        query = "SELECT line FROM shared_line WHERE run_id = ? AND stream = ? AND writer = ? AND number = ?"
-        line = db.value(query, *place, number)
-        if line is None:
-            line, end = end, end + 1
-            db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, line)
-        if placed and line == placed[-1][0] + len(placed[-1][1]):
-            placed[-1][1].append(text)
-        else:
-            placed.append((line, [text]))
-    for line, texts in placed:
-        write_lines(db, run, stream, line, texts)
-    return placed
-
-
-def _step(text: str) -> int | None:
-    return whole((json_object(text) or {}).get("_step"))
 
 
 def _state_after(run: RunRow, body: StreamBody) -> Columns:

@@ -1,16 +1,20 @@
-"""Reading streams: tails, pages by step and samples."""
+"""History rows and the lines of the other streams: stored, and read as tails, pages by step and samples."""
 
 from __future__ import annotations
 
 import json
 from typing import TypedDict
 
-from wandb_tl.local.records.database import Edge, Page, PageInfo, Transaction
-from wandb_tl.local.records.json_path import JsonObject, find
-from wandb_tl.local.records.streams import HISTORY, OUTPUT, line_count
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.json_path import JsonObject, find, json_object, whole
+from wandb_tl.local.records.rows import RunRow
+from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
 from wandb_tl.local.runs.history_keys import strict
 
 SAMPLES = 500
+
+# The number of the first line, and the lines.
+Chunk = tuple[int, list[str]]
 
 
 class SampleSpec(TypedDict, total=False):
@@ -22,14 +26,57 @@ class SampleSpec(TypedDict, total=False):
     maxStep: float | None
 
 
-class LogLine(TypedDict):
-    """A line of the console. label names the process that wrote it, for a run that several write together."""
+def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: list[str]) -> None:
+    """Write lines into a stream from `offset` on. Later lines stay: progress bars rewrite earlier ones."""
+    if not lines:
+        return
+    if stream == SUMMARY:
+        if json_object(lines[-1]) is not None:
+            db.update("run", run["id"], summary=lines[-1])
+        return
+    if stream == HISTORY and offset < run["history_keys_lines"]:
+        db.update("run", run["id"], history_keys=None, history_keys_lines=0)
+    counted = stream in (HISTORY, EVENTS)
+    rows = (
+        (run["id"], stream, line, _step(text) if counted else None, text)
+        for line, text in enumerate(lines, start=offset)
+    )
+    db.many(
+        "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
+    )
 
-    number: int
-    timestamp: str | None
-    level: str | None
-    label: str | None
-    line: str
+
+def write_shared(
+    db: Transaction, run: RunRow, stream: str, writer: str, offset: int, lines: list[str]
+) -> list[Chunk]:
+    """Append one writer's lines to those of the others; lines that were sent before keep their places.
+
+    Returns the lines in chunks of consecutive places.
+    """
+    placed: list[Chunk] = []
+    if stream == SUMMARY:
+        summary = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
+        lines = [json.dumps(summary | (json_object(line) or {})) for line in lines[-1:]]
+        write_lines(db, run, stream, 0, lines)
+        return placed
+    place, end = (run["id"], stream, writer), line_count(db, run["id"], stream)
+    for number, text in enumerate(lines, start=offset):
+        query = "SELECT line FROM shared_line WHERE run_id = ? AND stream = ? AND writer = ? AND number = ?"
+        line = db.value(query, *place, number)
+        if line is None:
+            line, end = end, end + 1
+            db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, line)
+        if placed and line == placed[-1][0] + len(placed[-1][1]):
+            placed[-1][1].append(text)
+        else:
+            placed.append((line, [text]))
+    for line, texts in placed:
+        write_lines(db, run, stream, line, texts)
+    return placed
+
+
+def _step(text: str) -> int | None:
+    return whole((json_object(text) or {}).get("_step"))
 
 
 def tail(db: Transaction, run_id: int, stream: str) -> str:
@@ -102,44 +149,3 @@ def ends(db: Transaction, run_id: int, keys: list[str] | None) -> list[JsonObjec
     texts = [db.value(f"{bounds} {way} LIMIT 1", run_id, HISTORY) for way in ("", "DESC")]
     rows = [json.loads(text) for text in dict.fromkeys(texts) if text is not None]
     return [strict({key: row[key] for key in keys or row if key in row}) for row in rows]
-
-
-def log_lines(db: Transaction, run_id: int, first: int | None, after: str | None, last: int | None) -> Page:
-    """A page of the console's LogLines. Cursors are line numbers."""
-    count = line_count(db, run_id, OUTPUT)
-    start = int(after) + 1 if after else 0
-    if last is not None:
-        start, end = max(count - last, 0), count
-    else:
-        end = count if first is None else min(start + first, count)
-    rows = db.all(
-        "SELECT line, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ? AND line < ?"
-        " ORDER BY line",
-        run_id,
-        OUTPUT,
-        start,
-        end,
-    )
-    edges: list[Edge] = [
-        {"node": log_line(row["line"], row["text"]), "cursor": str(row["line"])} for row in rows
-    ]
-    page: PageInfo = {"end_cursor": edges[-1]["cursor"] if edges else after, "has_next_page": end < count}
-    return {"edges": edges, "page_info": page}
-
-
-def log_line(number: int, text: str) -> LogLine:
-    """Parse a console line: {"ts", "content", "level"?, "label"?} as JSON, or `[ERROR ]TIMESTAMP CONTENT`."""
-    try:
-        parts = json.loads(text)
-        content = parts["content"]
-    except (ValueError, TypeError, KeyError):
-        level, text = ("error", text[6:]) if text.startswith("ERROR ") else (None, text)
-        stamp, _, content = text.partition(" ")
-        parts = {"ts": stamp, "level": level}
-    return {
-        "number": number,
-        "timestamp": parts.get("ts"),
-        "level": parts.get("level"),
-        "label": parts.get("label"),
-        "line": content,
-    }

@@ -28,7 +28,7 @@ from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, p
 from wandb_tl.local.records.rows import ArtifactRow, Columns, ProjectRow, RunRow, SqlValue
 from wandb_tl.local.records.run_states import LIVE, RunState, checked, set_by_hand, started
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT, line_count
-from wandb_tl.local.runs import branches, history, history_keys
+from wandb_tl.local.runs import branches, console, history, history_keys
 
 log = logging.getLogger("wandb_tl.local")
 
@@ -276,7 +276,7 @@ def log_lines(
     last: int | None = None,
     **_: object,
 ) -> Page:
-    return history.log_lines(info.context.db, row["id"], first, after, last)
+    return console.log_lines(info.context.db, row["id"], first, after, last)
 
 
 def _line_count(stream: str) -> Resolver:

@@ -1,0 +1,60 @@
+"""The console of a run: what its processes printed, line by line."""
+
+from __future__ import annotations
+
+import json
+from typing import TypedDict
+
+from wandb_tl.local.records.database import Edge, Page, PageInfo, Transaction
+from wandb_tl.local.records.streams import OUTPUT, line_count
+
+
+class LogLine(TypedDict):
+    """A line of the console. label names the process that wrote it, for a run that several write together."""
+
+    number: int
+    timestamp: str | None
+    level: str | None
+    label: str | None
+    line: str
+
+
+def log_lines(db: Transaction, run_id: int, first: int | None, after: str | None, last: int | None) -> Page:
+    """A page of the console's LogLines. Cursors are line numbers."""
+    count = line_count(db, run_id, OUTPUT)
+    start = int(after) + 1 if after else 0
+    if last is not None:
+        start, end = max(count - last, 0), count
+    else:
+        end = count if first is None else min(start + first, count)
+    rows = db.all(
+        "SELECT line, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ? AND line < ?"
+        " ORDER BY line",
+        run_id,
+        OUTPUT,
+        start,
+        end,
+    )
+    edges: list[Edge] = [
+        {"node": log_line(row["line"], row["text"]), "cursor": str(row["line"])} for row in rows
+    ]
+    page: PageInfo = {"end_cursor": edges[-1]["cursor"] if edges else after, "has_next_page": end < count}
+    return {"edges": edges, "page_info": page}
+
+
+def log_line(number: int, text: str) -> LogLine:
+    """Parse a console line: {"ts", "content", "level"?, "label"?} as JSON, or `[ERROR ]TIMESTAMP CONTENT`."""
+    try:
+        parts = json.loads(text)
+        content = parts["content"]
+    except (ValueError, TypeError, KeyError):
+        level, text = ("error", text[6:]) if text.startswith("ERROR ") else (None, text)
+        stamp, _, content = text.partition(" ")
+        parts = {"ts": stamp, "level": level}
+    return {
+        "number": number,
+        "timestamp": parts.get("ts"),
+        "level": parts.get("level"),
+        "label": parts.get("label"),
+        "line": content,
+    }
