@@ -1,4 +1,4 @@
-"""The sweep definition, and the whole command with the embedded server in processes of their own."""
+"""The whole command with the embedded server in processes of their own."""
 
 import contextlib
 import shlex
@@ -13,10 +13,7 @@ import pytest
 from live_server import wait_for
 
 from wandb_tl import run_sweep
-from wandb_tl.config import RunConfig
-from wandb_tl.errors import InputError
-from wandb_tl.local.sweeps import grid
-from wandb_tl.sweeping import sweep_files
+from wandb_tl.sweeping.sweep_definitions import PRESET_NAMES, PRESETS
 
 SMALL = ["train_limit=256", "test_limit=128", "epochs=1", "image_size=32"]
 
@@ -52,85 +49,6 @@ def processes_in(folder: Path) -> list[str]:
 def nothing_left_in(folder: Path) -> bool:
     """Whether all those processes end: what an agent has forked its runs from does so just after it."""
     return wait_for(lambda: not processes_in(folder))
-
-
-@pytest.mark.parametrize("preset", ["laptop", "as_published"])
-def test_presets_hold_the_eight_recipes(preset):
-    definition = sweep_files.load(preset, [])
-    assert grid.grid_size(definition) == 8
-    first = {name: p.get("values", [p.get("value")])[0] for name, p in definition["parameters"].items()}
-    RunConfig.from_mapping(first)
-
-
-def test_seeds_repeats_its_recipes_and_tune_selects_on_what_no_run_trains_on():
-    seeds = sweep_files.load("seeds", [])
-    assert grid.grid_size(seeds) == 10 and len(seeds["parameters"]["seed"]["values"]) == 5
-    tune = sweep_files.load("tune", [])
-    assert tune["metric"] == {"name": "val/accuracy", "goal": "maximize"}
-    assert tune["parameters"]["val_fraction"]["value"] > 0
-    assert tune["early_terminate"]["min_iter"] < tune["parameters"]["epochs"]["value"]
-
-
-def test_settings_replace_parameters():
-    settings = ["epochs=2", "optimizer=SGD", "seed=0,1,2", "pretrained=true"]
-    definition = sweep_files.load("laptop", settings)
-    parameters = definition["parameters"]
-    assert parameters["epochs"] == {"value": 2} and parameters["seed"] == {"values": [0, 1, 2]}
-    assert grid.grid_size(definition) == 6
-
-
-def test_a_folder_of_pictures_is_one_value_and_makes_a_preset_train_on_it(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    parameters = sweep_files.load("laptop", ["data_dir=~/oak, pine"])["parameters"]
-    # Absolute, because agents may work in another folder.
-    assert parameters["data_dir"] == {"value": f"{tmp_path}/oak, pine"}
-    assert parameters["dataset"] == {"value": "folder"}
-    artifact = sweep_files.load("pictures", ["data_dir=artifact:me/p/leaves:v3"])["parameters"]["data_dir"]
-    assert artifact == {"value": "artifact:me/p/leaves:v3"}
-
-
-def test_configs_of_all_images_that_a_sweep_uses():
-    settings = ["data_dir=/a", "image_size=32,64", "batch_size=8,16", "lr=0.1,0.2"]
-    configs = sweep_files.data_configs(sweep_files.load("pictures", settings))
-    assert {(config.image_size, config.batch_size) for config in configs} == {
-        (32, 8),
-        (32, 16),
-        (64, 8),
-        (64, 16),
-    }
-    assert len(configs) == 4 and {config.data_dir for config in configs} == {"/a"}
-
-
-@pytest.mark.parametrize(
-    ("content", "settings", "message"),
-    [
-        (None, [], "no such sweep file or preset"),
-        ("a: [", [], "not YAML"),
-        (b"a: \xff", [], "not YAML"),
-        ("- a list", [], "not a W&B sweep definition"),
-        ("program: p.py\nparameters: {lr: 0.1}", [], "parameter lr takes"),
-        (
-            "program: p.py\nparameters: {learning_rate: {value: 0.1}}",
-            [],
-            "learning_rate: no such hyperparameter",
-        ),
-        ("program: p.py\nparameters: {optimizer: {values: [Adam, Lion]}}", [], "optimizer: got 'Lion'"),
-        ("program: p.py\nparameters: {lr: {min: -1, max: 1}}", [], "lr: got -1"),
-        ("program: p.py\nparameters: {lr: {values: 0.1}}", [], "parameter lr takes"),
-        ("program: p.py\nparameters: {1: {value: 0.1}}", [], "1: no such hyperparameter"),
-        ("program: p.py\nparameters: {epochs: {value: .inf}}", [], "epochs: got inf"),
-        ("parameters: {lr: {value: 1}}", [], "has no program; add the line `program: wandb_tl/train.py`"),
-        ("program: p.py\nparameters: {lr: {value: 1}}", ["lr"], "takes NAME=VALUE"),
-        ("program: p.py\nparameters: {lr: {value: 1}}", ["lr=fast"], "lr: got 'fast'"),
-    ],
-)
-def test_bad_definitions_are_refused_in_one_line(tmp_path, content, settings, message):
-    file = tmp_path / "sweep.yaml"
-    if content is not None:
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError) as refusal:
-        sweep_files.load(str(file), settings)
-    assert message in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 @pytest.mark.slow
@@ -235,9 +153,9 @@ SEE_HELP = "; see python -m wandb_tl.run_sweep --help"
 def test_without_a_sweep_the_presets_are_listed(capsys):
     assert run_sweep.COMMAND.main([]) == 0
     out = capsys.readouterr().out
-    assert set(sweep_files.PRESET_NAMES) == {file.stem for file in sweep_files.PRESETS.glob("*.yaml")}
+    assert set(PRESET_NAMES) == {file.stem for file in PRESETS.glob("*.yaml")}
     lines = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  ")]
-    assert [name for name, _ in lines] == list(sweep_files.PRESET_NAMES)
+    assert [name for name, _ in lines] == list(PRESET_NAMES)
     assert all(20 < len(description) < 90 for _, description in lines)
 
 

@@ -15,12 +15,12 @@ from wandb_tl import signals
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
-from wandb_tl.sweeping import agent_processes, embedded_server, sweep_files
+from wandb_tl.sweeping import agent_processes, embedded_server, sweep_definitions
 from wandb_tl.sweeping.agent_processes import AgentProcess
 
 if TYPE_CHECKING:
     from wandb_tl.analysis.results import Results, RunStatus
-    from wandb_tl.sweeping.sweep_files import Definition
+    from wandb_tl.sweeping.sweep_definitions import Definition
 
 LOGS = Path("wandb")
 POLL_SECONDS = 3
@@ -65,12 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run a sweep, or list the presets. FAILED if a run did not finish."""
     if options.sweep is None:
-        print(f"Presets of run_sweep:\n\n{sweep_files.list_presets()}\n")
+        print(f"Presets of run_sweep:\n\n{sweep_definitions.list_presets()}\n")
         print(f"To run one without an account: {shell_command('wandb_tl.run_sweep', 'laptop', '--local')}")
         return ExitCode.OK
     check(options)
-    resumed = sweep_files.is_path(options.sweep)
-    definition = None if resumed else sweep_files.load(options.sweep, options.set)
+    resumed = sweep_definitions.is_path(options.sweep)
+    definition = None if resumed else sweep_definitions.load(options.sweep, options.set)
     make_log_folder()
     with contextlib.ExitStack() as stack:
         if options.local:
@@ -84,7 +84,7 @@ def check(options: argparse.Namespace) -> None:
     """UsageError for options that cannot be used, before anything is started."""
     if options.agents is not None and options.agents < 1:
         raise UsageError(f"--agents: got {options.agents}, takes an integer >= 1")
-    if options.set and sweep_files.is_path(options.sweep):
+    if options.set and sweep_definitions.is_path(options.sweep):
         raise UsageError(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
 
 
@@ -135,7 +135,7 @@ def check_pictures(definition: Definition) -> None:
 
     The agents find them decoded.
     """
-    configs = [config for config in sweep_files.data_configs(definition) if config.dataset == "folder"]
+    configs = [config for config in sweep_definitions.data_configs(definition) if config.dataset == "folder"]
     if not configs:
         return
     from wandb_tl.training import datasets, tracking

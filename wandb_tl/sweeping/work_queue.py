@@ -19,7 +19,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb_tl.config import DEFAULT_PROJECT
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
-from wandb_tl.sweeping.sweep_files import Definition
+from wandb_tl.sweeping.sweep_definitions import Definition
 
 # Seconds: limit of a request, pause between retries, and how long to retry while the server is away.
 REQUEST_SECONDS = 60
