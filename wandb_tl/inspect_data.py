@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.config import FIELDS, RunConfig
-from wandb_tl.errors import ExitCode, InputError, UsageError, one_line
+from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.hyperparameters import allowed
 
 if TYPE_CHECKING:
@@ -119,32 +119,19 @@ def look(config: RunConfig, folder: Path | None) -> tuple[Survey, dict[str, list
     folder: where the pictures are, if data_dir names an artifact.
     """
     from wandb_tl.pictures import findings
-    from wandb_tl.pictures.decoding import UnreachablePictureError
-    from wandb_tl.pictures.facts import FactsIndex
-    from wandb_tl.pictures.survey import survey
     from wandb_tl.training import thumbnails
-    from wandb_tl.training.datasets import ImageCache
+    from wandb_tl.training.datasets import ImageCache, survey_decodable
 
-    place = str(folder or config.data_dir)
     store = ImageCache().store
-    try:
-        result = survey(place, config.val_fraction, config.test_fraction, confined=folder is not None)
-        grey, problems = thumbnails.of_pictures(pictures_of(result), result.levels, store)
-        if problems:
-            # The survey reads headers only. Now it leaves out the pictures whose pixels are damaged, too.
-            FactsIndex(result.root).add_problems(problems)
-            result = survey(place, config.val_fraction, config.test_fraction, confined=folder is not None)
-            grey, _ = thumbnails.of_pictures(pictures_of(result), result.levels, store)
-    except UnreachablePictureError as error:
-        raise InputError(f"data_dir: {one_line(error)}") from error
+    result, grey = survey_decodable(
+        config, folder, lambda survey: thumbnails.of_pictures(pictures_of(survey), survey.levels, store)
+    )
     return result, findings.find(result, grey)
 
 
 def pictures_of(survey: Survey) -> list[Picture]:
     """The readable pictures of a data set, split by split."""
-    from wandb_tl.pictures import findings
-
-    return [picture for part in findings.pictures_by_split(survey).values() for picture in part]
+    return [picture for members in survey.different_splits.values() for picture in members]
 
 
 def figure_of_pairs(survey: Survey, pairs: list[Finding]) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,11 @@ def train_and_log(
     tracking.log_summary(wandb_run, result.progress, result.test)
     tracking.log_media(wandb_run, config.epochs, draw(result.test, result.progress.rows))
     tracking.log_tables(wandb_run, config.epochs, media.tabulate(data, result.test))
-    description = {"config": config.as_dict(), "class_names": data.class_names}
+    description = {
+        "config": config.as_dict(),
+        "class_names": data.class_names,
+        "grey_levels": dataclasses.asdict(data.levels),
+    }
     tracking.log_model(wandb_run, trained_weights.trained_tensors(model, config), description)
     return result.checkpoint
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from wandb_tl.pictures import decoding
 from wandb_tl.pictures.facts import FactsIndex
 
 
@@ -32,28 +33,46 @@ def test_facts_of_each_kind_of_file(tmp_path, files):
     assert (link.digest, link.problem) == ("", "broken link")
 
 
-def test_files_are_opened_again_only_if_they_have_changed(tmp_path, files):
+def test_files_are_opened_again_only_if_they_have_changed(tmp_path, files, monkeypatch):
     before = FactsIndex(tmp_path).read(files)
+    opened = []
+    read_header = decoding.read_header
+
+    def counting(file: Path) -> decoding.Header:
+        opened.append(file.name)
+        return read_header(file)
+
+    monkeypatch.setattr(decoding, "read_header", counting)
+    assert FactsIndex(tmp_path).read(files) == before and opened == []
+    # Programs that unpack archives set the times of files, and equal pictures have equal sizes.
     status = files[0].stat()
-    files[0].write_bytes(b"\0" * status.st_size)
+    other = tmp_path / "other.png"
+    other.write_bytes(b"\0" * status.st_size)
+    other.replace(files[0])
     os.utime(files[0], ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert FactsIndex(tmp_path).read(files) == before
-    os.utime(files[0])
     assert FactsIndex(tmp_path).read(files)[0].problem.startswith("not a picture")
+    assert opened == ["red.png"]
 
 
-def test_why_a_picture_cannot_be_decoded_is_remembered_by_its_content(tmp_path, files):
-    index = FactsIndex(tmp_path)
-    digest = index.read(files)[0].digest
-    index.add_problems({digest: "cut off"})
-    assert FactsIndex(tmp_path).read(files)[0].problem == "cut off"
-    Image.new("RGB", (30, 20), "blue").save(files[0])
-    assert FactsIndex(tmp_path).read(files)[0].problem == ""
+def test_why_pictures_cannot_be_decoded_is_remembered_by_their_content(tmp_path, files):
+    first, second = FactsIndex(tmp_path), FactsIndex(tmp_path)
+    first.add_problems({"a": "cut off"})
+    second.add_problems({"b": "cut off after 90 bytes"})
+    first.read(files)
+    assert FactsIndex(tmp_path).problems() == {"a": "cut off", "b": "cut off after 90 bytes"}
 
 
-def test_a_damaged_index_is_written_anew(tmp_path, files):
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + b"\1" * 4096])
+def test_a_damaged_index_is_written_anew(tmp_path, files, content):
     before = FactsIndex(tmp_path).read(files)
     (file,) = (tmp_path / "cache" / "pictures").iterdir()
-    for content in ("", "[]", '{"format": 1}', "{"):
-        file.write_text(content)
+    file.write_bytes(content)
+    for _ in range(2):
         assert FactsIndex(tmp_path).read(files) == before
+    FactsIndex(tmp_path).add_problems({"a": "cut off"})
+    assert FactsIndex(tmp_path).problems() == {"a": "cut off"}
+
+
+def test_pipes_are_not_opened(tmp_path, files):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert FactsIndex(tmp_path).read([tmp_path / "pipe.jpg"])[0].problem == "not a regular file"

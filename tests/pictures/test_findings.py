@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 def look(folder: Path) -> tuple[Survey, dict[str, list[Finding]]]:
     result = survey(str(folder), 0.0, 0.2)
-    pictures = [picture for part in findings.pictures_by_split(result).values() for picture in part]
+    pictures = [picture for part in result.different_splits.values() for picture in part]
     framing = Framing(64, "squash", 1.0, "bilinear")
     grey = [thumbnail(framing(to_rgb(decoding.open_picture(picture.file.path)))) for picture in pictures]
     return result, findings.find(result, np.stack(grey))

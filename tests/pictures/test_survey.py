@@ -1,3 +1,4 @@
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 def make(folder: Path, *classes: str, count: int = 6) -> Path:
     """A folder with pictures in these class folders, all different."""
-    rng = np.random.default_rng(abs(hash(classes)) % 1000)
+    rng = np.random.default_rng(zlib.crc32(" ".join(classes).encode()))
     for name in classes:
         (folder / name).mkdir(parents=True)
         for number in range(count):
@@ -75,12 +76,10 @@ def test_equal_pictures_in_two_splits_or_under_two_labels_are_told(tmp_path):
     (tmp_path / "test" / "oak" / "copy.png").write_bytes(copy)
     (tmp_path / "train" / "pine" / "same.png").write_bytes(copy)
     leak, two_labels = look(tmp_path).warnings
-    assert leak.startswith(
-        "1 pair of training and held-out pictures are equal, such as train/oak/0.png and test/oak/copy"
-    )
-    assert two_labels.startswith(
-        "1 pair of equal pictures have different classes, such as train/oak/0.png and train/pine"
-    )
+    names = "train/oak/0.png and test/oak/copy.png"
+    assert leak.startswith(f"1 pair of equal pictures in two splits, such as {names}")
+    names = "train/oak/0.png and train/pine/same.png"
+    assert two_labels.startswith(f"1 pair of equal pictures in two classes, such as {names}")
 
 
 def test_classes_that_are_not_in_every_split(tmp_path):
@@ -161,3 +160,40 @@ def test_classes_of_one_picture_each_are_refused(tmp_path):
     make(tmp_path, "oak", "pine", count=1)
     with pytest.raises(InputError, match="data_dir: no class has two different pictures"):
         look(tmp_path)
+
+
+def test_a_damaged_picture_without_an_ending_is_not_left_out_as_something_else(tmp_path):
+    make(tmp_path, "oak", "pine")
+    file = tmp_path / "oak" / "0.png"
+    file.rename(file.with_suffix(""))
+    grey = tmp_path / "oak" / "grey"
+    Image.fromarray(np.full((99, 99), 700, np.uint16)).save(grey, "PNG")
+    grey.write_bytes(grey.read_bytes()[:-60])
+    result = look(tmp_path)
+    assert [picture.name for picture in result.unreadable] == ["oak/grey"]
+    assert "oak/0" in {picture.name for pictures in result.splits.values() for picture in pictures}
+
+
+def test_a_label_file_of_an_artifact_is_read_and_stays_in_its_folder(tmp_path):
+    make(tmp_path / "artifact", "images", count=8)
+    rows = [f"images/{number}.png,{'odd' if number % 2 else 'even'}" for number in range(8)]
+    labels = tmp_path / "artifact" / "labels.csv"
+    labels.write_text("\n".join(["path,label", *rows]))
+    result = survey(str(tmp_path / "artifact"), 0, 0.3, confined=True)
+    assert result.class_names == ["even", "odd"]
+    make(tmp_path, "secrets")
+    labels.write_text("\n".join(["path,label", *rows, "../secrets/0.png,odd"]))
+    with pytest.raises(InputError, match="leads out of the folder"):
+        survey(str(tmp_path / "artifact"), 0, 0.3, confined=True)
+
+
+@pytest.mark.parametrize("data_dir", ["~nobody-of-this-name/pictures", "x" * 5000])
+def test_a_path_that_cannot_be_is_refused(data_dir):
+    with pytest.raises(InputError, match="data_dir: "):
+        survey(data_dir, 0, 0.2)
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path):
+    make(tmp_path, "oak\n  Warning: none\x1b[31m", "pine")
+    text = paragraph(look(tmp_path))
+    assert "\x1b" not in text and "Warning: none" in text and len(text.splitlines()) == 4

@@ -1,5 +1,5 @@
-import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from PIL import Image
 
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
+from wandb_tl.pictures import decoding
 from wandb_tl.training import datasets
 
 CLASSES = ["t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag"]
@@ -102,30 +103,38 @@ def test_all_unreadable_files_are_listed_at_once_and_can_be_skipped(folder):
     assert load(folder, on_bad_image="skip").skipped == 2
 
 
-def damage_unnoticed(file: Path) -> None:
-    """Replace a file's content, but not its size and time of last change: whoever reads it again fails."""
-    status = file.stat()
-    file.write_bytes(b"\0" * status.st_size)
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+@pytest.fixture
+def decoded(monkeypatch) -> list[Path | BinaryIO]:
+    """The files that are decoded from now on."""
+    files = []
+    open_picture = decoding.open_picture
+
+    def counting(file: Path | BinaryIO) -> Image.Image:
+        files.append(file)
+        return open_picture(file)
+
+    monkeypatch.setattr(decoding, "open_picture", counting)
+    return files
 
 
-def test_only_changed_and_new_files_are_decoded(folder):
+def test_only_changed_and_new_files_are_decoded(folder, decoded):
     first = load(folder)
-    for file in folder.glob("*/*/*.png"):
-        damage_unnoticed(file)
+    assert len(decoded) == 24
+    decoded.clear()
     second = load(folder)
-    assert torch.equal(second.train.images, first.train.images)
+    assert torch.equal(second.train.images, first.train.images) and decoded == []
     Image.new("RGB", (30, 30), "white").save(folder / "train" / "cat" / "0.png")
     Image.new("RGB", (30, 30), "blue").save(folder / "train" / "dog" / "new.png")
     (folder / "train" / "dog" / "7.png").unlink()
     third = load(folder)
-    assert len(third.train) == 16
+    assert len(third.train) == 16 and len(decoded) == 2
     assert (third.train.images[third.train.names.index("train/cat/0.png")] == 255).all()
     for name in set(first.train.names) & set(third.train.names) - {"train/cat/0.png"}:
         before = first.train.images[first.train.names.index(name)]
         assert torch.equal(third.train.images[third.train.names.index(name)], before)
     # A smaller part of the pictures is taken from those that are decoded.
     limited = load(folder, train_limit=6)
+    assert len(decoded) == 2
     same = [third.train.names.index(name) for name in limited.train.names]
     assert len(limited.train) == 6 and torch.equal(limited.train.images, third.train.images[same])
 
@@ -162,3 +171,57 @@ def test_without_test_images_the_validation_images_are_tested(folder):
     data = load(folder)
     assert data.test_is_val and data.val.names == data.test.names and len(data.test) == 8
     assert data.majority == ("cat", 0.5)
+
+
+def cut_off(folder: Path, count: int) -> None:
+    """Damage the pixels of the first training pictures of each class, but not their headers."""
+    for name in ("cat", "dog"):
+        for number in range(count):
+            file = folder / "train" / name / f"{number}.png"
+            file.write_bytes(file.read_bytes()[:-90])
+
+
+def test_no_damaged_picture_is_trained_on(folder, monkeypatch):
+    """Wherever the cache is, and whichever part of the pictures is used."""
+    cut_off(folder, 4)
+    for limit in (0, 6):
+        data = load(folder, on_bad_image="skip", train_limit=limit)
+        assert len(data.train) == (limit or 8) and (data.train.images.flatten(1).amax(1) > 0).all()
+    (folder / "file").write_text("")
+    monkeypatch.setenv("WANDB_TL_CACHE", str(folder / "file"))
+    data = load(folder, on_bad_image="skip")
+    assert (len(data.train), data.skipped) == (8, 8)
+    with pytest.raises(InputError, match="8 pictures cannot be read"):
+        load(folder)
+
+
+def test_a_file_that_changes_while_it_is_read_spoils_no_cache(folder, monkeypatch):
+    file = folder / "train" / "cat" / "0.png"
+    before, after = file.read_bytes(), (folder / "train" / "dog" / "1.png").read_bytes()
+    survey = datasets.survey
+
+    def survey_before_the_change(*arguments):
+        result = survey(*arguments)
+        file.write_bytes(after)
+        return result
+
+    monkeypatch.setattr(datasets, "survey", survey_before_the_change)
+    with pytest.raises(InputError, match="a picture changes while it is read; run again"):
+        load(folder)
+    monkeypatch.undo()
+    file.write_bytes(before)
+    data = load(folder)
+    assert data.train.images[data.train.names.index("train/cat/0.png")].float().mean() < 100
+
+
+def test_one_deep_grey_picture_more_decodes_only_itself(folder, decoded):
+    load(folder)
+    decoded.clear()
+    for number, value in enumerate((700, 60_000)):
+        grey = Image.fromarray(np.full((20, 20), value, np.uint16))
+        grey.save(folder / "train" / "dog" / f"grey{number}.png")
+        data = load(folder)
+    assert len(decoded) <= 6  # each is decoded once for its values, and again with the levels of the data set
+    bright = data.train.images[data.train.names.index("train/dog/grey1.png")]
+    dark = data.train.images[data.train.names.index("train/dog/grey0.png")]
+    assert bright.float().mean() > 200 and dark.float().mean() < 10

@@ -356,7 +356,8 @@ def test_rows_of_an_entry_can_be_read_one_by_one(tmp_path):
     store = TensorStore(tmp_path, 10**6)
     values = torch.arange(24, dtype=torch.float32).view(4, 2, 3)
     store.fill("key", Layout((4, 2, 3), torch.float32, 3), {}, lambda start, stop: values[start:stop])
-    read = store.reader("key")
-    assert torch.equal(read(3), values[3]) and torch.equal(read(0), values[0])
-    assert store.reader("none") is None
+    with store.reader("key") as read:
+        assert torch.equal(read(3), values[3]) and torch.equal(read(0), values[0])
+    with store.reader("none") as read:
+        assert read is None
     assert store.descriptions() == {"key": {}}

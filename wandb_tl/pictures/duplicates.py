@@ -24,7 +24,7 @@ CHUNK = 512
 class Copies:
     """Pairs of pictures with equal content, by what is wrong with them.
 
-    leaks: one of training and one of another split. two_labels: of different classes. repeated: of one class
+    leaks: of two splits. two_labels: of different classes. repeated: of one class
     and one split.
     """
 
@@ -57,12 +57,12 @@ def warnings(copies: Copies) -> list[str]:
     sentences = []
     if copies.leaks:
         sentences.append(
-            f"{_pairs(copies.leaks)} of training and held-out pictures are equal, such as "
-            f"{_example(copies.leaks)}: the model has seen what it is tested on; delete one of each"
+            f"{_pairs(copies.leaks)} of equal pictures in two splits, such as {_example(copies.leaks)}: a "
+            "model must not have seen what it is tested on; delete one of each"
         )
     if copies.two_labels:
         sentences.append(
-            f"{_pairs(copies.two_labels)} of equal pictures have different classes, such as "
+            f"{_pairs(copies.two_labels)} of equal pictures in two classes, such as "
             f"{_example(copies.two_labels)}: delete the wrong one of each"
         )
     return sentences

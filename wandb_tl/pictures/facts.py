@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sqlite3
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictur
 from wandb_tl.pictures.listing import PictureFile
 
 # Increased whenever the same file has other facts than before, so that older ones are not used.
-FORMAT = 1
-# The size of a file that could not be read.
-UNKNOWN_SIZE = -1
+FORMAT = 2
+TABLES = """
+CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, facts TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS undecodable (digest TEXT PRIMARY KEY, reason TEXT NOT NULL);
+"""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class Facts:
     """What a file is.
 
     digest: SHA-256 of its content, "" if the file cannot be read at all. width, height: in pixels, as the
-    file stores them. mode, format: Pillow's names. grey: the extremes of a grey picture of more than 8 bits.
-    problem: why the file is not a readable picture; "" if it is one.
+    file stores them. mode, format: Pillow's names, "" if no format was recognised. grey: the extremes of a
+    grey picture of more than 8 bits. problem: why the file is not a readable picture; "" if it is one.
     """
 
     digest: str
@@ -61,90 +65,91 @@ class Picture:
 
 
 class FactsIndex:
-    """The facts of the files of one data set, kept in a file of the cache folder.
+    """The facts of the files of one data set, kept in the cache folder for later processes.
 
-    A file whose size and time of last change are as before is not opened again.
+    A file whose size, times of change and place on the disk are as before is not opened again. Without a
+    writable cache folder, every file is opened each time.
     """
 
     def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:32]
-        self._file = cache_dir() / "pictures" / f"{name}.json"
-        self._root = str(root.absolute())
-        # By path: size in bytes, time of the last change in nanoseconds, facts.
-        self._entries: dict[str, tuple[int, int, Facts]] = {}
-        # Reasons by digest: pictures whose pixels could not be decoded.
-        self._undecodable: dict[str, str] = {}
-        self._load()
+        name = f"{FORMAT} {decoding.pillow_version()} {root.absolute()}"
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()
+        self._file = cache_dir() / "pictures" / f"{digest[:32]}.sqlite"
 
     def read(self, files: Sequence[Path]) -> list[Facts]:
         """The facts of the files, in their order; files that are new or have changed are opened now."""
-        stamps = [_stamp(file) for file in files]
-        changed = [
-            (file, stamp)
-            for file, stamp in zip(files, stamps, strict=True)
-            if stamp[0] == UNKNOWN_SIZE or self._entries.get(str(file), (0, 0))[:2] != stamp
-        ]
+        earlier = {path: (stamp, facts) for path, stamp, facts in self._select("path, stamp, facts", "files")}
+        stamps = {file: _stamp(file) for file in files}
+        facts: dict[Path, Facts] = {}
+        for file, stamp in stamps.items():
+            if stamp and earlier.get(_key(file), ("", ""))[0] == stamp:
+                facts[file] = _from_json(earlier[_key(file)][1])
+        changed = [file for file in stamps if file not in facts]
         if changed:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                facts = pool.map(_facts, (file for file, _ in changed))
-                progress = tqdm(facts, "reading files", len(changed), unit="file", leave=False, disable=None)
-                for (file, (size, time)), entry in zip(changed, progress, strict=True):
-                    # A file that could not be read this time may be readable the next time.
-                    self._entries[str(file)] = size if entry.digest else UNKNOWN_SIZE, time, entry
-            self._save()
-        return [self._with_problem(self._entries[str(file)][2]) for file in files]
+                values = pool.map(_facts, changed)
+                progress = tqdm(values, "reading files", len(changed), unit="file", leave=False, disable=None)
+                facts |= zip(changed, progress, strict=True)
+        # Not those that could not be read: they may be readable the next time.
+        rows = [
+            (_key(file), stamps[file], json.dumps(asdict(facts[file])))
+            for file in changed
+            if facts[file].digest
+        ]
+        self._insert("files", rows)
+        return [facts[file] for file in files]
+
+    def problems(self) -> dict[str, str]:
+        """Why pictures cannot be decoded, by their digests, as far as they have been tried."""
+        return dict(self._select("digest, reason", "undecodable"))
 
     def add_problems(self, reasons: Mapping[str, str]) -> None:
         """Remember why pictures cannot be decoded, by their digests."""
-        if not reasons.items() <= self._undecodable.items():
-            self._undecodable.update(reasons)
-            self._save()
+        self._insert("undecodable", list(reasons.items()))
 
-    def _with_problem(self, facts: Facts) -> Facts:
-        return replace(facts, problem=facts.problem or self._undecodable.get(facts.digest, ""))
-
-    def _load(self) -> None:
-        """Read the file, if there is one of this format; a damaged one is ignored and written anew."""
+    def _select(self, columns: str, table: str) -> list[Any]:
         try:
-            content = json.loads(self._file.read_text(encoding="utf-8"))
-            if content["format"] == FORMAT and content["pillow"] == decoding.pillow_version():
-                self._undecodable = dict(content["undecodable"])
-                self._entries = {
-                    path: (size, time, _from_json(facts))
-                    for path, (size, time, facts) in content["files"].items()
-                }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._entries, self._undecodable = {}, {}
+            if self._file.exists():
+                with closing(sqlite3.connect(self._file, timeout=60)) as database:
+                    return database.execute(f"SELECT {columns} FROM {table}").fetchall()
+        except sqlite3.Error:
+            # Damaged, or not readable for this user: the files are opened again.
+            with suppress(OSError):
+                self._file.unlink()
+        return []
 
-    def _save(self) -> None:
-        content = {
-            "format": FORMAT,
-            "pillow": decoding.pillow_version(),
-            "root": self._root,
-            "undecodable": self._undecodable,
-            "files": {
-                path: (size, time, asdict(facts)) for path, (size, time, facts) in self._entries.items()
-            },
-        }
-        temporary = self._file.with_suffix(f".{os.getpid()}")
-        # Without the index, the next run opens every file again: no reason to fail.
-        with suppress(OSError):
+    def _insert(self, table: str, rows: Iterable[tuple[str, ...]]) -> None:
+        rows = list(rows)
+        if not rows:
+            return
+        marks = ", ".join("?" * len(rows[0]))
+        # Without the index, the next process opens every file again: no reason to fail.
+        with suppress(OSError, sqlite3.Error):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-            temporary.replace(self._file)
+            with closing(sqlite3.connect(self._file, timeout=60)) as database, database:
+                database.executescript(TABLES)
+                database.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", rows)
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def _key(file: Path) -> str:
+    # Names need not be UTF-8, and SQLite's text must be.
+    return os.fsencode(file).hex() if not str(file).isprintable() else str(file)
+
+
+def _stamp(file: Path) -> str:
+    """What changes when a file changes; "" if it cannot be looked at. Unpacked archives share their times."""
     try:
         status = file.stat()
     except OSError:
-        # Such as a broken link.
-        return UNKNOWN_SIZE, 0
-    return status.st_size, status.st_mtime_ns
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _facts(file: Path) -> Facts:
     try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            # Opening a pipe would wait for a writer.
+            return Facts("", problem="not a regular file")
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
@@ -152,15 +157,20 @@ def _facts(file: Path) -> Facts:
         return Facts("", problem=reason)
     try:
         header = decoding.read_header(file)
-        # The values of deep grey pictures decide together how each of them is shown.
-        grey = grey_extremes(decoding.open_picture(file)) if header.mode in DEEP_MODES else None
     except UnreachablePictureError as error:
         return Facts("", problem=str(error))
     except UnreadablePictureError as error:
         return Facts(digest, problem=str(error))
-    return Facts(digest, header.width, header.height, header.mode, header.format, grey)
+    size = (digest, header.width, header.height, header.mode, header.format)
+    try:
+        # The values of deep grey pictures decide together how each of them is shown.
+        grey = grey_extremes(decoding.open_picture(file)) if header.mode in DEEP_MODES else None
+    except UnreadablePictureError as error:
+        return Facts(*size, problem=str(error))
+    return Facts(*size, grey)
 
 
-def _from_json(values: dict[str, Any]) -> Facts:
+def _from_json(text: str) -> Facts:
+    values = json.loads(text)
     grey = values.pop("grey")
     return Facts(**values, grey=grey and GreyExtremes(*grey))

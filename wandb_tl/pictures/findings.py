@@ -63,21 +63,12 @@ class Finding:
         return dict(zip(COLUMNS, values, strict=True))
 
 
-def pictures_by_split(survey: Survey) -> dict[str, list[Picture]]:
-    """The pictures of a survey, each in one split: without a test split that repeats the validation split."""
-    return {
-        name: members
-        for name, members in survey.splits.items()
-        if not (name == "test" and survey.test_is_val)
-    }
-
-
 def find(survey: Survey, thumbnails: NDArray[np.uint8]) -> dict[str, list[Finding]]:
     """All findings by kind, in the order of MEANINGS.
 
-    thumbnails: (N, 72), see framing.thumbnail, of the pictures of pictures_by_split(), in its order.
+    thumbnails: (N, 72), see framing.thumbnail, of the pictures of survey.different_splits, in their order.
     """
-    splits = pictures_by_split(survey)
+    splits = survey.different_splits
     split_of = {picture: split for split, pictures in splits.items() for picture in pictures}
     pictures = [picture for members in splits.values() for picture in members]
     copies = duplicates.exact_copies(splits)
@@ -100,7 +91,7 @@ def find(survey: Survey, thumbnails: NDArray[np.uint8]) -> dict[str, list[Findin
 
 def sizes(survey: Survey) -> str:
     """The number of pictures by class, if the survey's paragraph has only a range, and their sizes."""
-    splits = pictures_by_split(survey)
+    splits = survey.different_splits
     counts = Counter((picture.label, name) for name, members in splits.items() for picture in members)
     lines = []
     if len(survey.class_names) > CLASSES_SHOWN:

@@ -24,8 +24,12 @@ def split_named(word: str) -> str | None:
 
 
 def printable(text: str) -> str:
-    """The text with an escape in place of each byte that is not UTF-8, so that it can be printed and sent."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """The text with an escape in place of each byte that is not UTF-8, so that it can be printed and sent.
+
+    Line breaks and other control characters are escaped too: a terminal would obey them.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(repr(char)[1:-1] if unicodedata.category(char) == "Cc" else char for char in text)
 
 
 def class_name(text: str) -> str:

@@ -1,7 +1,9 @@
 """Splits and limits: stratified by class, and decided by the content of each image alone.
 
-An image is held out if the hash of its content, read as a number between 0 and 1, is below the fraction. An
-image stays where it is when others are added, removed or renamed, and copies of it stay on one side.
+An image is held out if the hash of its content, read as a number between 0 and 1, is below the fraction. So
+copies stay on one side, and images that are added, removed or renamed move no others: unless the held-out
+share of a class would be far from the fraction, as chance has it in small classes. Then the class has another
+threshold, and a few images change sides.
 """
 
 from __future__ import annotations

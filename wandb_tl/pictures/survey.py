@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
-from wandb_tl.errors import InputError
+from wandb_tl.errors import InputError, one_line
 from wandb_tl.pictures import duplicates, folders, label_files, splitting
 from wandb_tl.pictures.colours import GreyLevels, grey_levels
 from wandb_tl.pictures.facts import Facts, FactsIndex, Picture
@@ -17,6 +17,8 @@ from wandb_tl.pictures.listing import SPLITS, Listing
 
 # Names that a message lists before it only counts the rest.
 NAMES_SHOWN = 12
+# Unreadable pictures that a message lists.
+UNREADABLE_SHOWN = 50
 # Classes whose pictures are counted one by one.
 CLASSES_SHOWN = 20
 # Formats that Pillow reads with the help of another package.
@@ -43,17 +45,34 @@ class Survey:
     test_is_val: bool = False
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def different_splits(self) -> dict[str, list[Picture]]:
+        """The splits, without "test" if that repeats "val"."""
+        return _different(self.splits, self.test_is_val)
 
-def survey(data_dir: str, val_fraction: float, test_fraction: float, confined: bool = False) -> Survey:
+
+def survey(
+    data_dir: str,
+    val_fraction: float,
+    test_fraction: float,
+    confined: bool = False,
+    problems: Mapping[str, str] | None = None,
+) -> Survey:
     """Look at a folder of pictures, or at a file that lists them.
 
     val_fraction, test_fraction: held out of the training pictures if the data set has no such split.
-    confined: refuse a list that names files outside of its folder. InputError if nothing can be trained on.
+    confined: for a downloaded folder: if it has a label file instead of class folders, that is read, and may
+    name no file outside of the folder. problems: why pictures cannot be decoded, by their digests, besides
+    those that an earlier process has tried. InputError if nothing can be trained on.
     """
-    root = Path(data_dir).expanduser()
-    listing = label_files.list_label_file(root, confined) if root.is_file() else folders.list_folder(root)
+    root = _root(data_dir)
+    listing = _list(root, confined)
     index = FactsIndex(root)
-    entries = index.read([file.path for file in listing.files])
+    undecodable = {**index.problems(), **(problems or {})}
+    entries = [
+        replace(entry, problem=entry.problem or undecodable.get(entry.digest, ""))
+        for entry in index.read([file.path for file in listing.files])
+    ]
     pictures, passed_over = _without_other_files(listing, entries)
     readable = [picture for picture in pictures if not picture.facts.problem]
     if not readable:
@@ -106,7 +125,7 @@ def split(
 
 def paragraph(survey: Survey) -> str:
     """What the data set contains, for a person to read before the training begins."""
-    names = [name for name in SPLITS if name in survey.splits and not (name == "test" and survey.test_is_val)]
+    names = [name for name in SPLITS if name in survey.different_splits]
     everything = [picture for name in names for picture in survey.splits[name]]
     sizes = ", ".join(f"{len(survey.splits[name]):,} {name}" for name in names)
     lines = [
@@ -124,13 +143,41 @@ def paragraph(survey: Survey) -> str:
 
 
 def unreadable_line(unreadable: Sequence[Picture]) -> str:
-    """The pictures that cannot be read, by reason, on one line."""
+    """The pictures that cannot be read, by reason, on one line; of very many, the first ones."""
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for picture in unreadable:
+    for picture in unreadable[:UNREADABLE_SHOWN]:
         by_reason[picture.facts.problem].append(picture.name)
-    reasons = [f"{_shortened(names)}: {reason}" for reason, names in by_reason.items()]
+    parts = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+    if (more := len(unreadable) - UNREADABLE_SHOWN) > 0:
+        parts.append(f"and {more:,} more, which inspect_data lists")
     pictures = "1 picture" if len(unreadable) == 1 else f"{len(unreadable):,} pictures"
-    return f"{pictures} cannot be read ({'; '.join(reasons)})"
+    return f"{pictures} cannot be read ({'; '.join(parts)})"
+
+
+def _root(data_dir: str) -> Path:
+    try:
+        root = Path(data_dir).expanduser()
+        # Such as a name that is too long.
+        root.exists()
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"data_dir: cannot read {data_dir[:200]}: {one_line(error)}") from error
+    return root
+
+
+def _list(root: Path, confined: bool) -> Listing:
+    if root.is_file():
+        return label_files.list_label_file(root, confined)
+    try:
+        return folders.list_folder(root)
+    except InputError:
+        names = [file for file in root.glob("*") if file.suffix.lower() in folders.LABEL_FILE_SUFFIXES]
+        if confined and len(names) == 1:
+            return label_files.list_label_file(names[0], confined)
+        raise
+
+
+def _different(splits: dict[str, list[Picture]], test_is_val: bool) -> dict[str, list[Picture]]:
+    return {name: members for name, members in splits.items() if not (name == "test" and test_is_val)}
 
 
 def majority_share(labels: Iterable[str]) -> tuple[str, float]:
@@ -151,7 +198,7 @@ def _without_other_files(listing: Listing, entries: list[Facts]) -> tuple[list[P
     others: Counter[str] = Counter()
     for file, entry in zip(listing.files, entries, strict=True):
         ending = file.path.suffix.lower()
-        if entry.problem and entry.digest and ending not in endings:
+        if entry.problem and entry.digest and not entry.format and ending not in endings:
             others[f"{ending} files" if ending else "files without ending"] += 1
         else:
             pictures.append(Picture(file, entry))
@@ -179,8 +226,7 @@ def _warnings(listing: Listing, splits: dict[str, list[Picture]], test_is_val: b
     tested = {picture.label for picture in splits["test"]}
     if missing := sorted({picture.label for picture in splits["train"]} - tested):
         warnings.append(f"no test pictures of {_shortened(missing)}; their accuracy is not measured")
-    different = {name: members for name, members in splits.items() if not (name == "test" and test_is_val)}
-    warnings += duplicates.warnings(duplicates.exact_copies(different))
+    warnings += duplicates.warnings(duplicates.exact_copies(_different(splits, test_is_val)))
     label, share = majority_share(picture.label for picture in splits["test"])
     if share > max(0.5, 1.5 / len(tested)):
         warnings.append(

@@ -10,7 +10,7 @@ from typing import Any, Required, TypedDict
 import yaml
 
 from wandb_tl.config import FIELDS, RunConfig, check_names, check_value
-from wandb_tl.errors import InputError, nearest
+from wandb_tl.errors import InputError, nearest, one_line
 from wandb_tl.hyperparameters import Value
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -87,6 +87,7 @@ def load(sweep: str, settings: list[str]) -> Definition:
     definition = _read(file, sweep)
     parameters = dict(_parse_setting(setting) for setting in settings)
     if "data_dir" in parameters and "dataset" not in parameters:
+        # The presets name a data set.
         parameters["dataset"] = {"value": "folder"}
     definition["parameters"] |= parameters
     for name, parameter in definition["parameters"].items():
@@ -102,13 +103,13 @@ def data_configs(definition: Definition) -> list[RunConfig]:
     Values that a search draws from a distribution are left out. InputError for values that contradict.
     """
     choices = {
-        name: parameter.get("values") or [parameter["value"]]
+        name: parameter["values"] if "values" in parameter else [parameter["value"]]
         for name in DATA_FIELDS
         if (parameter := definition["parameters"].get(name))
         and ("values" in parameter or "value" in parameter)
     }
     combinations = itertools.product(*choices.values())
-    return [RunConfig.from_mapping(dict(zip(choices, values, strict=True))) for values in combinations]
+    return [RunConfig.from_flags(dict(zip(choices, values, strict=True))) for values in combinations]
 
 
 def _read(file: Path, sweep: str) -> Definition:
@@ -139,7 +140,10 @@ def _parse_setting(setting: str) -> tuple[str, Parameter]:
     if FIELDS[name].metadata["is_path"]:
         # Agents may work in another folder. A comma is part of a path.
         is_local = text and not text.startswith("artifact:")
-        return name, {"value": str(Path(text).expanduser().absolute()) if is_local else text}
+        try:
+            return name, {"value": str(Path(text).expanduser().absolute()) if is_local else text}
+        except RuntimeError as error:
+            raise InputError(f"--set {setting}: {one_line(error)}") from error
     values = [check_value(name, value) for value in text.split(",")]
     return name, {"values": values} if len(values) > 1 else {"value": values[0]}
 
@@ -147,7 +151,7 @@ def _parse_setting(setting: str) -> tuple[str, Parameter]:
 def _values(name: str, parameter: Parameter, file: Path) -> list[Value]:
     """The values of a parameter that can be checked; the bounds of some distributions are exponents."""
     values = parameter.get("values", []) if isinstance(parameter, dict) else None
-    if not isinstance(values, list):
+    if not isinstance(values, list) or ("values" in parameter and not values):
         raise InputError(f"{file}: parameter {name} takes value, values (a list), or a distribution")
     if parameter.get("distribution") in ("log_uniform", "q_log_uniform", "inv_log_uniform"):
         return values

@@ -6,25 +6,26 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from wandb_tl.cache_folder import cache_dir, cache_limit
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
-from wandb_tl.pictures import decoding, duplicates
-from wandb_tl.pictures.colours import GreyLevels, to_rgb
-from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictureError
-from wandb_tl.pictures.facts import FactsIndex, Picture
+from wandb_tl.pictures import duplicates
+from wandb_tl.pictures.colours import GreyLevels
+from wandb_tl.pictures.decoding import UnreachablePictureError
+from wandb_tl.pictures.facts import FactsIndex
 from wandb_tl.pictures.framing import Framing
 from wandb_tl.pictures.survey import Survey, majority_share, paragraph, survey, unreadable_line
 from wandb_tl.training import digests, models, named_datasets, pixels
 from wandb_tl.training.labelled_images import LabelledImages, with_missing_splits, within_limits
-from wandb_tl.training.pixels import Source
 from wandb_tl.training.tensor_store import TensorStore
+
+T = TypeVar("T")
 
 # Pictures whose pairs are compared in about two seconds.
 MOST_COMPARED = 30_000
@@ -152,12 +153,16 @@ def _load_named(config: RunConfig, cache: ImageCache, say: Callable[[str], None]
         images, notes = with_missing_splits(config, images)
         for note in notes:
             say(note)
-        splits, problems = _tensors(within_limits(config, images), framing, GreyLevels(), cache.store)
+        test_is_val = "test" not in images
+        if test_is_val:
+            images["test"] = images["val"]
+        splits, problems = _tensors(within_limits(config, images), framing, cache.store)
         if problems:
             raise InputError(
-                f"dataset: pictures of {config.dataset} are damaged: {', '.join(problems.values())}"
+                f"dataset: {len(problems)} pictures of {config.dataset} are damaged "
+                f"({next(iter(problems.values()))})"
             )
-        return Dataset(splits["train"], splits.get("val"), splits["test"], class_names)
+        return Dataset(splits["train"], splits.get("val"), splits["test"], class_names, test_is_val)
 
     chosen = (config.val_fraction, config.test_fraction, config.train_limit, config.test_limit)
     return cache.get((config.dataset, framing, *chosen), load)
@@ -168,41 +173,62 @@ def _load_pictures(
 ) -> Dataset:
     """The pictures of a folder, described for the user and decoded."""
     framing = models.framing(config)
-    result = _survey(config, folder)
+    result = _survey(config, folder, {})
     say(paragraph(result))
     limits = (config.train_limit, config.test_limit)
     content = tuple((split, tuple(pictures)) for split, pictures in result.splits.items())
 
     def load() -> Dataset:
-        nonlocal result
-        splits, problems = _decode(config, result, framing, cache.store)
-        if problems:
-            # They are listed together with the files whose headers are damaged.
-            FactsIndex(result.root).add_problems(problems)
-            result = _survey(config, folder)
-        if result.unreadable and config.on_bad_image == "fail":
+        def decode(current: Survey) -> tuple[dict[str, Split], dict[str, str]]:
+            return _decode(config, current, framing, cache.store)
+
+        final, splits = survey_decodable(config, folder, decode, result)
+        if final.unreadable and config.on_bad_image == "fail":
             raise InputError(
-                f"{unreadable_line(result.unreadable)}; delete or replace them, or use on_bad_image=skip to "
+                f"{unreadable_line(final.unreadable)}; delete or replace them, or use on_bad_image=skip to "
                 "train without them"
             )
-        if problems:
-            splits, _ = _decode(config, result, framing, cache.store)
         return Dataset(
             train=splits["train"],
             val=splits.get("val"),
             test=splits["test"],
-            class_names=result.class_names,
-            test_is_val=result.test_is_val,
-            levels=result.levels,
-            skipped=len(result.unreadable),
+            class_names=final.class_names,
+            test_is_val=final.test_is_val,
+            levels=final.levels,
+            skipped=len(final.unreadable),
         )
 
     return cache.get((content, framing, limits, result.levels, config.on_bad_image), load)
 
 
-def _survey(config: RunConfig, folder: Path | None) -> Survey:
+def survey_decodable(
+    config: RunConfig,
+    folder: Path | None,
+    decode: Callable[[Survey], tuple[T, Mapping[str, str]]],
+    result: Survey | None = None,
+) -> tuple[Survey, T]:
+    """The survey of a data set, and what `decode` makes of it once all pictures in it can be decoded.
+
+    decode: returns why pictures cannot be decoded, by their digests. The next survey counts them as
+    unreadable. result: the first survey, if there is one. InputError if a file cannot be read at the moment.
+    """
+    problems: dict[str, str] = {}
+    while True:
+        result = result or _survey(config, folder, problems)
+        try:
+            decoded, more = decode(result)
+        except UnreachablePictureError as error:
+            raise InputError(f"data_dir: a picture {error}; run again when it can be read") from error
+        if not more:
+            return result, decoded
+        problems |= more
+        FactsIndex(result.root).add_problems(more)
+        result = None
+
+
+def _survey(config: RunConfig, folder: Path | None, problems: Mapping[str, str]) -> Survey:
     place = str(folder or config.data_dir)
-    return survey(place, config.val_fraction, config.test_fraction, confined=folder is not None)
+    return survey(place, config.val_fraction, config.test_fraction, folder is not None, problems)
 
 
 def _decode(
@@ -214,45 +240,26 @@ def _decode(
         split: LabelledImages(
             labels=[numbers[picture.label] for picture in pictures],
             digests=[picture.facts.digest for picture in pictures],
-            sources=[_source(picture, result.levels) for picture in pictures],
+            sources=[pixels.source_of(picture, result.levels) for picture in pictures],
             names=[picture.name for picture in pictures],
         )
         for split, pictures in result.splits.items()
     }
-    return _tensors(within_limits(config, images), framing, result.levels, store)
-
-
-def _source(picture: Picture, levels: GreyLevels) -> Source:
-    def open_rgb() -> Image.Image:
-        return to_rgb(decoding.open_picture(picture.file.path), levels)
-
-    return Source(picture.facts.digest, open_rgb)
+    return _tensors(within_limits(config, images), framing, store)
 
 
 def _tensors(
-    images: Mapping[str, LabelledImages], framing: Framing, levels: GreyLevels, store: TensorStore
+    images: Mapping[str, LabelledImages], framing: Framing, store: TensorStore
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """The splits as tensors, and why pictures of them cannot be decoded, by their digests."""
-    splits, problems = {}, {}
+    splits: dict[str, Split] = {}
+    problems: dict[str, str] = {}
     for name, part in images.items():
         labels = torch.tensor(part.labels)
         if part.images is not None:
             splits[name] = Split(part.images, labels, part.names, digests.key({"images": list(part.digests)}))
             continue
-        try:
-            decoded = pixels.load(part.sources, framing, levels, store, f"decoding {name} pictures")
-        except UnreachablePictureError as error:
-            raise InputError(f"data_dir: a picture {error}; run again when it can be read") from error
+        decoded = pixels.load(part.sources, framing, store, f"decoding {name} pictures")
         splits[name] = Split(decoded.images, labels, part.names, decoded.key, decoded.thumbnails)
-        for index in (~decoded.readable).nonzero().flatten().tolist():
-            problems[part.digests[index]] = _problem(part.sources[index])
+        problems |= pixels.problems(part.sources, decoded)
     return splits, problems
-
-
-def _problem(source: Source) -> str:
-    """Why a picture cannot be decoded."""
-    try:
-        source.open()
-    except UnreadablePictureError as error:
-        return str(error)
-    return "could not be read at first"

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torchvision
@@ -91,16 +92,21 @@ def _from_debian_folder(folder: Path, source: Path = DEBIAN_FOLDER) -> None:
 
 def _from_download(folder: Path) -> None:
     """torchvision's own download."""
-    before = socket.getdefaulttimeout()
-    # torchvision sets none, and would wait for minutes where packets are dropped.
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            torchvision.datasets.FashionMNIST(folder, download=True)
-    finally:
-        socket.setdefaulttimeout(before)
+    with impatient(), contextlib.redirect_stdout(io.StringIO()):
+        torchvision.datasets.FashionMNIST(folder, download=True)
     for name in FASHION_MNIST_SHA256:
         (folder / "FashionMNIST" / "raw" / name).replace(folder / name)
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Give up on a server that does not answer; torchvision would wait for minutes."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _from_debian_package(folder: Path) -> None:

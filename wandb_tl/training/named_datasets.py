@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import socket
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
@@ -20,11 +19,11 @@ from wandb_tl.config import ARRAY_DATASETS
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.pictures import decoding
 from wandb_tl.pictures.colours import to_rgb
+from wandb_tl.pictures.names import split_named
 from wandb_tl.training import fashion_mnist
 from wandb_tl.training.labelled_images import LabelledImages, of_arrays
 from wandb_tl.training.pixels import Source
 
-DOWNLOAD_TIMEOUT_SECONDS = 60
 # torchvision's classes, each with the names of its own splits by ours.
 TRAIN_AND_TEST = {"train": {"train": True}, "test": {"train": False}}
 TORCHVISION: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
@@ -36,9 +35,6 @@ TORCHVISION: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "food101": ("Food101", {name: {"split": name} for name in ("train", "test")}),
     "oxford_iiit_pet": ("OxfordIIITPet", {"train": {"split": "trainval"}, "test": {"split": "test"}}),
 }
-# What the splits of the Hugging Face hub are called, by our names.
-HUB_SPLITS = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
-
 # The images of a data set by split, and the names of its classes.
 Named = tuple[dict[str, LabelledImages], list[str]]
 
@@ -57,12 +53,18 @@ def _from_torchvision(name: str, root: Path) -> Named:
     class_name, arguments = TORCHVISION[name]
     build = getattr(torchvision.datasets, class_name)
     try:
-        with _impatient(), contextlib.redirect_stdout(io.StringIO()):
+        root.mkdir(parents=True, exist_ok=True)
+        # Agents may need it at the same moment, and torchvision would unpack one over the other.
+        with (
+            FileLock(root / f"{name}.lock"),
+            fashion_mnist.impatient(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             parts = {split: build(str(root), download=True, **chosen) for split, chosen in arguments.items()}
     except Exception as error:
         # A network, a mirror or an archive can fail in any way.
         raise InputError(f"dataset: {name} cannot be downloaded: {one_line(error)[:300]}") from error
-    class_names = [str(label) for label in getattr(parts["train"], "classes", range(10))]
+    class_names = [str(label) for label in parts["train"].classes]
     if name in ARRAY_DATASETS:
         return {split: of_arrays(*_arrays(part)) for split, part in parts.items()}, class_names
     return {split: _pictures(f"{name} {split}", part) for split, part in parts.items()}, class_names
@@ -99,18 +101,18 @@ def _from_hub(name: str) -> Named:
         parts = datasets.load_dataset(name)
     except Exception as error:
         raise InputError(f"dataset: hf:{name} cannot be loaded: {one_line(error)[:300]}") from error
-    splits = {
-        ours: parts[theirs] for ours, names in HUB_SPLITS.items() for theirs in names if theirs in parts
-    }
+    splits = {split: part for theirs, part in parts.items() if (split := split_named(theirs))}
     if "train" not in splits:
         raise InputError(f"dataset: hf:{name} has no split named train, but {', '.join(parts)}")
     image, label = _columns(name, splits["train"].features, datasets)
-    names = getattr(splits["train"].features[label], "names", None)
-    if names is None:
-        names = sorted({str(value) for value in splits["train"][label]})
-    return {split: _of_hub(part, image, label, names, datasets) for split, part in splits.items()}, list(
-        names
-    )
+    kind = splits["train"].features[label]
+    if isinstance(kind, datasets.ClassLabel):
+        values, names = list(range(len(kind.names))), list(kind.names)
+    else:
+        values = sorted(set(splits["train"][label]))
+        names = [str(value) for value in values]
+    numbers = {value: number for number, value in enumerate(values)}
+    return {split: _of_hub(part, image, label, numbers, datasets) for split, part in splits.items()}, names
 
 
 def _columns(name: str, features: Any, datasets: Any) -> tuple[str, str]:
@@ -125,10 +127,12 @@ def _columns(name: str, features: Any, datasets: Any) -> tuple[str, str]:
     return images[0], labels[0]
 
 
-def _of_hub(part: Any, image: str, label: str, names: list[str], datasets: Any) -> LabelledImages:
+def _of_hub(part: Any, image: str, label: str, numbers: dict[Any, int], datasets: Any) -> LabelledImages:
+    """The images of a split. numbers: class indices by label; images with other labels are left out."""
+    # Competitions publish test images without labels, as -1.
+    part = part.select([row for row, value in enumerate(part[label]) if value in numbers])
     part = part.cast_column(image, datasets.Image(decode=False))
-    numbers = {name: number for number, name in enumerate(names)}
-    labels = [value if isinstance(value, int) else numbers[str(value)] for value in part[label]]
+    labels = [numbers[value] for value in part[label]]
 
     def content(number: int) -> bytes:
         cell = part[number][image]
@@ -141,14 +145,3 @@ def _of_hub(part: Any, image: str, label: str, names: list[str], datasets: Any) 
     digests = [hashlib.sha256(content(number)).hexdigest() for number in range(len(labels))]
     sources = [Source(digest, partial(open_number, number)) for number, digest in enumerate(digests)]
     return LabelledImages(labels, digests, sources=sources)
-
-
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Give up on a server that does not answer. torchvision sets no limit of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

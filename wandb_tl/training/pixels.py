@@ -7,10 +7,12 @@ a changed, added or removed file decodes only itself.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,30 +22,37 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wandb_tl.pictures import decoding
-from wandb_tl.pictures.colours import GreyLevels
+from wandb_tl.pictures.colours import GreyLevels, to_rgb
 from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictureError
-from wandb_tl.pictures.framing import THUMBNAIL_COLUMNS, THUMBNAIL_ROWS, Framing, thumbnail
+from wandb_tl.pictures.facts import Picture
+from wandb_tl.pictures.framing import THUMBNAIL_BYTES, Framing, thumbnail
 from wandb_tl.training import digests
 from wandb_tl.training.tensor_store import Layout, TensorStore
 
 # Increased whenever the same picture has other pixels than before, so that older entries are not used.
-FORMAT = 1
+FORMAT = 2
 # Bytes that are decoded before they are written, and locked for other processes.
 BLOCK_BYTES = 16 * 2**20
-THUMBNAIL_BYTES = THUMBNAIL_ROWS * THUMBNAIL_COLUMNS
 # The first byte of a row.
 DECODED, UNREADABLE = 1, 2
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture that can be decoded. digest: of its content. open: gives it in RGB, as a person sees it.
+    """A picture that can be decoded.
 
-    `open` raises UnreadablePictureError.
+    digest: of its content. open: gives it in RGB, as a person sees it; it raises UnreadablePictureError.
+    levels: of a deep grey picture, which `open` applies; other pictures do not depend on them.
     """
 
     digest: str
     open: Callable[[], Image]
+    levels: GreyLevels | None = None
+
+    @property
+    def key(self) -> str:
+        """What decides the picture's pixels, besides the framing."""
+        return f"{self.digest} {asdict(self.levels)}" if self.levels else self.digest
 
 
 @dataclass(frozen=True)
@@ -60,22 +69,30 @@ class Pixels:
     readable: Tensor
 
 
-def load(
-    sources: Sequence[Source], framing: Framing, levels: GreyLevels, store: TensorStore, title: str
-) -> Pixels:
+def source_of(picture: Picture, levels: GreyLevels) -> Source:
+    """The picture of a file. levels: how deep grey pictures of its data set are shown."""
+
+    def open_rgb() -> Image:
+        try:
+            content = picture.file.path.read_bytes()
+        except OSError as error:
+            raise UnreachablePictureError(f"cannot be opened: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != picture.facts.digest:
+            # Its pixels must not be stored as those of the content that it had.
+            raise UnreachablePictureError("changes while it is read")
+        return to_rgb(decoding.open_picture(io.BytesIO(content)), levels)
+
+    return Source(picture.facts.digest, open_rgb, levels if picture.facts.grey else None)
+
+
+def load(sources: Sequence[Source], framing: Framing, store: TensorStore, title: str) -> Pixels:
     """The pixels of pictures, from the store or decoded now.
 
-    levels: how the sources show deep grey pictures. title: of the progress bar. UnreachablePictureError if a
-    file cannot be read at the moment; what has been decoded by then is kept.
+    title: of the progress bar. UnreachablePictureError if a file cannot be read at the moment; what has been
+    decoded by then is kept.
     """
-    settings = asdict(framing) | {
-        "integer_levels": list(levels.integer),
-        "floating_levels": list(levels.floating),
-        "format": FORMAT,
-        "pillow": decoding.pillow_version(),
-    }
-    names = [source.digest for source in sources]
-    identity = {"settings": settings, "pictures": names}
+    settings = asdict(framing) | {"format": FORMAT, "pillow": decoding.pillow_version()}
+    identity = {"settings": settings, "pictures": [source.key for source in sources]}
     key = digests.key(identity)
     row = 1 + THUMBNAIL_BYTES + 3 * framing.size**2
     layout = Layout((len(sources), row), torch.uint8, max(1, BLOCK_BYTES // row))
@@ -103,15 +120,16 @@ def _decode_all(
     title: str,
 ) -> Tensor:
     """The rows of all pictures, written to the store if it has space."""
-    earlier = _earlier_rows(store, identity)
     with (
+        ExitStack() as stack,
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=len(sources), desc=title, unit="img", leave=False, disable=None) as progress,
     ):
+        earlier = _earlier_rows(store, identity, stack)
 
         def row(source: Source) -> Tensor:
-            if source.digest in earlier:
-                read, number = earlier[source.digest]
+            if source.key in earlier:
+                read, number = earlier[source.key]
                 return read(number)
             return _decode(source, framing)
 
@@ -129,7 +147,10 @@ def _decode_all(
             stored = None
         if stored is not None:
             return stored
-        return torch.cat([compute(*block) for block in layout.blocks])
+        rows = torch.empty(layout.shape, dtype=layout.dtype)
+        for start, stop in layout.blocks:
+            rows[start:stop] = compute(start, stop)
+        return rows
 
 
 def _decode(source: Source, framing: Framing) -> Tensor:
@@ -150,19 +171,34 @@ def _decode(source: Source, framing: Framing) -> Tensor:
 
 
 def _earlier_rows(
-    store: TensorStore, identity: Mapping[str, Any]
+    store: TensorStore, identity: Mapping[str, Any], stack: ExitStack
 ) -> dict[str, tuple[Callable[[int], Tensor], int]]:
-    """Where other entries with the same settings have these pictures, by digest: a reader and a row."""
+    """Where other entries with the same settings have these pictures, by their keys: a reader and a row.
+
+    stack: closes the readers.
+    """
     missing, rows = set(identity["pictures"]), {}
     for key, about in store.descriptions().items():
         if about.get("settings") != identity["settings"] or missing.isdisjoint(about["pictures"]):
             continue
         # An entry that cannot be read is of no use, and no reason to fail.
         with suppress(OSError):
-            if (read := store.reader(key)) is None:
+            if (read := stack.enter_context(store.reader(key))) is None:
                 continue
-            for number, digest in enumerate(about["pictures"]):
-                if digest in missing:
-                    missing.discard(digest)
-                    rows[digest] = read, number
+            for number, picture in enumerate(about["pictures"]):
+                if picture in missing:
+                    missing.discard(picture)
+                    rows[picture] = read, number
     return rows
+
+
+def problems(sources: Sequence[Source], decoded: Pixels) -> dict[str, str]:
+    """Why pictures could not be decoded, by their digests."""
+    reasons = {}
+    for index in (~decoded.readable).nonzero().flatten().tolist():
+        try:
+            sources[index].open()
+            reasons[sources[index].digest] = "cannot be decoded each time"
+        except UnreadablePictureError as error:
+            reasons[sources[index].digest] = str(error)
+    return reasons

@@ -18,9 +18,9 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,27 +92,30 @@ class TensorStore:
         self._remove(folder)
         return None
 
-    def reader(self, key: str) -> Callable[[int], Tensor] | None:
+    @contextmanager
+    def reader(self, key: str) -> Iterator[Callable[[int], Tensor] | None]:
         """A function that reads a row of an entry, verified as by `get`; None if there is no such entry.
 
         For copying rows: unlike the pages of a mapped tensor, they do not stay in the memory.
         """
         tensor = self.get(key)
         if tensor is None:
-            return None
+            yield None
+            return
         shape, dtype, row_bytes = tensor.shape[1:], tensor.dtype, tensor[:1].nbytes
-        file = (self.folder / key / "data").open("rb", buffering=0)
+        with (self.folder / key / "data").open("rb", buffering=0) as file:
 
-        def read(row: int) -> Tensor:
-            content = bytearray(os.pread(file.fileno(), row_bytes, row * row_bytes))
-            return torch.frombuffer(content, dtype=dtype).view(shape)
+            def read(row: int) -> Tensor:
+                content = bytearray(os.pread(file.fileno(), row_bytes, row * row_bytes))
+                return torch.frombuffer(content, dtype=dtype).view(shape)
 
-        return read
+            yield read
 
     def descriptions(self) -> dict[str, dict[str, Any]]:
         """The descriptions that complete entries were filled with, by key."""
         descriptions = {}
-        with suppress(FileNotFoundError):
+        # Without a folder there are none.
+        with suppress(FileNotFoundError, NotADirectoryError):
             for folder in self.folder.iterdir():
                 # Another process may evict the entry, and a damaged one describes nothing.
                 with suppress(OSError, ValueError, KeyError, TypeError):

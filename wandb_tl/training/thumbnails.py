@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from wandb_tl.pictures import decoding
-from wandb_tl.pictures.colours import GreyLevels, to_rgb
-from wandb_tl.pictures.decoding import UnreadablePictureError
+from wandb_tl.pictures.colours import GreyLevels
 from wandb_tl.pictures.facts import Picture
 from wandb_tl.pictures.framing import Framing
 from wandb_tl.training import pixels
-from wandb_tl.training.pixels import Source
 from wandb_tl.training.tensor_store import TensorStore
 
 # A comparison takes the whole picture into account, at any aspect ratio.
@@ -29,21 +24,11 @@ def of_pictures(
 
     levels: how deep grey pictures are shown. store: where the decoded pictures are kept.
     """
-    sources = [Source(picture.facts.digest, partial(_open, picture, levels)) for picture in pictures]
-    decoded = pixels.load(sources, FRAMING, levels, store, "comparing pictures")
-    problems = {}
-    for index in (~decoded.readable).nonzero().flatten().tolist():
-        try:
-            sources[index].open()
-        except UnreadablePictureError as error:
-            problems[sources[index].digest] = str(error)
-    return decoded.thumbnails.numpy(), problems
+    sources = [pixels.source_of(picture, levels) for picture in pictures]
+    decoded = pixels.load(sources, FRAMING, store, "comparing pictures")
+    return decoded.thumbnails.numpy(), pixels.problems(sources, decoded)
 
 
 def square(picture: Picture, levels: GreyLevels, size: int) -> NDArray[np.uint8]:
     """The whole picture with a border, (3, size, size). UnreadablePictureError if its file has changed."""
-    return Framing(size, "pad", 1.0, "bicubic")(_open(picture, levels))
-
-
-def _open(picture: Picture, levels: GreyLevels) -> Image.Image:
-    return to_rgb(decoding.open_picture(picture.file.path), levels)
+    return Framing(size, "pad", 1.0, "bicubic")(pixels.source_of(picture, levels).open())

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import wandb
+from filelock import FileLock
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -106,13 +107,22 @@ def download_pictures(config: RunConfig) -> PictureArtifact | None:
     name = config.data_dir.removeprefix("artifact:")
     if name == config.data_dir:
         return None
+    if wandb.setup().settings.mode != "online":
+        raise InputError(f"data_dir: artifact {name} needs a W&B server, and WANDB_MODE is not online")
     try:
         artifact = wandb.Api().artifact(name)
-        # Files that are there already are verified, and not downloaded again.
-        folder = Path(artifact.download(str(cache_dir() / "artifacts" / artifact.digest)))
+        return PictureArtifact(artifact, download(artifact))
     except (wandb.Error, ValueError, OSError) as error:
         raise InputError(f"data_dir: artifact {name} cannot be downloaded: {one_line(error)}") from error
-    return PictureArtifact(artifact, folder)
+
+
+def download(artifact: wandb.Artifact) -> Path:
+    """The folder of an artifact's files in the cache, downloaded once for all processes of the machine."""
+    folder = cache_dir() / "artifacts" / artifact.digest
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        # Files that are there already are verified, and not downloaded again.
+        return Path(artifact.download(str(folder)))
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ def read_run(path: str) -> TrainedRun:
 def download_model(model: wandb.Artifact) -> Path:
     """Download a model artifact, once per machine. InputError if W&B cannot be reached."""
     try:
-        return Path(model.download(str(cache_dir() / "artifacts" / model.digest)))
+        return download(model)
     except (wandb.Error, ValueError, OSError) as error:
         raise InputError(f"artifact {model.name} cannot be downloaded: {one_line(error)}") from error
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
+from wandb_tl.pictures.colours import GreyLevels
 from wandb_tl.training import models
 
 
@@ -26,6 +27,13 @@ def trained_tensors(model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
         if config.norm_in_effect != "source" or any(parameter.requires_grad for parameter in own):
             trained.update(f"{module_name}.{name}" for name, _ in module.named_buffers(recurse=False))
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name in trained}
+
+
+def load_grey_levels(folder: str | Path) -> GreyLevels:
+    """How the pictures that a model was trained on show deep grey, from its downloaded artifact."""
+    description = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+    values = description.get("grey_levels", {})
+    return GreyLevels(**{name: (pair[0], pair[1]) for name, pair in values.items()})
 
 
 def load_trained(folder: str | Path) -> tuple[nn.Module, RunConfig, list[str]]:
