@@ -183,15 +183,15 @@ def test_the_model_artifact_survives_an_outage_and_gives_the_model_back(server, 
     assert process.returncode == 0 and "Traceback" not in out, out
     script = """
     import json, torch, wandb
-    from wandb_tl.training import datasets, models
-    from wandb_tl.training.trained_weights import load_trained
+    from pathlib import Path
+    from wandb_tl.training import datasets, model_folder, models
     folder = wandb.Api().artifact("local/models/model-artifact:latest").download()
-    model, config, class_names = load_trained(folder)
-    test = datasets.load(config).test
-    preprocess = models.preprocess(model, config.image_size, torch.device("cpu"))
+    loaded = model_folder.load(Path(folder))
+    test = datasets.load(loaded.config).test
+    preprocess = models.preprocess(loaded.network, loaded.config.image_size, torch.device("cpu"))
     with torch.no_grad():
-        predicted = model(preprocess(test.images)).argmax(1)
-    print(json.dumps([100 * (predicted == test.labels).double().mean().item(), class_names]))
+        predicted = loaded.network(preprocess(test.images)).argmax(1)
+    print(json.dumps([100 * (predicted == test.labels).double().mean().item(), loaded.class_names]))
     """
     accuracy, class_names = server.run(script)
     assert accuracy == pytest.approx(server.run(READ, "local/models")["artifact"]["summary"]["test_accuracy"])

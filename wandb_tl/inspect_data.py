@@ -242,17 +242,18 @@ def features_of(trained: TrainedRun, config: RunConfig, data: Dataset) -> Labell
 
 def model_of(trained: TrainedRun, config: RunConfig, data: Dataset) -> nn.Module:
     """The run's model; without its artifact, the model that it started from."""
-    from wandb_tl.training import models, tracking, trained_weights
+    from wandb_tl.training import model_folder, models, tracking
 
     if trained.model:
-        model, _, class_names = trained_weights.load_trained(tracking.download_model(trained.model))
+        loaded = model_folder.load(tracking.download_model(trained.model))
+        class_names = loaded.class_names
         if class_names != data.class_names:
             gone = sorted(set(class_names) - set(data.class_names))
             new = sorted(set(data.class_names) - set(class_names))
             print(
                 f"The classes have changed: new {', '.join(new) or 'none'}; gone {', '.join(gone) or 'none'}."
             )
-        return model
+        return loaded.network
     if not config.pretrained:
         raise InputError(
             f"{trained.path}: has no model artifact, and random weights tell nothing about pictures"

@@ -26,6 +26,12 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def models_go_to_a_temporary_folder(tmp_path, monkeypatch):
+    """A run without a server writes its model below the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def train_here(
     data: datasets.Dataset, run_id: str | None = None, cache: ProcessCache | None = None, **options
 ) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +18,6 @@ from filelock import FileLock
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 from wandb import Run as Run  # the loop takes its type from here
 
@@ -91,6 +88,11 @@ def start(config: RunConfig) -> Iterator[Run]:
             raise
 
 
+def path_on_server(run: Run) -> str | None:
+    """ENTITY/PROJECT/RUN_ID of a run; None if WANDB_MODE is offline or disabled."""
+    return None if run.offline or run.disabled else f"{run.entity}/{run.project}/{run.id}"
+
+
 @dataclass(frozen=True)
 class PictureArtifact:
     """A W&B artifact with the pictures of a run, and the folder that it has been downloaded into."""
@@ -140,10 +142,15 @@ class TrainedRun:
     model: wandb.Artifact | None
 
 
+class NoSuchRunError(InputError):
+    """The server has no run of this name."""
+
+
 def read_run(path: str) -> TrainedRun:
     """The run at ENTITY/PROJECT/RUN_ID, or at the address of its page.
 
-    InputError if there is no such run, if it is not one of this package, or if W&B cannot be reached.
+    NoSuchRunError if there is no such run; InputError if it is not one of this package, or if W&B cannot be
+    reached.
     """
     parts = [part for part in urlsplit(path).path.split("/") if part not in ("", "runs")]
     if len(parts) != 3:
@@ -158,6 +165,7 @@ def read_run(path: str) -> TrainedRun:
         reason = one_line(error)
         if "not find" in reason:
             reason = "there is no such run on the server; wandb sync uploads an offline run"
+            raise NoSuchRunError(f"{name}: {reason}") from error
         raise InputError(f"{name}: {reason}") from error
     if "model_name" not in config:
         raise InputError(f"{name}: is not a run of wandb_tl.train")
@@ -172,6 +180,20 @@ def download_model(model: wandb.Artifact) -> Path:
         return download(model)
     except (wandb.Error, ValueError, OSError) as error:
         raise InputError(f"artifact {model.name} cannot be downloaded: {one_line(error)}") from error
+
+
+def download_model_named(name: str) -> Path:
+    """Download the model artifact ENTITY/PROJECT/NAME:ALIAS, once per machine.
+
+    InputError if there is no such artifact, if it is no model, or if W&B cannot be reached.
+    """
+    try:
+        artifact = wandb.Api().artifact(name)
+    except (wandb.Error, ValueError) as error:
+        raise InputError(f"artifact {name}: {one_line(error)}") from error
+    if artifact.type != "model":
+        raise InputError(f"artifact {name}: its type is {artifact.type}, takes one of type model")
+    return download_model(artifact)
 
 
 def log_inspection(
@@ -263,7 +285,7 @@ def log_summary(run: Run, progress: Progress, test: Evaluation) -> None:
         {
             "avg_train_loss": sum(row["train/loss"] for row in rows) / len(rows),
             "avg_train_accuracy": sum(row["train/accuracy"] for row in rows) / len(rows),
-            "test_accuracy": 100 * int((test.predicted == test.actual).sum()) / len(test.actual),
+            "test_accuracy": test.percent,
             "train_seconds": progress.seconds,
         }
     )
@@ -283,13 +305,10 @@ def log_tables(run: Run, epoch: int, tables: Mapping[str, Mapping[str, list[Any]
     _retry(log)
 
 
-def log_model(run: Run, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Log an artifact of type "model": model.safetensors, and config.json with its description."""
+def log_model(run: Run, folder: Path, description: dict[str, Any]) -> None:
+    """Log a model folder as an artifact of type "model". description: the artifact's metadata."""
     artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
-    with TemporaryDirectory() as folder:
-        save_file(tensors, Path(folder, "model.safetensors"))
-        Path(folder, "config.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
-        artifact.add_dir(folder)
+    artifact.add_dir(str(folder))
     _retry(lambda: run.log_artifact(artifact))
 
 
