@@ -20,6 +20,7 @@ from wandb_tl.sweeping.agent_processes import AgentProcess
 
 if TYPE_CHECKING:
     from wandb_tl.analysis.results import Results, RunStatus
+    from wandb_tl.config import RunConfig
     from wandb_tl.sweeping.sweep_definitions import Definition
 
 LOGS = Path("wandb")
@@ -72,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
     resumed = sweep_definitions.is_path(options.sweep)
     definition = None if resumed else sweep_definitions.load(options.sweep, options.set)
     make_log_folder()
+    if definition:
+        check_pictures(definition, artifacts=False)
     with contextlib.ExitStack() as stack:
         if options.local:
             os.environ.update(stack.enter_context(embedded_server.serving(options.root, LOGS)))
@@ -105,7 +108,7 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
 
     check_targets(options.reports, options.readme)
     if definition:
-        check_pictures(definition)
+        check_pictures(definition, artifacts=True)
     start = time.monotonic()
     path = create_sweep(definition) if definition else options.sweep
     results = Results(path)
@@ -120,7 +123,8 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     finished = sum(status.finished for status in statuses.values())
     stopped = sum(status.stopped for status in statuses.values()) if results.ends_early() else 0
     early = f", {stopped} stopped early" if stopped else ""
-    print(f"{finished} runs finished{early}, after {time.monotonic() - start:,.0f} s\n")
+    runs = "run" if finished == 1 else "runs"
+    print(f"{finished} {runs} finished{early}, after {time.monotonic() - start:,.0f} s\n")
     if finished:
         export(results, options.reports, options.readme)
     print(f"\n{next_step(path, page, options)}")
@@ -130,15 +134,20 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     return ExitCode.FAILED if missing else ExitCode.OK
 
 
-def check_pictures(definition: Definition) -> None:
+def check_pictures(definition: Definition, artifacts: bool) -> None:
     """Describe and decode the pictures that the runs train on. InputError if a run could not use them.
 
-    The agents find them decoded.
+    The agents find them decoded. artifacts: check the pictures of artifacts, which need the server, or else
+    those of folders.
     """
-    configs = [config for config in sweep_definitions.data_configs(definition) if config.dataset == "folder"]
+    configs = [
+        config
+        for config in sweep_definitions.data_configs(definition)
+        if config.dataset == "folder" and config.data_dir.startswith("artifact:") == artifacts
+    ]
     if not configs:
         return
-    from wandb_tl.training import datasets, tracking
+    from wandb_tl.training import datasets
 
     cache, printed = datasets.ImageCache(), set()
 
@@ -148,13 +157,22 @@ def check_pictures(definition: Definition) -> None:
             print(f"{text}\n", flush=True)
 
     for config in configs:
-        artifact = tracking.download_pictures(config)
-        data = datasets.load(config, cache, artifact.folder if artifact else None, print_once)
+        data = datasets.load(config, cache, artifact_folder(config) if artifacts else None, print_once)
         if pairs := datasets.pairs_across_splits(data):
-            inspect = shell_command("wandb_tl.inspect_data", config.data_dir)
+            fractions = (f"--val_fraction={config.val_fraction}", f"--test_fraction={config.test_fraction}")
+            inspect = shell_command("wandb_tl.inspect_data", config.data_dir, *fractions)
             print_once(
-                f"{pairs:,} pairs of training and held-out pictures look alike. To see them: {inspect}"
+                f"About {pairs:,} pairs of training and held-out pictures look alike. To see them: {inspect}"
             )
+
+
+def artifact_folder(config: RunConfig) -> Path | None:
+    """The folder of a downloaded artifact of pictures."""
+    # It imports wandb, which reads its environment then: the server's variables must be set before.
+    from wandb_tl.training import tracking
+
+    artifact = tracking.download_pictures(config)
+    return artifact.folder if artifact else None
 
 
 def next_step(path: str, page: str, options: argparse.Namespace) -> str:

@@ -29,3 +29,12 @@ def test_a_metric_that_some_runs_lack_does_not_order():
     frame["test/f1_macro"] = [0.1, float("nan")]
     frame.attrs["metric"] = "test/f1_macro"
     assert runs_by_recipe.recipes(frame)["optimizer"].iloc[0] == "Adam"
+
+
+@pytest.mark.parametrize(("share", "title"), [(95.0, True), (10.0, False)])
+def test_the_table_has_macro_f1_if_one_class_has_most_of_the_test_images(share, title):
+    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0]), [95.0, 94.0])
+    frame = frame.assign(majority_share=share, **{"test/f1_macro": [0.49, 0.8]})
+    recipes = runs_by_recipe.recipes(frame)
+    assert ("Test F1" in tables.results(frame, recipes)) == title
+    assert "Best test accuracy first" in conclusions.caption(frame, recipes)

@@ -165,7 +165,7 @@ def test_line_breaks_and_separators_in_paths(root):
     (root / "two\nlines, 1.png").write_bytes(b"x")
     listing = list_label_file(write(root, 'path,label\n"two\nlines, 1.png",oak\nb.png,pine\n'))
     assert [file.path.is_file() for file in listing.files] == [True, True]
-    assert "two\nlines, 1.png" in [file.name for file in listing.files]
+    assert "two\\nlines, 1.png" in [file.name for file in listing.files]
 
 
 def test_repeated_and_empty_rows(root):

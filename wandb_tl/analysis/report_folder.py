@@ -160,7 +160,7 @@ def _method(frame: pd.DataFrame, recipes: pd.DataFrame, paired: bool, compared: 
         lines += REPLICATED
     if paired:
         lines.append(IMAGE_BY_IMAGE)
-    if len(recipes) > 1 and not {SELECTION, "val/f1_macro"} & set(recipes):
+    if len(recipes) > 1 and recipes.attrs["judged_by"] not in (SELECTION, "val/f1_macro"):
         lines.append(PICKED_BY_TEST)
     same = runs_by_recipe.same_in_all(frame).items()
     values = (formatting.code(f"{name}={formatting.level(value)}") for name, value in same)

@@ -150,7 +150,8 @@ def test_images(frame: pd.DataFrame) -> str:
             "the accuracy of the best recipe is too high."
         )
     if "skipped_images" in frame and (skipped := frame["skipped_images"].fillna(0).max()):
-        sentences.append(f"{skipped:,.0f} unreadable pictures were left out.")
+        pictures = "picture was" if skipped == 1 else "pictures were"
+        sentences.append(f"{skipped:,.0f} unreadable {pictures} left out.")
     return " ".join(sentences)
 
 

@@ -63,13 +63,15 @@ def tensor(picture: NDArray[np.uint8]) -> Tensor:
 
 
 def shortened(name: str, width: float) -> str:
-    """A file's name in a width in pixels, without its beginning if it is too long: "…/birds/a.png"."""
+    """A file's path in a width in pixels; if it is too long, its name without the middle: "emblem-…c.png"."""
     if canvas.text_width(name, LETTERS) <= width:
         return name
-    start = 1
-    while start < len(name) and canvas.text_width(f"…{name[start:]}", LETTERS) > width:
-        start += 1
-    return f"…{name[start:]}"
+    name = name.rpartition("/")[2]
+    for kept in range(len(name), 1, -1):
+        text = name if kept == len(name) else f"{name[: kept - kept // 3]}…{name[len(name) - kept // 3 :]}"
+        if canvas.text_width(text, LETTERS) <= width:
+            return text
+    return "…"
 
 
 def _page(tiles: Sequence[Tile], columns: int, heading: int, title: str) -> tuple[Axes, int, int, int]:

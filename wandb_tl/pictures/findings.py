@@ -129,6 +129,17 @@ def text(by_kind: Mapping[str, Sequence[Finding]]) -> str:
     return "\n\n".join(paragraphs)
 
 
+def pairs_to_look_at(by_kind: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """One finding per pair of pictures, first those that only look alike: a person has to judge them."""
+    order = (ALIKE_LEAK, ALIKE_TWO_LABELS, LEAK, TWO_LABELS, ALIKE, REPEATED)
+    pairs: dict[tuple[str, str], Finding] = {}
+    for kind in order:
+        for finding in by_kind.get(kind, ()):
+            if finding.other:
+                pairs.setdefault((finding.picture.name, finding.other.name), finding)
+    return list(pairs.values())
+
+
 def write_csv(findings: Sequence[Finding], file: Path) -> None:
     """Write one row per finding. OSError if the file cannot be written."""
     with file.open("w", encoding="utf-8", newline="") as stream:

@@ -1,9 +1,9 @@
 """Splits and limits: stratified by class, and decided by the content of each image alone.
 
 An image is held out if the hash of its content, read as a number between 0 and 1, is below the fraction. So
-copies stay on one side, and images that are added, removed or renamed move no others: unless the held-out
-share of a class would be far from the fraction, as chance has it in small classes. Then the class has another
-threshold, and a few images change sides.
+copies stay on one side, and images that are added, removed or renamed move no others, with two exceptions: in
+a small class an added image may take the place of a held-out one, and a class whose held-out share would be
+far from the fraction has another threshold.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import Collection, Hashable, Sequence
 
 from wandb_tl.errors import InputError
 
-# How far the held-out share of a class may be from the fraction, relative to it. A smaller tolerance would
-# change the threshold, and so the side of several images, with fewer added images.
+# Held-out images of a class, below which their number is exact.
+SMALL = 6
+# How far the held-out share of a larger class may be from the fraction, relative to it. A smaller tolerance
+# would change the threshold, and so the side of several images, with fewer added images.
 TOLERANCE = 0.25
 # Thresholds that are tried in this order, relative to the fraction.
 FACTORS = (1, 0.9, 1.1, 0.8, 1.25, 0.7, 1.4, 0.6, 1.6, 0.5, 2, 0.4, 2.5, 0.25, 4)
@@ -64,10 +66,14 @@ def hold_out(digests: Sequence[str], labels: Sequence[Hashable], fraction: float
     """
     ranks = [_rank(digest, purpose) for digest in digests]
     held_out = [False] * len(ranks)
-    for members in _by_class(labels).values():
+    for members in _positions(labels).values():
         threshold = _threshold([ranks[index] for index in members], fraction)
         for index in members:
             held_out[index] = ranks[index] < threshold
+    # The classes of one image have different thresholds, but its copies stay together.
+    for copies in _positions(digests).values():
+        for index in copies:
+            held_out[index] = held_out[copies[0]]
     return held_out
 
 
@@ -80,7 +86,7 @@ def limit(digests: Sequence[str], labels: Sequence[Hashable], count: int, name: 
     order = sorted(range(len(digests)), key=lambda index: (ranks[index], index))
     if not count or count >= len(order):
         return order
-    members = _by_class([labels[index] for index in order])
+    members = _positions([labels[index] for index in order])
     if count < len(members):
         raise InputError(
             f"{name}: got {count}, takes 0 (all images) or at least one per class ({len(members)})"
@@ -91,20 +97,23 @@ def limit(digests: Sequence[str], labels: Sequence[Hashable], count: int, name: 
 
 
 def _threshold(ranks: list[float], fraction: float) -> float:
-    """The rank below which images of a class are held out: the fraction, or near it if chance is unkind."""
+    """The rank below which images of a class are held out: the fraction, unless chance is unkind."""
     different = sorted(set(ranks))
     if not fraction or len(different) < 2:
         # A class of one image keeps it for training.
         return 0.0
     wanted = fraction * len(ranks)
-    tolerance = max(1.5, TOLERANCE * wanted)
+    if wanted < SMALL:
+        # Exactly the number that is nearest to the fraction; an added image may take the place of another.
+        count = min(max(1, round(wanted)), len(different) - 1)
+        return (different[count - 1] + different[count]) / 2
 
     def miss(factor: float) -> float:
         return abs(sum(rank < factor * fraction for rank in ranks) - wanted)
 
-    factor = next((factor for factor in FACTORS if miss(factor) <= tolerance), min(FACTORS, key=miss))
-    # Between the second image and the last one, so that each side has an image.
-    return min(max(factor * fraction, different[0] + (different[1] - different[0]) / 2), different[-1])
+    fits = (factor for factor in FACTORS if miss(factor) <= TOLERANCE * wanted)
+    factor = next(fits, None) or min(FACTORS, key=miss)
+    return min(factor * fraction, different[-1])
 
 
 def _quotas(sizes: dict[Hashable, int], count: int) -> dict[Hashable, int]:
@@ -128,8 +137,9 @@ def _rank(digest: str, purpose: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{purpose} {digest}".encode()).digest()[:8]) / 2**64
 
 
-def _by_class(labels: Sequence[Hashable]) -> dict[Hashable, list[int]]:
-    members = defaultdict(list)
-    for index, label in enumerate(labels):
-        members[label].append(index)
-    return members
+def _positions(values: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    """The indices of each value, in the order of its first one."""
+    positions = defaultdict(list)
+    for index, value in enumerate(values):
+        positions[value].append(index)
+    return positions

@@ -12,6 +12,7 @@ from PIL import Image
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.pictures import duplicates, folders, label_files, splitting
 from wandb_tl.pictures.colours import GreyLevels, grey_levels
+from wandb_tl.pictures.decoding import FORMATS_NOT_OPENED
 from wandb_tl.pictures.facts import Facts, FactsIndex, Picture
 from wandb_tl.pictures.listing import SPLITS, Listing
 
@@ -169,11 +170,14 @@ def _list(root: Path, confined: bool) -> Listing:
         return label_files.list_label_file(root, confined)
     try:
         return folders.list_folder(root)
-    except InputError:
+    except InputError as error:
         names = [file for file in root.glob("*") if file.suffix.lower() in folders.LABEL_FILE_SUFFIXES]
-        if confined and len(names) == 1:
+        if len(names) != 1:
+            raise
+        if confined:
             return label_files.list_label_file(names[0], confined)
-        raise
+        hint = "" if str(names[0]) in str(error) else f"; or pass {names[0]}, if it lists the pictures"
+        raise InputError(f"{error}{hint}") from error
 
 
 def _different(splits: dict[str, list[Picture]], test_is_val: bool) -> dict[str, list[Picture]]:
@@ -193,7 +197,11 @@ def _without_other_files(listing: Listing, entries: list[Facts]) -> tuple[list[P
     Files that are no pictures and do not claim to be, such as notes or videos, are left out.
     """
     Image.init()
-    endings = MORE_ENDINGS | set(Image.EXTENSION)
+    endings = MORE_ENDINGS | {
+        ending
+        for ending, name in Image.EXTENSION.items()
+        if name in Image.OPEN and name not in FORMATS_NOT_OPENED
+    }
     pictures: list[Picture] = []
     others: Counter[str] = Counter()
     for file, entry in zip(listing.files, entries, strict=True):

@@ -139,7 +139,8 @@ def load(
         data = _load_named(config, cache, say)
     if len(data.train) < config.batch_size:
         raise InputError(
-            f"batch_size: got {config.batch_size}, more than the training images ({len(data.train)})"
+            f"batch_size: got {config.batch_size}, more than the training images ({len(data.train)}); "
+            f"use batch_size={1 << (len(data.train).bit_length() - 1)}"
         )
     return data
 
@@ -185,8 +186,8 @@ def _load_pictures(
         final, splits = survey_decodable(config, folder, decode, result)
         if final.unreadable and config.on_bad_image == "fail":
             raise InputError(
-                f"{unreadable_line(final.unreadable)}; delete or replace them, or use on_bad_image=skip to "
-                "train without them"
+                f"{unreadable_line(final.unreadable)}; replace or delete such files, or use "
+                "on_bad_image=skip to train without them"
             )
         return Dataset(
             train=splits["train"],
