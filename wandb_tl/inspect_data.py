@@ -105,7 +105,7 @@ def inspect_pictures(options: argparse.Namespace) -> None:
     if options.csv:
         write(options.csv, lambda file: findings.write_csv(everything, file))
     if options.sheet:
-        pairs = [finding for finding in everything if finding.other][:PAIRS_ON_SHEET]
+        pairs = findings.pairs_to_look_at(by_kind)[:PAIRS_ON_SHEET]
         if pairs:
             write(options.sheet, figure_of_pairs(survey, pairs).savefig)
         else:
