@@ -15,6 +15,7 @@ ROOMS = {
     "figures": {"errors", "config", "pictures", "training"},
     "analysis": {"errors", "hyperparameters", "run_states", "config", "figures"},
     "sweeping": {"errors", "hyperparameters", "config"},
+    "predicting": {"errors", "config", "pictures", "training", "analysis"},
     "local": set(),
     "presets": set(),
 }
@@ -27,7 +28,10 @@ MODULES = {
     "cache_folder": {"errors"},
     "command_line": {"errors", "signals"},
 }
-COMMANDS = {"__init__", "__main__", "train", "agent", "run_sweep", "export_table", "report", "inspect_data"}
+COMMANDS = {
+    *("__init__", "__main__", "train", "agent", "run_sweep", "export_table", "report", "inspect_data"),
+    "predict",
+}
 # Inside the embedded server.
 LOCAL_ROOMS = {
     "records": {"errors"},

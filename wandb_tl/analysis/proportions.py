@@ -1,4 +1,4 @@
-"""Two single runs on one test set: McNemar's test, and the binomial error of their accuracies."""
+"""Single runs on one test set: the interval of an accuracy, McNemar's test, and the binomial error."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def mcnemar(first: pd.Series[bool], second: pd.Series[bool]) -> McNemar:
     differ = only_first + only_second
     p = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
     return McNemar(only_first, only_second, len(first), p)
+
+
+def exact_interval(hits: int, images: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy in per cent, by Clopper and Pearson (1934).
+
+    It contains the accuracy on all images of the kind with a probability of at least 95 %.
+    """
+    interval = stats.binomtest(hits, images).proportion_ci(1 - ALPHA, method="exact")
+    return float(100 * interval.low), float(100 * interval.high)
 
 
 def binomial_half_width(first: float, second: float, images: float) -> float:

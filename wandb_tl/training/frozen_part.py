@@ -33,7 +33,9 @@ def freeze_and_cache(
     if config.norm_in_effect == "calibrated":
         calibrate(model, data.train, preprocess, autocast, conditions, activations)
     example = preprocess(data.train.images[:2])
-    halves = _cut(config, model, example)
+    halves = halves_of(config, model, example)
+    if halves is None:
+        _print_why_whole(config)
     networks = frozen_networks(config, model, halves, example) if halves else []
     chunk = devices.chunk_size(device, config.image_size)
     parts = [FrozenPart(network, autocast, chunk, conditions) for network in networks]
@@ -81,17 +83,19 @@ def inputs_of(
     return Inputs(split, preprocess, None, activations) if inputs is None else inputs
 
 
-def _cut(config: RunConfig, model: nn.Module, example: Tensor) -> Halves | None:
+def halves_of(config: RunConfig, model: nn.Module, example: Tensor) -> Halves | None:
     """The model cut where its frozen part ends; None if it has no frozen part that can be computed once."""
+    if config.norm_in_effect == "batch" or config.stages_to_open is None:
+        return None
+    return cutting.cut(model, example)
+
+
+def _print_why_whole(config: RunConfig) -> None:
+    """Say why the frozen part of a model that has not been cut is computed every epoch."""
     if config.norm_in_effect == "batch":
         print("norm=batch: the outputs of the frozen layers depend on the batch and are not cached")
-        return None
-    if config.stages_to_open is None:
-        return None
-    halves = cutting.cut(model, example)
-    if halves is None:
+    elif config.stages_to_open is not None:
         print(f"{config.model_name} cannot be cut after its frozen layers: they are computed every epoch")
-    return halves
 
 
 def _cache(config: RunConfig, inputs: dict[str, Inputs], boundary: str) -> None:
