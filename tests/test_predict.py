@@ -116,7 +116,7 @@ def test_the_own_data_of_a_run_give_its_test_accuracy(lab, model, capsys, monkey
     code, out, err = predicted(capsys, model, "whole")
     lines = out.splitlines()
     images = lines.index("") - 1
-    assert code == 0 and f"The {images} test pictures of the run's own data are classified, of 90" in err
+    assert code == 0 and f"whole: the {images} test pictures of the run are classified" in err
     assert lines[images + 2].startswith(accuracy_line(model, images))
     assert lines[images + 3].startswith("A model that always answers ")
     assert lines[images + 4].startswith("Most frequent mistakes: ")
@@ -135,24 +135,28 @@ def test_the_own_data_of_a_run_give_its_test_accuracy(lab, model, capsys, monkey
 def test_a_folder_with_splits_gives_the_test_accuracy_of_the_run(name, options, lab, capsys):
     _, folder = lab.train(name, "--data_dir=split", *options)
     images = 30 if name == "limited" else 60
-    code, out, err = predicted(capsys, folder, lab.folder / "split")
-    assert code == 0 and f"The {images} test pictures of the run's own data are classified, of 120" in err
-    assert accuracy_line(folder, images) in out
-    if name != "limited":
-        # The folder of the test pictures alone has no splits.
-        code, out, err = predicted(capsys, folder, lab.folder / "split/test")
-        assert code == 0 and "all 60 pictures are classified" in err
-        assert accuracy_line(folder, 60) in out
-        # With its splits elsewhere, and with a label file.
-        moved = lab.folder / f"moved {name}"
-        shutil.copytree(lab.folder / "split", moved)
-        code, out, err = predicted(capsys, folder, moved)
-        assert code == 0 and f"The 60 test pictures of {moved} are classified, of 120" in err
-        assert accuracy_line(folder, 60) in out
-        rows = [f"{file.relative_to(moved)},{file.parent.name}" for file in moved.glob("test/*/*.png")]
-        (moved / "labels.csv").write_text("\n".join(["path,label", *rows]))
-        code, out, _ = predicted(capsys, folder, moved / "labels.csv")
-        assert code == 0 and accuracy_line(folder, 60) in out
+    # The run had the path below its own folder, and knows its pictures elsewhere.
+    moved = lab.folder / f"moved {name}"
+    shutil.copytree(lab.folder / "split", moved)
+    for place in (lab.folder / "split", moved):
+        code, out, err = predicted(capsys, folder, place)
+        assert code == 0 and f"{place}: the {images} test pictures of the run are classified" in err
+        assert accuracy_line(folder, images) in out
+    if name == "limited":
+        return
+    # The folder of the test pictures alone has no splits.
+    code, out, err = predicted(capsys, folder, moved / "test")
+    assert code == 0 and f"{moved}/test: all 60 pictures are classified" in err
+    assert accuracy_line(folder, 60) in out
+    rows = [f"{file.relative_to(moved)},{file.parent.name}" for file in moved.glob("test/*/*.png")]
+    (moved / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    code, out, _ = predicted(capsys, folder, moved / "labels.csv")
+    assert code == 0 and accuracy_line(folder, 60) in out
+    # Other pictures, in a folder of the same form.
+    (moved / "test/sky/0.png").unlink()
+    code, out, err = predicted(capsys, folder, moved)
+    assert code == 0 and f"{moved}: its 59 test pictures are classified" in err
+    assert " of 59 pictures)" in out
 
 
 @pytest.mark.slow
@@ -255,17 +259,19 @@ def test_stdin_is_one_picture(lab, model):
 
 
 @pytest.mark.slow
-def test_deep_grey_pictures_are_shown_as_in_training(lab, capsys):
-    _, folder = lab.train("grey", "--data_dir=grey", "--epochs=3", "--lr=0.01")
-    classifier = load_model(folder)
-    # Alone, a dark picture would be stretched to white by levels of its own.
-    for label in ("dark", "light"):
-        file = lab.folder / f"grey/{label}/0.png"
-        with Image.open(file) as image:
-            from_file, from_array = classifier([file, np.asarray(image)])
-        assert from_file.label == from_array.label == label
-        assert from_file.probabilities == from_array.probabilities
+def test_deep_grey_pictures_are_shown_as_in_training(lab):
+    _, folder = lab.train("grey", "--data_dir=grey")
     assert json.loads((folder / "config.json").read_text())["grey_levels"]["integer"] == [0.0, 4095.0]
+    classifier = load_model(folder)
+    file = lab.folder / "grey/dark/0.png"
+    with Image.open(file) as image:
+        values = np.asarray(image)
+    # Alone, a dark picture would have levels of its own.
+    by_hand = (values * (255 / 4095)).round().astype(np.uint8)
+    probabilities = [one.probabilities for one in classifier([file, values, by_hand])]
+    assert probabilities[0] == probabilities[1] == pytest.approx(probabilities[2], abs=1e-6)
+    brighter = (values.astype(float) * 255 / 1023).clip(0, 255).round().astype(np.uint8)
+    assert classifier([brighter])[0].probabilities != pytest.approx(probabilities[0], abs=1e-3)
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     from wandb_tl.predicting import targets
 
     model = load_model(options.model, batch_size)
-    chosen = targets.collect(options.pictures, model.config, model.class_names)
+    chosen = targets.collect(options.pictures, model.trained)
     for note in chosen.notes:
         say(note)
     form = rows(options.format, chosen.pictures, model.class_names, top_k)

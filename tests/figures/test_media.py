@@ -96,3 +96,14 @@ def test_a_model_without_maps_of_its_own_leaves_the_rest():
     test = evaluation_of([0, 1], [0, 0], [0.9, 0.5])
     figures = media.draw(config, dataset_of([0, 1]), models.build(config, 3), test, ROWS)
     assert "grad_cam" not in figures and {"examples", "feature_maps/stage_3"} <= set(figures)
+
+
+def test_a_figure_that_fails_leaves_the_rest(capsys):
+    model = models.build(CONFIG, len(CLASSES))
+    # timm names a layer that this model does not have.
+    model.pretrained_cfg = dict(model.pretrained_cfg) | {"first_conv": "nowhere"}
+    test = evaluation_of([0, 1, 2], [0, 1, 0], [0.9, 0.8, 0.7])
+    figures = media.draw(CONFIG, dataset_of([0, 1, 2]), model, test, ROWS)
+    assert {"confusion_matrix", "curves", "grad_cam"} <= set(figures)
+    assert not any(name.startswith("feature_maps") for name in figures)
+    assert capsys.readouterr().out.startswith("resnet18 has no feature_maps: AttributeError: ")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from wandb_tl.config import RunConfig
+from wandb_tl.errors import one_line
 from wandb_tl.figures import contact_sheets, explain, run_figures
 from wandb_tl.training import evaluate, models
 from wandb_tl.training.datasets import Dataset
@@ -101,29 +102,47 @@ def _class_names(labels: Tensor, names: list[str]) -> list[str]:
 
 
 def _explanations(config: RunConfig, data: Dataset, model: nn.Module, test: Evaluation) -> dict[str, Figure]:
-    """Grad-CAM of a few predictions, and the feature maps of the layers for one image."""
-    device = next(model.parameters()).device
-    preprocess = models.preprocess(model, config.image_size, device)
-    title = config.run_name
-    figures = {}
+    """Grad-CAM of a few predictions, and the feature maps of the layers for one image.
+
+    These reach into the model. An architecture that does not allow that loses these figures and not the run.
+    """
+    figures: dict[str, Figure] = {}
+    for name, explanation in (("grad_cam", _grad_cam), ("feature_maps", _feature_maps)):
+        try:
+            figures |= explanation(config, data, model, test)
+        except Exception as error:
+            # Each architecture may fail in its own way.
+            print(f"{config.model_name} has no {name}: {type(error).__name__}: {one_line(error)[:200]}")
+    return figures
+
+
+def _grad_cam(config: RunConfig, data: Dataset, model: nn.Module, test: Evaluation) -> dict[str, Figure]:
+    preprocess = models.preprocess(model, config.image_size, next(model.parameters()).device)
     chosen = evaluate.right_and_wrong(test, EXPLAINED, config.seed)
     heat = explain.grad_cam(model, preprocess(data.test.images[chosen]), test.predicted[chosen])
-    if heat is not None:
-        figures["grad_cam"] = contact_sheets.grad_cam(
-            data.test.images[chosen],
-            heat,
-            _class_names(test.actual[chosen], data.class_names),
-            _class_names(test.predicted[chosen], data.class_names),
-            [f"{confidence:.0%}" for confidence in test.confidence[chosen].tolist()],
-            title,
-        )
+    if heat is None:
+        return {}
+    figure = contact_sheets.grad_cam(
+        data.test.images[chosen],
+        heat,
+        _class_names(test.actual[chosen], data.class_names),
+        _class_names(test.predicted[chosen], data.class_names),
+        [f"{confidence:.0%}" for confidence in test.confidence[chosen].tolist()],
+        config.run_name,
+    )
+    return {"grad_cam": figure}
+
+
+def _feature_maps(config: RunConfig, data: Dataset, model: nn.Module, test: Evaluation) -> dict[str, Figure]:
+    preprocess = models.preprocess(model, config.image_size, next(model.parameters()).device)
     # The same image for all recipes with this seed.
     one = data.test.images[evaluate.one_of_each_class(test, config.seed)[:1]]
+    figures = {}
     for layer, maps in explain.feature_maps(model, preprocess(one)).items():
         count, height, width = maps.shape
         if height * width == 1:
             # A map of one pixel shows nothing.
             continue
-        caption = f"{title}\n{layer}: {count} maps of {height} x {width} pixels"
+        caption = f"{config.run_name}\n{layer}: {count} maps of {height} x {width} pixels"
         figures[f"feature_maps/{layer}"] = contact_sheets.feature_maps(one[0], maps, caption)
     return figures

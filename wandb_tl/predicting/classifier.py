@@ -53,19 +53,20 @@ class Prediction:
 class Classifier:
     """Classifies pictures: `classifier(["a.jpg", image, array])` gives a list of predictions.
 
-    class_names: by class index. config: the hyperparameters of the run that trained the model. batch_size:
-    pictures per forward pass; by default as in the evaluation of the run. device: where it computes.
+    trained: the model, with the hyperparameters of its run and the names of its classes. device: where it
+    computes; by default on a GPU if there is one. batch_size: pictures per forward pass; by default as in the
+    evaluation of the run.
     """
 
     def __init__(
         self, trained: TrainedModel, device: torch.device | None = None, batch_size: int | None = None
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.config, self.class_names = trained.config, trained.class_names
-        size = trained.config.image_size
+        self.trained, self.class_names = trained, trained.class_names
+        config, size = trained.config, trained.config.image_size
         self.batch_size = batch_size or devices.chunk_size(self.device, size)
         self._levels = trained.levels
-        self._framing = framing(trained.config)
+        self._framing = framing(config)
         network = trained.network.to(self.device)
         self._preprocess = models.preprocess(network, size, self.device)
         precision = devices.resolve_precision(trained.precision, self.device)
@@ -73,8 +74,8 @@ class Classifier:
         # The same steps as in the run, because another order of operations rounds differently.
         noise = torch.randint(256, (2, 3, size, size), generator=torch.Generator().manual_seed(0))
         example = self._preprocess(noise.to(torch.uint8))
-        halves = frozen_part.halves_of(self.config, network, example)
-        parts = frozen_part.frozen_networks(self.config, network, halves, example) if halves else []
+        halves = frozen_part.halves_of(config, network, example)
+        parts = frozen_part.frozen_networks(config, network, halves, example) if halves else []
         self._frozen = [FrozenPart(part, self._autocast, self.batch_size, {}) for part in parts]
         self._trainable = (halves.trainable if halves else network).eval()
         if self.device.type == "cpu":

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
 from wandb_tl.pictures import decoding, folders, label_files, splitting
 from wandb_tl.pictures.decoding import UnreadablePictureError
@@ -19,6 +18,7 @@ from wandb_tl.pictures.folder_tree import read_tree
 from wandb_tl.pictures.listing import Listing
 from wandb_tl.pictures.names import printable
 from wandb_tl.pictures.survey import MORE_ENDINGS, survey
+from wandb_tl.training.model_folder import TrainedModel, names_digest
 
 STDIN = "-"
 LABEL_FILES = label_files.TABLE_SUFFIXES | label_files.JSON_SUFFIXES
@@ -43,11 +43,11 @@ class Targets:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(places: Sequence[str], config: RunConfig, class_names: Sequence[str]) -> Targets:
+def collect(places: Sequence[str], trained: TrainedModel) -> Targets:
     """The pictures at these places: files, folders, label files, or "-" for stdin.
 
-    config, class_names: those of the model. The classes of a folder or a label file count only if they are
-    classes of the model. InputError if there are no pictures.
+    The classes of a folder or a label file count only if they are classes of the model. InputError if there
+    are no pictures.
     """
     targets = Targets()
     for place in places:
@@ -55,7 +55,7 @@ def collect(places: Sequence[str], config: RunConfig, class_names: Sequence[str]
         if place == STDIN:
             targets.pictures.append(Target(io.BytesIO(sys.stdin.buffer.read()), STDIN))
         elif path.is_dir() or path.suffix.lower() in LABEL_FILES:
-            _add_many(targets, path, config, class_names)
+            _add_many(targets, path, trained)
         else:
             targets.pictures.append(Target(path, printable(place)))
     if not targets.pictures:
@@ -63,25 +63,23 @@ def collect(places: Sequence[str], config: RunConfig, class_names: Sequence[str]
     return targets
 
 
-def _add_many(targets: Targets, path: Path, config: RunConfig, class_names: Sequence[str]) -> None:
+def _add_many(targets: Targets, path: Path, trained: TrainedModel) -> None:
     """Add the pictures of a folder or a label file, with their classes if the model has them."""
     listing = _listing(path)
     if listing is None:
         _add_unlabelled(targets, path)
         return
-    others = sorted({file.label for file in listing.files} - set(class_names))
-    if others:
+    labels = {file.label for file in listing.files}
+    if others := sorted(labels - set(trained.class_names)):
         shown = ", ".join(others[:NAMES_SHOWN]) + (", …" if len(others) > NAMES_SHOWN else "")
         targets.notes.append(f"{path}: no accuracy, because these are not classes of the model: {shown}")
         if path.is_dir():
             _add_unlabelled(targets, path)
         else:
             targets.pictures += [Target(file.path, file.name) for file in listing.files]
-        return
-    is_own = config.dataset == "folder" and _same(path, config.data_dir)
-    splits = {file.split for file in listing.files}
-    if is_own or ("train" in splits and splits & {"val", "test"}):
-        _add_test_split(targets, path, config, is_own)
+    elif own := _own_test_pictures(path, trained) if labels == set(trained.class_names) else None:
+        targets.pictures += own
+        targets.notes.append(f"{path}: the {len(own):,} test pictures of the run are classified.")
     else:
         _add_labelled(targets, path, listing)
 
@@ -99,37 +97,43 @@ def _listing(path: Path) -> Listing | None:
         raise InputError(str(error).removeprefix("data_dir: ")) from error
 
 
-def _add_test_split(targets: Targets, path: Path, config: RunConfig, is_own: bool) -> None:
-    """Add the test pictures of a data set, those that the run evaluates if it is the run's own."""
+def _own_test_pictures(path: Path, trained: TrainedModel) -> list[Target] | None:
+    """The pictures that the run has evaluated, if this is the data set that it was trained on, else None.
+
+    The data set may have moved: the names of the pictures below it decide.
+    """
+    config = trained.config
     try:
         result = survey(str(path), config.val_fraction, config.test_fraction)
-    except InputError as error:
-        raise InputError(str(error).removeprefix("data_dir: ")) from error
-    tested, total = result.splits["test"], sum(map(len, result.different_splits.values()))
-    if is_own:
+        tested = result.splits["test"]
         digests = [picture.facts.digest for picture in tested]
         labels = [picture.label for picture in tested]
         indices = splitting.limit(digests, labels, config.test_limit, "test_limit")
-        tested = [tested[index] for index in sorted(indices)]
-    split = "validation" if result.test_is_val else "test"
-    whose = f"{split} pictures of the run's own data" if is_own else f"{split} pictures of {path}"
-    targets.notes.append(f"The {len(tested):,} {whose} are classified, of {total:,} pictures.")
-    # After the readable ones, so that each batch is as in the evaluation of the run.
-    unreadable = [picture for picture in result.unreadable if picture.file.split == "test"]
-    targets.pictures += [Target(one.file.path, one.name, one.label) for one in tested + unreadable]
+    except InputError:
+        # It cannot be trained on.
+        return None
+    limited = [tested[index] for index in sorted(indices)]
+    if names_digest(picture.name for picture in limited) != trained.test_pictures:
+        return None
+    return [Target(picture.file.path, picture.name, picture.label) for picture in limited]
 
 
 def _add_labelled(targets: Targets, path: Path, listing: Listing) -> None:
-    """Add the test pictures if the listing names some, else all."""
-    files = [file for file in listing.files if file.split == "test"] or listing.files
+    """Add the test pictures if the listing names some, else the validation pictures, else all."""
+    for split in ("test", "val", None):
+        files = [file for file in listing.files if split in (file.split, None)]
+        if files:
+            break
     kept = [file for file in files if not path.is_dir() or _is_picture(file.path)]
     _note_passed_over(targets, path, listing.passed_over, len(files) - len(kept))
     targets.pictures += [Target(file.path, file.name, file.label) for file in kept]
-    which = "test pictures" if len(files) < len(listing.files) else "pictures"
-    targets.notes.append(
-        f"{path}: all {len(kept):,} {which} are classified. If the model was trained on some of them, the "
-        "accuracy is too high."
-    )
+    if split:
+        targets.notes.append(f"{path}: its {len(kept):,} {split} pictures are classified.")
+    else:
+        targets.notes.append(
+            f"{path}: all {len(kept):,} pictures are classified. If the model was trained on some of them, "
+            "the accuracy is too high."
+        )
 
 
 def _add_unlabelled(targets: Targets, path: Path) -> None:
@@ -158,10 +162,3 @@ def _note_passed_over(targets: Targets, path: Path, reasons: dict[str, int], oth
     if counts:
         listed = ", ".join(f"{why} ({count:,})" for why, count in counts.items())
         targets.notes.append(f"{path}: left out: {listed}")
-
-
-def _same(path: Path, data_dir: str) -> bool:
-    try:
-        return path.samefile(Path(data_dir).expanduser())
-    except OSError:
-        return False

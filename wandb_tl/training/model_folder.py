@@ -8,8 +8,9 @@ its pretrained weights, and must be the same ones.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +37,7 @@ class TrainedModel:
 
     network: in eval mode, on the CPU. class_names: by class index. levels: how deep grey pictures are shown.
     precision: of the forward pass in the run: fp32, bf16 or fp16; auto if the folder does not say.
+    test_pictures: the digest of the names of the run's test pictures; "" if they have none.
     """
 
     network: nn.Module
@@ -43,6 +45,7 @@ class TrainedModel:
     class_names: list[str]
     levels: GreyLevels
     precision: str
+    test_pictures: str = ""
 
 
 def trained_tensors(model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
@@ -81,6 +84,7 @@ def save(
         "grey_levels": dataclasses.asdict(data.levels),
         "precision": precision,
         "trunk_digest": _trunk_digest(model, tensors),
+        "test_pictures": names_digest(data.test.names),
         **accuracies,
     }
     try:
@@ -126,7 +130,14 @@ def load(folder: Path) -> TrainedModel:
         class_names=names,
         levels=GreyLevels(**levels),
         precision=description.get("precision", config.precision),
+        test_pictures=description.get("test_pictures", ""),
     )
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """A digest of the names of pictures, in any order; "" without names."""
+    ordered = sorted(names)
+    return hashlib.sha256("\n".join(ordered).encode()).hexdigest() if ordered else ""
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
