@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wandb_tl.analysis.proportions import beyond_binomial, binomial_half_width, mcnemar
+from wandb_tl.analysis.proportions import beyond_binomial, binomial_half_width, exact_interval, mcnemar
 
 
 def test_mcnemar_is_the_binomial_test_of_the_images_that_only_one_gets_right():
@@ -32,3 +32,14 @@ def test_the_binomial_error_covers_what_test_images_leave_to_chance():
     a, b = (100 - 100 * one.mean(axis=1) for one in wrong)
     assert np.std(a - b) < 0.6 * binomial_half_width(a[0], b[0], 400) / 1.96
     assert not beyond_binomial(80, 90, math.nan)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_the_exact_interval_contains_the_accuracy_in_95_of_100_samples(share):
+    random = np.random.default_rng(0)
+    intervals = {hits: exact_interval(hits, 60) for hits in range(61)}
+    contained = [
+        low <= 100 * share <= high for low, high in map(intervals.get, random.binomial(60, share, 4000))
+    ]
+    assert 0.945 <= np.mean(contained) <= 1
+    assert intervals[60][1] == 100 and intervals[0][0] == 0

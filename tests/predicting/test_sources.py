@@ -1,0 +1,40 @@
+"""What the name of a model stands for, before any server is asked. test_predict.py asks real ones."""
+
+import pytest
+
+from wandb_tl.errors import InputError
+from wandb_tl.predicting.sources import Kind, Source, parse
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "path"),
+    [
+        ("me/flowers/abc123", Kind.RUN_OR_SWEEP, "me/flowers/abc123"),
+        ("https://wandb.ai/me/flowers/runs/abc123", Kind.RUN, "me/flowers/abc123"),
+        ("https://wandb.ai/me/flowers/runs/abc123?nw=me", Kind.RUN, "me/flowers/abc123"),
+        ("http://127.0.0.1:8080/me/flowers/sweeps/abc123/", Kind.SWEEP, "me/flowers/abc123"),
+        ("me/flowers/model-abc123:v0", Kind.ARTIFACT, "me/flowers/model-abc123:v0"),
+        ("artifact:me/flowers/model:best", Kind.ARTIFACT, "me/flowers/model:best"),
+    ],
+)
+def test_names_on_a_server(name, kind, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # wandb leaves such a folder behind when it reads a run.
+    (tmp_path / "me/flowers/abc123").mkdir(parents=True)
+    assert parse(name) == Source(kind, path)
+
+
+@pytest.mark.parametrize("name", ["me/flowers/model", "./me/flowers/model"])
+def test_a_folder_that_is_here_comes_first(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me/flowers/model/files").mkdir(parents=True)
+    assert parse(name) == Source(Kind.FOLDER, "me/flowers/model")
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "a/b", "a/b/c/d", "./a/b/c", "~/a/b", "/a/b/c", "https://wandb.ai/a/b"]
+)
+def test_what_names_no_model_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="takes a model folder, ENTITY/PROJECT/RUN, "):
+        parse(name)
