@@ -24,8 +24,9 @@ def one_thread_per_core() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def processes_that_can_be_interrupted() -> None:
-    """A shell's background job ignores SIGINT, and so would all that it starts."""
+    """A shell's background job ignores SIGINT, and under nohup SIGHUP; so would all that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

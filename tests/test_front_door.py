@@ -77,8 +77,10 @@ def test_a_mistake_is_one_line_that_says_what_to_type(arguments: list[str], mess
 )
 def test_printed_commands_start_as_the_user_started_this_one(program, variables, named, tmp_path: Path):
     arguments = [] if program[-1].endswith("run_sweep") else ["run_sweep"]
+    # The tests themselves may have been started by `uv run`.
+    inherited = {name: value for name, value in os.environ.items() if name != "UV_RUN_RECURSION_DEPTH"}
     done = subprocess.run(
-        [*program, *arguments], env=os.environ | variables, capture_output=True, text=True, cwd=tmp_path
+        [*program, *arguments], env=inherited | variables, capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"To run one without an account: {named} laptop --local"

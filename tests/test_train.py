@@ -25,8 +25,7 @@ def train_process(
         (["--lr", "-1"], "lr: got '-1', takes a number > 0"),
         (["--model_name", "resnet5o"], "model_name: timm has no model 'resnet5o'; did you mean resnet50"),
         (["--no-such-flag", "1"], "--no-such-flag: no such flag"),
-        (["--data_dir", "{damaged}"], "train-images-idx3-ubyte: damaged"),
-        (["--data_dir", "/proc/nowhere"], "data_dir: cannot write /proc/nowhere"),
+        (["--data_dir", "/proc/nowhere"], "data_dir: there is no folder /proc/nowhere"),
         (
             ["--model_name=poolformer_s12", "--finetuning=True", "--pretrained=False"],
             "unfreeze: timm does not define",
@@ -37,15 +36,29 @@ def train_process(
         ),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, fashion_mnist_cache, tmp_path, capsys):
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for file in (fashion_mnist_cache / "FashionMNIST" / "raw").iterdir():
-        (raw / file.name).write_bytes(file.read_bytes()[:-1])
-    code = train.COMMAND.main([argument.format(damaged=tmp_path) for argument in arguments])
+def test_bad_input_is_one_line(arguments, message, fashion_mnist_cache, capsys):
+    code = train.COMMAND.main(arguments)
     error = capsys.readouterr().err
     assert code == 2 and error.count("\n") == 1
     assert error.startswith("error: ") and message in error
+
+
+@pytest.mark.slow
+def test_damaged_images_and_a_cache_that_cannot_be_written_are_one_line(
+    fashion_mnist_cache, tmp_path, monkeypatch, capsys
+):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (fashion_mnist_cache / "FashionMNIST" / "raw").glob("*-ubyte"):
+        (raw / file.name).write_bytes(file.read_bytes()[:-1])
+    for cache, message in (
+        (str(tmp_path), "train-images-idx3-ubyte: damaged"),
+        ("/proc/nowhere", "cannot write /proc/nowhere"),
+    ):
+        monkeypatch.setenv("WANDB_TL_CACHE", cache)
+        assert train.COMMAND.main([]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and message in error
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_whatever_decides_the_inputs_makes_another_entry(few_images, store):
         assert computed == len(inputs), options
         assert len(entries(store)) == number, options
     # Labels do not.
-    _, computed = cached(Split(test.images, test.labels.flip(0)), ActivationCache(store))
+    _, computed = cached(replace(test, labels=test.labels.flip(0)), ActivationCache(store))
     assert computed == 0
 
 

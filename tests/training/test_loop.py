@@ -280,6 +280,6 @@ def test_folder_with_held_out_images(tmp_path):
                 pixels = rng.integers(128 * label, 128 * label + 128, (40, 50, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / part / f"class {label}" / f"{number}.jpg")
     options = {"dataset": "folder", "data_dir": str(tmp_path), "val_fraction": 0.2, "image_size": 32}
-    options |= {"batch_size": 8, "epochs": 6, "finetuning": False}
+    options |= {"batch_size": 8, "epochs": 6, "finetuning": False, "lr": 0.1}
     summary = train_here(datasets.load(RunConfig(**options)), **options)
     assert summary["val/accuracy"] > 0.8 and summary["test_accuracy"] > 80

@@ -45,7 +45,7 @@ def load(root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], list
                 raise InputError(f"{raw / name}: damaged, delete it and run again to fetch it anew")
         train, test = (torchvision.datasets.FashionMNIST(root, train=part) for part in (True, False))
     except OSError as error:
-        raise InputError(f"data_dir: cannot read {error.filename}: {error.strerror}") from error
+        raise InputError(f"dataset: cannot read {error.filename}: {error.strerror}") from error
     class_names = [name.lower() for name in train.classes]
     return (train.data[:, None], train.targets), (test.data[:, None], test.targets), class_names
 
@@ -79,7 +79,7 @@ def _fetch_fashion_mnist(raw: Path) -> None:
                     (folder / name).replace(raw / name)
                 return
     except OSError as error:
-        raise InputError(f"data_dir: cannot write {raw}: {error.strerror}") from error
+        raise InputError(f"dataset: cannot write {raw}: {error.strerror}") from error
     raise InputError("Fashion-MNIST cannot be fetched: " + "; ".join(refusals))
 
 
