@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wandb_tl.command_line import Command
 from wandb_tl.errors import ExitCode, UsageError
 from wandb_tl.predicting.rows import FORMATS, rows
+from wandb_tl.sweeping import embedded_server
 
 if TYPE_CHECKING:
     from wandb_tl.predicting.classifier import Classifier, Prediction
@@ -52,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "labels; - reads one picture from stdin",
     )
     parser.add_argument(
+        "--local",
+        action="store_true",
+        help="read the model from the embedded server of this machine, which is started if it is not running",
+    )
+    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
+    parser.add_argument(
         "--format", choices=FORMATS, default="table", help="json is one object per line (default table)"
     )
     parser.add_argument(
@@ -81,7 +91,12 @@ def run(options: argparse.Namespace) -> int:
 
     from wandb_tl.predicting import targets
 
-    model = load_model(options.model, batch_size)
+    with contextlib.ExitStack() as stack:
+        if options.local:
+            logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            # wandb reads them when it is imported.
+            os.environ.update(stack.enter_context(embedded_server.serving(options.root, logs)))
+        model = load_model(options.model, batch_size)
     chosen = targets.collect(options.pictures, model.trained)
     for note in chosen.notes:
         say(note)
@@ -142,7 +157,7 @@ COMMAND = Command(
     description="Classify pictures with the model of a run, of the best run of a sweep, or of a folder. For "
     "pictures in one folder per class of the model, it also prints the accuracy.",
     epilog="A run is read from the server that wandb is logged in to, or $WANDB_BASE_URL with "
-    '$WANDB_API_KEY. For the embedded server: eval "$(python -m wandb_tl.local env)". A picture that cannot '
+    "$WANDB_API_KEY; with --local, from the embedded server. A picture that cannot "
     "be read is a row with the reason; the exit code is 1 only if that is so for all of them.",
     add_arguments=add_arguments,
     run=run,

@@ -176,10 +176,13 @@ def artifact_folder(config: RunConfig) -> Path | None:
 
 
 def next_step(path: str, page: str, options: argparse.Namespace) -> str:
-    """How to look at the runs: the page's address, or the command that serves the page again."""
+    """How to look at the runs, and how to classify pictures with the best of them."""
+    flags = []
     if options.local:
         page = shell_command("wandb_tl.local", *embedded_server.open_arguments(path, options.root))
-    return f"The runs are kept. To look at them: {page}"
+        flags = ["--local", *(["--root", options.root] if options.root else [])]
+    predict = shell_command("wandb_tl.predict", path, "PICTURES", *flags)
+    return f"The runs are kept. To look at them: {page}\nTo classify pictures with the best model: {predict}"
 
 
 @contextlib.contextmanager

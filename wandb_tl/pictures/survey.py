@@ -184,6 +184,16 @@ def _different(splits: dict[str, list[Picture]], test_is_val: bool) -> dict[str,
     return {name: members for name, members in splits.items() if not (name == "test" and test_is_val)}
 
 
+def picture_endings() -> set[str]:
+    """The endings of files that claim to be pictures, such as ".jpg"."""
+    Image.init()
+    return MORE_ENDINGS | {
+        ending
+        for ending, name in Image.EXTENSION.items()
+        if name in Image.OPEN and name not in FORMATS_NOT_OPENED
+    }
+
+
 def majority_share(labels: Iterable[str]) -> tuple[str, float]:
     """The most frequent label, and its share of all labels, between 0 and 1."""
     counts = Counter(labels)
@@ -196,12 +206,7 @@ def _without_other_files(listing: Listing, entries: list[Facts]) -> tuple[list[P
 
     Files that are no pictures and do not claim to be, such as notes or videos, are left out.
     """
-    Image.init()
-    endings = MORE_ENDINGS | {
-        ending
-        for ending, name in Image.EXTENSION.items()
-        if name in Image.OPEN and name not in FORMATS_NOT_OPENED
-    }
+    endings = picture_endings()
     pictures: list[Picture] = []
     others: Counter[str] = Counter()
     for file, entry in zip(listing.files, entries, strict=True):

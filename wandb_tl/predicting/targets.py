@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from wandb_tl.errors import InputError
 from wandb_tl.pictures import decoding, folders, label_files, splitting
 from wandb_tl.pictures.decoding import UnreadablePictureError
 from wandb_tl.pictures.folder_tree import read_tree
 from wandb_tl.pictures.listing import Listing
 from wandb_tl.pictures.names import printable
-from wandb_tl.pictures.survey import MORE_ENDINGS, survey
+from wandb_tl.pictures.survey import picture_endings, survey
 from wandb_tl.training.model_folder import TrainedModel, names_digest
 
 STDIN = "-"
@@ -147,8 +145,7 @@ def _add_unlabelled(targets: Targets, path: Path) -> None:
 
 def _is_picture(file: Path) -> bool:
     """Whether a file is a picture, or claims to be one by its name."""
-    Image.init()
-    if file.suffix.lower() in MORE_ENDINGS | set(Image.EXTENSION):
+    if file.suffix.lower() in picture_endings():
         return True
     try:
         decoding.read_header(file)
