@@ -31,7 +31,7 @@ def run_sweep(server, folder: Path, *arguments: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.slow
-def test_one_command_takes_a_folder_to_a_table(server, pictures, tmp_path):
+def test_two_commands_take_a_folder_to_a_table_and_to_predictions(server, pictures, tmp_path):
     settings = ("image_size=32", "lr=0.001", "epochs=1", "batch_size=8", "model_name=mobilenetv3_small_050")
     more = [f"--set={setting}" for setting in (*settings, "pretrained=false", f"data_dir={pictures}")]
     done = run_sweep(server, tmp_path, *more, "--reports", "reports")
@@ -40,6 +40,22 @@ def test_one_command_takes_a_folder_to_a_table(server, pictures, tmp_path):
     assert "2 runs finished" in done.stdout and "Val Accuracy" in done.stdout
     assert "A model that always answers the most frequent class has" in done.stdout
     assert (tmp_path / "reports" / "README.md").exists()
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("To classify pictures with the best model: ") and last.endswith(" PICTURES")
+    sweep = next(part for part in last.split() if part.startswith("local/"))
+    command = [
+        sys.executable,
+        "-m",
+        "wandb_tl.predict",
+        sweep,
+        str(pictures),
+        "--local",
+        f"--root={server.root}",
+    ]
+    predicted = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert predicted.returncode == 0, predicted.stderr
+    files = {line.split("  ")[0] for line in predicted.stdout.splitlines() if ".png" in line}
+    assert {file.split("/")[0] for file in files} == {"oak, red", "pine"} and "ccuracy" in predicted.stdout
 
 
 @pytest.mark.slow
