@@ -75,6 +75,7 @@ def test_cached_and_uncached_training_give_the_same_numbers(few_images, monkeypa
         assert cached[name] == pytest.approx(computed[name], rel=1e-4), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
