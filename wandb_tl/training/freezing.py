@@ -34,6 +34,7 @@ def last_stages(model: nn.Module, count: int) -> list[str]:
     """
     timm_model: Any = model
     try:
+        # timm raises these for models without groups: the method is missing, not implemented, or asserts.
         groups = group_parameters(model, timm_model.group_matcher(coarse=True), reverse=False)
     except (AttributeError, AssertionError, NotImplementedError) as error:
         name = timm_model.pretrained_cfg["architecture"]
