@@ -2,7 +2,7 @@
 
 The pictures come from Debian's package tuxpaint-stamps-default: the stamps of Tux Paint, GPL-2 or any later
 version. The package is fetched with apt-get and unpacked without being root; nothing of it is part of this
-repository. It is 161 MB, nearly all of it narration: the pictures used here take 11 MB, and only they are kept.
+repository. It is 161 MB, nearly all of it narration. The pictures used here take 11 MB, and only they stay.
 
 They are what pictures of users are like: PNG files of many sizes, most of them RGBA, some grey with
 transparency or with a palette. A linear classifier on the features of a small network is right for most
