@@ -16,8 +16,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import warm_python
 from live_server import call
 from PIL import Image
+from warm_python import WarmProcess
 
 from wandb_tl import predict
 from wandb_tl.errors import InputError
@@ -68,15 +70,8 @@ def lab(tmp_path_factory, fashion_mnist_cache) -> Iterator[SimpleNamespace]:
     environment |= variables
 
     def train(run_id: str, *options: str) -> tuple[str, Path]:
-        command = [sys.executable, "-m", "wandb_tl.train", *LITE0, *options]
-        done = subprocess.run(
-            command,
-            env=environment | {"WANDB_RUN_ID": run_id},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        command = ["-m", "wandb_tl.train", *LITE0, *options]
+        done = warm_python.run(command, cwd=folder, env=environment | {"WANDB_RUN_ID": run_id})
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.splitlines()[-1], folder / "models" / run_id
 
@@ -88,7 +83,8 @@ def lab(tmp_path_factory, fashion_mnist_cache) -> Iterator[SimpleNamespace]:
 @pytest.fixture(scope="module")
 def model(lab) -> Path:
     """The model folder of a run on `whole`, whose test pictures are held out by content."""
-    last_line, folder = lab.train("head", "--data_dir=whole", "--val_fraction=0.2")
+    # Its export computes in fp32, and would differ from a run in bf16.
+    last_line, folder = lab.train("head", "--data_dir=whole", "--val_fraction=0.2", "--precision=fp32")
     command = f"{sys.executable} -m wandb_tl.predict models/head PICTURES"
     assert last_line == f"Model: models/head. To classify pictures with it: {command}"
     return folder
@@ -102,7 +98,7 @@ def predicted(capsys, *arguments: object) -> tuple[int, str, str]:
 
 def accuracy_line(folder: Path, images: int) -> str:
     """What the command says if it is as often right as the run was."""
-    percent = json.loads((folder / "config.json").read_text())["test_accuracy"]
+    percent = json.loads((folder / "config.json").read_text())["results"]["test_accuracy"]
     hits = round(percent * images / 100)
     assert 100 * hits / images == percent and 0 < hits < images, "the pictures are too easy or too hard"
     return f"Accuracy: {percent:.2f} % ({hits} of {images} pictures), 95 % interval "
@@ -112,8 +108,8 @@ def accuracy_line(folder: Path, images: int) -> str:
 def test_the_own_data_of_a_run_give_its_test_accuracy(lab, model, capsys, monkeypatch):
     monkeypatch.chdir(lab.folder)
     description = json.loads((model / "config.json").read_text())
-    assert description["format"] == 1 and description["class_names"] == list(CLASSES)
-    assert 0 <= description["val_accuracy"] <= 100
+    assert description["format"] == 2 and description["class_names"] == list(CLASSES)
+    assert 0 <= description["results"]["val_accuracy"] <= 100
     code, out, err = predicted(capsys, model, "whole")
     lines = out.splitlines()
     images = lines.index("") - 1
@@ -121,6 +117,67 @@ def test_the_own_data_of_a_run_give_its_test_accuracy(lab, model, capsys, monkey
     assert lines[images + 2].startswith(accuracy_line(model, images))
     assert lines[images + 3].startswith("A model that always answers ")
     assert lines[images + 4].startswith("Most frequent mistakes: ")
+
+
+@pytest.mark.slow
+def test_an_exported_file_classifies_without_pytorch_and_without_this_package(
+    lab, model, tmp_path, capsys, monkeypatch
+):
+    import onnxruntime
+
+    monkeypatch.chdir(lab.folder)
+    code, out, err = predicted(capsys, model, "whole", "--export", "onnx", "--format", "json")
+    exported = lab.folder / "exported/head"
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and "Exported: exported/head/model.onnx (" in err
+    assert f"on random images in batches of 1 and 8 and on {len(rows)} pictures.\n" in err
+    command = f"{sys.executable} -m wandb_tl.predict exported/head/model.onnx PICTURES"
+    assert err.rstrip().endswith(f"To classify pictures with it: {command}")
+    percent = accuracy_line(model, len(rows))
+    assert percent in err
+    # The file knows the test pictures of its run, as the model folder does.
+    code, out, _ = predicted(capsys, exported, "whole")
+    assert code == 0 and percent in out
+    # A Python whose only packages are those that the script needs.
+    for name in ("onnxruntime", "numpy", "numpy.libs", "PIL", "pillow.libs"):
+        package = Path(onnxruntime.__file__).parents[1] / name
+        if package.exists():
+            (tmp_path / name).symlink_to(package)
+    shutil.copy(exported / "classify.py", tmp_path)
+    shutil.copy(exported / "model.onnx", tmp_path)
+    names = [row["picture"] for row in rows]
+    script = f"import sys; sys.path += [{str(tmp_path)!r}]; import classify; classify.main({names!r})"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"{script}; assert not {{'torch', 'wandb_tl'}} & set(sys.modules)",
+        ],
+        cwd="whole",
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    for line, row in zip(done.stdout.splitlines(), rows, strict=True):
+        name, *cells = line.split("\t")
+        probabilities = dict(zip(cells[::2], map(float, cells[1::2]), strict=True))
+        assert name == row["picture"] and cells[0] == row["label"]
+        assert probabilities == pytest.approx(row["top"], abs=1e-4)
+    by_run = load_model(model)([Path("whole", name) for name in names])
+    for prediction, row in zip(by_run, rows, strict=True):
+        assert prediction.probabilities == pytest.approx(row["top"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_reader_that_ends_early_is_no_error(lab, model):
+    command = ["-m", "wandb_tl.predict", str(model), "whole", "--format=json"]
+    process = WarmProcess(command, lab.folder, lab.environment)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait() == 0 and "BrokenPipe" not in errors and "Traceback" not in errors
 
 
 @pytest.mark.slow
@@ -306,7 +363,9 @@ def test_a_weights_file_that_was_overwritten_is_refused(lab, capsys):
     file = lab.folder / "weights.safetensors"
     tensors = {name: tensor.contiguous() for name, tensor in weights.load("tf_efficientnet_lite0").items()}
     save_file(tensors, file)
-    _, folder = lab.train("file", "--data_dir=split", "--weights_file=weights.safetensors")
+    _, folder = lab.train(
+        "file", "--data_dir=split", "--weights_file=weights.safetensors", "--save_weights=trained"
+    )
     picture = lab.folder / "whole/sky/0.png"
     # The name of the file is as the run had it, below its folder.
     code, _, err = predicted(capsys, folder, picture)
@@ -373,6 +432,15 @@ def test_runs_sweeps_and_artifacts_of_a_server(server):
         assert bool(chosen) == (sweep in name)
         # Two runs may be equally good.
         assert not chosen or accuracies[chosen[1]] == accuracies[best]
+    code, out = call(server, "wandb_tl.predict", f"local/shapes/{sweep}", "--link_model", "best-shapes")
+    linked = r"Linked: local/shapes/model-\w+:v0 is local/wandb-registry-model/best-shapes:v0 now, see http"
+    assert code == 0 and re.search(linked, out), out
+    script = """
+    import json, wandb
+    print(json.dumps(wandb.Api().artifact("wandb-registry-model/best-shapes:latest").source_name))
+    """
+    source = server.run(script)
+    assert accuracies[source.removeprefix("model-").removesuffix(":v0")] == accuracies[best]
     for name, message in (
         ("local/shapes/nothing", "there is no such run or sweep on the server"),
         (f"{server.url}/local/shapes/runs/nothing", "there is no such run on the server"),

@@ -1,9 +1,15 @@
 """What the name of a model stands for, before any server is asked. test_predict.py asks real ones."""
 
-import pytest
+from types import SimpleNamespace
 
+import pandas as pd
+import pytest
+from sweep_frames import GRID, grid, runs_of
+
+from wandb_tl.analysis.answer import answer
 from wandb_tl.errors import InputError
-from wandb_tl.predicting.sources import Kind, Source, parse
+from wandb_tl.predicting.sources import DESCRIPTION, EXPORTED_FILES, Kind, Source, best_run, parse
+from wandb_tl.training import model_folder
 
 
 @pytest.mark.parametrize(
@@ -38,3 +44,20 @@ def test_what_names_no_model_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="takes a model folder, ENTITY/PROJECT/RUN, "):
         parse(name)
+
+
+def test_the_best_run_is_the_one_that_the_report_names():
+    frame = runs_of(grid(GRID, range(2)), lambda config: 70 + 10 * config.pretrained + config.seed)
+    # More accurate, but on other test images, as in a trial run.
+    other = runs_of(grid(GRID, [0], test_limit=100), lambda config: 99).assign(test_images=100.0)
+    other["id"] = "b" + other["id"]
+    both = pd.concat([other, frame], ignore_index=True)
+    lines: list[str] = []
+    run = best_run(SimpleNamespace(path="a/b/c", frame=lambda: both), lines.append)
+    best = answer(both, "a/b/c").winner.best_run
+    assert run == f"a/b/{best}" and not best.startswith("b")
+    assert lines[0].startswith(f"The best run of a/b/c by test accuracy: a/b/{best} (")
+
+
+def test_the_files_of_a_model_folder_have_one_name_each():
+    assert (EXPORTED_FILES["safetensors"], DESCRIPTION) == (model_folder.TENSORS, model_folder.DESCRIPTION)

@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from wandb_tl.cache_folder import cache_dir
 from wandb_tl.pictures import decoding
 from wandb_tl.pictures.colours import DEEP_MODES, GreyExtremes, grey_extremes
 from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictureError
 from wandb_tl.pictures.listing import PictureFile
+from wandb_tl.progress import tqdm
 
 # Increased whenever the same file has other facts than before, so that older ones are not used.
 FORMAT = 2
@@ -88,7 +87,7 @@ class FactsIndex:
         if changed:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 values = pool.map(_facts, changed)
-                progress = tqdm(values, "reading files", len(changed), unit="file", leave=False, disable=None)
+                progress = tqdm(values, "reading files", len(changed), unit="file", leave=False)
                 facts |= zip(changed, progress, strict=True)
         # Not those that could not be read: they may be readable the next time.
         rows = [

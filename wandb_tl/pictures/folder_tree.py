@@ -65,12 +65,13 @@ class FolderTree:
 def read_tree(root: Path) -> FolderTree:
     """The folders and files below a root; links are followed. InputError if a folder cannot be listed."""
     try:
-        if not stat.S_ISDIR(root.stat().st_mode):
-            raise refusal(f"{root} is a file, takes a folder with one folder per class")
+        mode = root.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise refusal(f"there is no folder {root}; check its spelling") from error
     except OSError as error:
         raise _unreadable(str(root), error) from error
+    if not stat.S_ISDIR(mode):
+        raise refusal(f"{root} is a file, takes a folder with one folder per class")
     tree = FolderTree(Folder(str(root)))
     # Each folder comes with the identities of the folders that it lies in: a link to one of them is a loop.
     folders = [(tree.root, _identities_from_top(root))]

@@ -16,7 +16,7 @@ from wandb_tl.pictures.folder_tree import read_tree
 from wandb_tl.pictures.listing import Listing
 from wandb_tl.pictures.names import printable
 from wandb_tl.pictures.survey import picture_endings, survey
-from wandb_tl.training.model_folder import TrainedModel, names_digest
+from wandb_tl.training.model_description import ModelDescription, names_digest
 
 STDIN = "-"
 LABEL_FILES = label_files.TABLE_SUFFIXES | label_files.JSON_SUFFIXES
@@ -41,7 +41,7 @@ class Targets:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(places: Sequence[str], trained: TrainedModel) -> Targets:
+def collect(places: Sequence[str], model: ModelDescription) -> Targets:
     """The pictures at these places: files, folders, label files, or "-" for stdin.
 
     The classes of a folder or a label file count only if they are classes of the model. InputError if there
@@ -53,7 +53,7 @@ def collect(places: Sequence[str], trained: TrainedModel) -> Targets:
         if place == STDIN:
             targets.pictures.append(Target(io.BytesIO(sys.stdin.buffer.read()), STDIN))
         elif path.is_dir() or path.suffix.lower() in LABEL_FILES:
-            _add_many(targets, path, trained)
+            _add_many(targets, path, model)
         else:
             targets.pictures.append(Target(path, printable(place)))
     if not targets.pictures:
@@ -61,21 +61,21 @@ def collect(places: Sequence[str], trained: TrainedModel) -> Targets:
     return targets
 
 
-def _add_many(targets: Targets, path: Path, trained: TrainedModel) -> None:
+def _add_many(targets: Targets, path: Path, model: ModelDescription) -> None:
     """Add the pictures of a folder or a label file, with their classes if the model has them."""
     listing = _listing(path)
     if listing is None:
         _add_unlabelled(targets, path)
         return
     labels = {file.label for file in listing.files}
-    if others := sorted(labels - set(trained.class_names)):
+    if others := sorted(labels - set(model.class_names)):
         shown = ", ".join(others[:NAMES_SHOWN]) + (", …" if len(others) > NAMES_SHOWN else "")
         targets.notes.append(f"{path}: no accuracy, because these are not classes of the model: {shown}")
         if path.is_dir():
             _add_unlabelled(targets, path)
         else:
             targets.pictures += [Target(file.path, file.name) for file in listing.files]
-    elif own := _own_test_pictures(path, trained) if labels == set(trained.class_names) else None:
+    elif own := _own_test_pictures(path, model) if labels == set(model.class_names) else None:
         targets.pictures += own
         targets.notes.append(f"{path}: the {len(own):,} test pictures of the run are classified.")
     else:
@@ -95,12 +95,12 @@ def _listing(path: Path) -> Listing | None:
         raise InputError(str(error).removeprefix("data_dir: ")) from error
 
 
-def _own_test_pictures(path: Path, trained: TrainedModel) -> list[Target] | None:
+def _own_test_pictures(path: Path, model: ModelDescription) -> list[Target] | None:
     """The pictures that the run has evaluated, if this is the data set that it was trained on, else None.
 
     The data set may have moved: the names of the pictures below it decide.
     """
-    config = trained.config
+    config = model.config
     try:
         result = survey(str(path), config.val_fraction, config.test_fraction)
         tested = result.splits["test"]
@@ -111,7 +111,7 @@ def _own_test_pictures(path: Path, trained: TrainedModel) -> list[Target] | None
         # It cannot be trained on.
         return None
     limited = [tested[index] for index in sorted(indices)]
-    if names_digest(picture.name for picture in limited) != trained.test_pictures:
+    if names_digest(picture.name for picture in limited) != model.test_pictures:
         return None
     return [Target(picture.file.path, picture.name, picture.label) for picture in limited]
 
