@@ -47,28 +47,29 @@ def outcome(process: subprocess.Popen[str], *numbers: signal.Signals) -> tuple[i
             assert line, process.stderr.read()
             lines.append(line)
         process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert "Traceback" not in err
     return process.returncode, lines + out.split()
 
 
-def test_sigterm_is_an_exception_that_ends_the_process_with_its_code(start):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_sighup_are_an_exception_that_ends_the_process_with_its_code(start, number):
     script = """
 try:
-    with signals.terminated_by_sigterm():
+    with signals.terminated_by_signals():
         wait()
 except signals.Terminated:
     say("terminated")
     say("restored" if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else "left")
     raise
 """
-    assert outcome(start(script), signal.SIGTERM) == (143, ["terminated", "restored"])
+    assert outcome(start(script), number) == (143, ["terminated", "restored"])
 
 
 def test_after_the_block_sigterm_does_what_it_did_before(start):
     script = """
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-with signals.terminated_by_sigterm():
+with signals.terminated_by_signals():
     pass
 wait()
 """
@@ -98,7 +99,7 @@ wait()
     process.send_signal(signal.SIGHUP)
     # Were SIGHUP not ignored, it would end the process first.
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 143
 
 
@@ -127,6 +128,85 @@ wait()
         assert outcome(process, signal.SIGTERM) == (143, ["ignored"])
 
 
+def test_deferred_signals_have_their_effect_when_the_block_ends_or_lets_them(start):
+    script = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with signals.deferred():
+        wait_for = sys.stdin.readline
+        say("waiting")
+        wait_for()
+        say("loaded")
+except KeyboardInterrupt:
+    say("interrupted")
+try:
+    with signals.terminated_by_signals(), signals.deferred(["SIGTERM"]) as deliver:
+        say("waiting")
+        sys.stdin.readline()
+        try:
+            deliver()
+            say("never")
+        except signals.Terminated:
+            say("terminated inside")
+            raise
+finally:
+    say("restored" if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else "left")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BEGINNING + script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = []
+    with process:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            while (line := process.stdout.readline().strip()) != "waiting":
+                lines.append(line)
+            process.send_signal(number)
+            process.stdin.write("\n")
+            process.stdin.flush()
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 143 and not err, err
+    assert lines == ["loaded", "interrupted"]
+    assert out.splitlines() == ["terminated inside", "restored"]
+
+
 def test_a_process_that_dies_of_sigint_has_no_exit_code(start):
     process = start("signals.die_of_sigint()\nwait()")
     assert outcome(process) == (-signal.SIGINT, [])
+
+
+def test_a_block_ends_after_its_seconds_though_it_swallows_exceptions(start):
+    script = """
+def swallow():
+    try:
+        wait()
+    except Exception:
+        pass
+    say("never")
+
+with signals.at_most(0.2):
+    swallow()
+say("left")
+with signals.at_most(100):
+    say("in time")
+say("restored" if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL else "kept")
+say(signal.getitimer(signal.ITIMER_REAL)[0])
+"""
+    assert outcome(start(script)) == (0, ["waiting", "left", "in", "time", "restored", "0.0"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_fatal_signal_ends_the_process_at_once(start, number):
+    script = """
+signals.end_on(("SIGTERM", "SIGHUP"))
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with signals.fatal():
+        wait()
+finally:
+    say("never")
+"""
+    assert outcome(start(script), number) == (-number, [])

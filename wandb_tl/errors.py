@@ -20,8 +20,12 @@ class ExitCode(enum.IntEnum):
     TERMINATED = 143
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """Input of the user that cannot be used. Its message is one line that says what is wrong and why."""
+
+
+class FailedError(Exception):
+    """Work that failed, although its input can be used. Its message is one line that says what to do."""
 
 
 class UsageError(InputError):

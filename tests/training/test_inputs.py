@@ -65,6 +65,7 @@ def test_a_second_process_reuses_what_the_first_computed(few_images, store, caps
     assert capsys.readouterr().out == "test: 128 images, 0 MB, reused\n"
     everything = torch.arange(len(few_images.test))
     assert torch.equal(second.batch(everything), first.batch(everything))
+    assert first.seconds > 0 and second.seconds == 0
     assert len(entries(store)) == 1
 
 

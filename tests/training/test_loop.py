@@ -51,10 +51,9 @@ def train_here(
     )
     model = models.build(config, len(data.class_names))
     with wandb.init(mode="disabled", id=run_id) as run:
-        checkpoint = train.train_and_log(
-            config, data, model, torch.device("cpu"), run, cache or ProcessCache()
-        )
-        checkpoint.discard()
+        ready = train.Prepared(config, data, model, torch.device("cpu"))
+        finished = train.train_and_log(ready, run, cache or ProcessCache())
+        finished.result.checkpoint.discard()
         return dict(run.summary)
 
 
@@ -64,7 +63,7 @@ NUMBERS = ("avg_train_loss", "avg_train_accuracy", "test_accuracy")
 @pytest.mark.slow
 @pytest.mark.parametrize("finetuning", [True, False])
 @pytest.mark.parametrize(
-    "options", [{}, {"model_name": "vit_tiny_patch16_224", "pretrained": False}], ids=["lite0", "vit"]
+    "options", [{}, {"model_name": "test_vit", "pretrained": False}], ids=["lite0", "vit"]
 )
 def test_cached_and_uncached_training_give_the_same_numbers(few_images, monkeypatch, finetuning, options):
     cached = train_here(few_images, finetuning=finetuning, **options)
@@ -82,7 +81,7 @@ def test_cached_and_uncached_training_give_the_same_numbers(few_images, monkeypa
         {},
         pytest.param({"finetuning": False, "precision": "bf16"}, marks=pytest.mark.slow),
         # Its BatchNorm statistics come from the store too.
-        {"model_name": "resnet18", "pretrained": False},
+        {"model_name": "test_resnet", "pretrained": False},
     ],
 )
 def test_a_second_run_reuses_the_activations_of_the_first_and_has_its_numbers(
@@ -132,8 +131,8 @@ def test_training_learns_and_its_seed_decides(few_images, cache_folder):
     "options",
     [
         {"optimizer": "Adam", "scheduler": "cosine", "augment": "flip_crop", "precision": "bf16"},
-        {"optimizer": "AdamW", "model_name": "resnet18", "pretrained": False},
-        {"model_name": "resnet18", "pretrained": False, "norm": "batch"},
+        {"optimizer": "AdamW", "model_name": "test_resnet", "pretrained": False},
+        {"model_name": "test_resnet", "pretrained": False, "norm": "batch"},
     ],
 )
 def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
@@ -150,10 +149,27 @@ def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(tracking, "log_epoch", interrupted)
         train_here(few_images, "two", epochs=3, **options)
-    assert len(list((cache_folder / "checkpoints").iterdir())) == 1
+    # Of its last epoch, and of the one before.
+    assert len(list((cache_folder / "checkpoints").iterdir())) == 2
     resumed = train_here(few_images, "two", epochs=3, **options)
     for name in (*NUMBERS, "train/lr"):
         assert resumed[name] == uninterrupted[name]
+
+
+def test_a_run_that_resumes_after_its_last_epoch_adds_no_time(few_images, monkeypatch, cache_folder):
+    options = {"model_name": "test_vit", "pretrained": False, "finetuning": False, "epochs": 1}
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tracking, "log_epoch", interrupted)
+        train_here(few_images, "late", **options)
+    [checkpoint] = (cache_folder / "checkpoints").iterdir()
+    before = torch.load(checkpoint, weights_only=True)["progress"]
+    resumed = train_here(few_images, "late", **options)
+    names = {"train_seconds": "seconds", "preparation_seconds": "preparation_seconds"}
+    assert all(resumed[name] == before[field] > 0 for name, field in names.items())
 
 
 @pytest.fixture
@@ -194,7 +210,7 @@ def test_figures_come_with_every_fifth_epoch_and_cost_no_training_time(few_image
 
 
 @pytest.mark.slow
-def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypatch, cache_folder, logged):
+def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypatch, logged):
     options = {"epochs": 6, "finetuning": False}
     uninterrupted = train_here(few_images, "one", **options)
     rows = [row for row, _ in logged]
@@ -208,13 +224,10 @@ def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypa
         train_here(few_images, "two", **options)
     assert [row for row, _ in logged] == rows[:4]
     logged.clear()
-    # Checkpoints of earlier versions have no field for energy.
-    (file,) = (cache_folder / "checkpoints").iterdir()
-    state = torch.load(file, weights_only=True)
-    del state["progress"]["energy_wh"]
-    torch.save(state, file)
     resumed = train_here(few_images, "two", **options)
-    assert [row for row, _ in logged] == rows and not any(figures for _, figures in logged)
+    assert [row for row, _ in logged] == rows
+    # The figures that the interrupted run did not log.
+    assert [row["epoch"] for row, figures in logged if figures] == [5]
     assert [resumed[name] for name in NUMBERS] == [uninterrupted[name] for name in NUMBERS]
     # Nothing counts a processor's energy.
     assert "energy_wh" not in resumed
@@ -247,7 +260,8 @@ def test_a_whole_run_leaves_the_frozen_part_as_it_was(few_images, finetuning):
     model = models.build(config, 10)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with wandb.init(mode="disabled") as run:
-        train.train_and_log(config, few_images, model, torch.device("cpu"), run, ProcessCache())
+        ready = train.Prepared(config, few_images, model, torch.device("cpu"))
+        train.train_and_log(ready, run, ProcessCache())
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     trains = ("blocks.6.", "conv_head.", "bn2.", "classifier.") if finetuning else ("classifier.",)
     assert moved == {name for name in before if name.startswith(trains)}
@@ -261,9 +275,9 @@ def test_a_whole_run_leaves_the_frozen_part_as_it_was(few_images, finetuning):
         {"optimizer": "Adam", "precision": "bf16", "finetuning": False, "lr": 0.001},
         {"optimizer": "Adam", "precision": "fp16", "finetuning": False, "lr": 0.001},
         {"pretrained": False, "finetuning": False, "model_name": "deit_tiny_distilled_patch16_224"},
-        {"pretrained": False, "model_name": "resnet18", "norm": "batch"},
+        {"pretrained": False, "model_name": "test_resnet", "norm": "batch"},
         {"pretrained": False, "model_name": "resnet18", "unfreeze": "all", "batch_size": 255},
-        {"pretrained": False, "model_name": "vit_tiny_patch16_224"},
+        {"pretrained": False, "model_name": "test_vit"},
     ],
 )
 def test_recipes_run(few_images, options):

@@ -27,3 +27,14 @@ def test_augmentation_flips_and_shifts_each_image_on_its_own():
     shifted = augment(images, "flip_crop")
     places = {divmod(int(i), 8) for i in shifted.flatten(1).argmax(1)}
     assert places == {(row, column) for row in (3, 4, 5) for column in (1, 2, 3, 4, 5, 6)}
+
+
+def test_one_channel_is_grey_and_the_luma_of_colours():
+    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [80, 80, 80]], dtype=torch.uint8)
+    preprocess = Preprocess(8, (0.0,), (1.0,), torch.device("cpu"))
+    pixels = preprocess(colours[:, :, None, None].expand(4, 3, 8, 8))
+    assert pixels.shape == (4, 1, 8, 8)
+    luma = torch.tensor([0.299, 0.587, 0.114, 80 / 255])
+    torch.testing.assert_close(pixels[:, 0, 3, 3], luma)
+    grey = torch.full((4, 1, 8, 8), 80, dtype=torch.uint8)
+    torch.testing.assert_close(preprocess(grey)[3], pixels[3])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import portalocker
 import pytest
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ def let_go(*processes: subprocess.Popen) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -361,3 +362,13 @@ def test_rows_of_an_entry_can_be_read_one_by_one(tmp_path):
     with store.reader("none") as read:
         assert read is None
     assert store.descriptions() == {"key": {}}
+
+
+def test_a_file_system_without_locks_is_an_error_of_the_system(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise portalocker.LockException("Function not implemented")
+
+    monkeypatch.setattr(portalocker, "lock", refuse)
+    store = TensorStore(tmp_path, 2**20)
+    with pytest.raises(OSError, match="no locks"):
+        store.fill("key", Layout((2, 2), torch.uint8, 1), {}, lambda start, stop: torch.zeros(1, 2).byte())

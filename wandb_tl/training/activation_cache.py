@@ -14,7 +14,7 @@ from wandb_tl.training.tensor_store import Layout, TensorStore
 
 # Share of a device's free memory that one tensor may take: other splits need memory too, and on a CPU so do
 # the runs of other agents. A GPU has one agent.
-MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}
+MEMORY_SHARE_OF_CPU, MEMORY_SHARE_OF_GPU = 0.25, 0.5
 # A GPU computes outputs of more bytes per image than this faster than a disk reads them.
 GPU_STORED_ROW_BYTES = 16 * 2**10
 # Share of a GPU's memory that is kept free for training.
@@ -97,7 +97,8 @@ class ActivationCache:
 
     def fits(self, size: int, device: torch.device) -> bool:
         """Whether a device has memory for a tensor of this many bytes."""
-        return size <= MEMORY_SHARE[device.type] * self._free_memory(device)
+        share = MEMORY_SHARE_OF_CPU if device.type == "cpu" else MEMORY_SHARE_OF_GPU
+        return size <= share * self._free_memory(device)
 
     def place(self, size: int, device: torch.device) -> torch.device | None:
         """The device, else the CPU, whichever has memory for `size` bytes; None if neither has.
@@ -116,9 +117,13 @@ class ActivationCache:
 
     def free_for_training(self, device: torch.device, in_use: Iterable[Tensor | None]) -> None:
         """Evict tensors of earlier runs from a GPU until training has memory; those in use stay."""
-        if device.type != "cuda":
+        if device.type == "cpu":
             return
         used = {id(tensor) for tensor in in_use}
-        evictable = [key for key, tensor in self._recent.items() if tensor.is_cuda and id(tensor) not in used]
+        evictable = [
+            key
+            for key, tensor in self._recent.items()
+            if tensor.device.type == device.type and id(tensor) not in used
+        ]
         while evictable and self._free_memory(device) < TRAINING_SHARE * devices.total_memory(device):
             del self._recent[evictable.pop(0)]

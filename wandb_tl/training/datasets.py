@@ -23,6 +23,7 @@ from wandb_tl.pictures.framing import Framing
 from wandb_tl.pictures.survey import Survey, majority_share, paragraph, survey, unreadable_line
 from wandb_tl.training import digests, models, named_datasets, pixels
 from wandb_tl.training.labelled_images import LabelledImages, with_missing_splits, within_limits
+from wandb_tl.training.own_data import OwnData
 from wandb_tl.training.tensor_store import TensorStore
 
 T = TypeVar("T")
@@ -125,18 +126,21 @@ def load(
     cache: ImageCache | None = None,
     folder: Path | None = None,
     say: Callable[[str], None] = print,
+    own: OwnData | None = None,
 ) -> Dataset:
     """Load the images that the config names. InputError if they are absent, damaged or too few.
 
     cache: the images of the process's latest run, used again if they have not changed. folder: where the
     pictures are, if data_dir names an artifact that has been downloaded. say: prints what the data set
-    contains.
+    contains. own: the images, if Python code has handed them over.
     """
     cache = cache or ImageCache()
+    if config.is_own_data and own is None:
+        raise InputError(f"dataset: {config.dataset} is not in a file; wandb_tl.fit(data=…) trains on it")
     if config.dataset == "folder":
         data = _load_pictures(config, cache, folder, say)
     else:
-        data = _load_named(config, cache, say)
+        data = _load_named(config, cache, say, own)
     if len(data.train) < config.batch_size:
         raise InputError(
             f"batch_size: got {config.batch_size}, more than the training images ({len(data.train)}); "
@@ -145,12 +149,17 @@ def load(
     return data
 
 
-def _load_named(config: RunConfig, cache: ImageCache, say: Callable[[str], None]) -> Dataset:
-    """A data set that is downloaded by name."""
+def _load_named(
+    config: RunConfig, cache: ImageCache, say: Callable[[str], None], own: OwnData | None
+) -> Dataset:
+    """A data set that is downloaded by name, or one of Python code."""
     framing = models.framing(config)
 
     def load() -> Dataset:
-        images, class_names = named_datasets.load(config.dataset, cache_dir())
+        if own is not None:
+            images, class_names = dict(own.splits), own.class_names
+        else:
+            images, class_names = named_datasets.load(config.dataset, cache_dir())
         images, notes = with_missing_splits(config, images)
         for note in notes:
             say(note)

@@ -86,7 +86,7 @@ def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
     certainty = probabilities.clamp(max=BELOW_ONE)
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
-        accuracy=(predicted == labels).double().mean().item(),
+        accuracy=(predicted == labels).sum().item() / len(labels),
         f1_macro=multiclass_f1_score(predicted, labels, classes, average="macro").item(),
         ece=multiclass_calibration_error(certainty, labels, classes, n_bins=ECE_BINS).item(),
         accuracy_by_class=(hits / images).tolist(),

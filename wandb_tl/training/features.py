@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from wandb_tl.progress import tqdm
 from wandb_tl.training.datasets import Dataset, Split
 from wandb_tl.training.devices import chunk_size
 from wandb_tl.training.preprocess import Preprocess
@@ -72,7 +72,7 @@ def of_images(model: nn.Module, images: Tensor, preprocess: Preprocess, title: s
     size = chunk_size(preprocess.device, preprocess.size)
     with (
         torch.inference_mode(),
-        tqdm(total=len(images), desc=title, unit="img", leave=False, disable=None) as progress,
+        tqdm(total=len(images), desc=title, unit="img", leave=False) as progress,
     ):
         for start in range(0, len(images), size):
             inputs = preprocess(images[start : start + size])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wandb_tl.config import RunConfig
-from wandb_tl.training import convolutions, cutting, devices, models
+from wandb_tl.training import convolutions, cutting, devices, digests, freezing, models
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.calibration import calibrate
 from wandb_tl.training.cutting import Halves
@@ -30,9 +30,14 @@ def freeze_and_cache(
     preprocess = models.preprocess(model, config.image_size, device)
     autocast = devices.make_autocast(device, precision)
     conditions = {"model": config.model_name, "precision": precision}
+    if config.model_arguments:
+        # Such as the number of heads, which neither the weights nor the names of the modules show.
+        conditions["model_kwargs"] = config.model_kwargs
+    example = example_of(preprocess, config.image_size)
+    if config.is_own_model:
+        conditions["features"] = _features_digest(model, example)
     if config.norm_in_effect == "calibrated":
         calibrate(model, data.train, preprocess, autocast, conditions, activations)
-    example = preprocess(data.train.images[:2])
     halves = halves_of(config, model, example)
     if halves is None:
         _print_why_whole(config)
@@ -52,6 +57,31 @@ def freeze_and_cache(
     if device.type == "cpu":
         convolutions.train_on_cpu(trainable)
     return trainable, inputs
+
+
+def example_of(preprocess: Preprocess, image_size: int) -> Tensor:
+    """Two images of noise, preprocessed, with which both a run and its predictions verify the cut.
+
+    With the same example, both decide alike whether BatchNorms can be folded.
+    """
+    noise = torch.randint(256, (2, 3, image_size, image_size), generator=torch.Generator().manual_seed(0))
+    return preprocess(noise.to(torch.uint8))
+
+
+def _features_digest(model: nn.Module, example: Tensor) -> str:
+    """A digest of what the classifier gets for an example: it depends on the code of a network as well."""
+    features: list[Tensor] = []
+    hooks = [
+        classifier.register_forward_pre_hook(lambda _, values: features.append(values[0]))
+        for classifier in freezing.classifiers(model)
+    ]
+    try:
+        with torch.no_grad():
+            model.eval()(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return digests.tensors_digest({str(number): tensor for number, tensor in enumerate(features)})
 
 
 def frozen_networks(config: RunConfig, model: nn.Module, halves: Halves, example: Tensor) -> list[nn.Module]:

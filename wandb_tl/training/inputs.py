@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from wandb_tl.progress import tqdm
 from wandb_tl.training import digests
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.datasets import Split
 from wandb_tl.training.devices import Autocast
+from wandb_tl.training.memory import Parts
 from wandb_tl.training.preprocess import Preprocess, augment
 from wandb_tl.training.tensor_store import Layout
 
@@ -39,6 +40,8 @@ class FrozenPart:
     autocast: Autocast
     batch_size: int
     conditions: Mapping[str, Any]
+    # The parts in which it fits the memory.
+    memory: Parts = field(default_factory=lambda: Parts("frozen layers"))
 
     def __call__(self, values: Tensor) -> Tensor:
         with torch.no_grad(), self.autocast():
@@ -94,6 +97,8 @@ class Inputs:
         self._before = before
         # All inputs, once they are cached.
         self.rows: Tensor | None = None
+        # How long this process has computed outputs for the cache, without waiting for other processes.
+        self.seconds = 0.0
         self._split = split
         device = preprocess.device
         self.labels = split.labels.to(device)
@@ -175,17 +180,26 @@ class Inputs:
         Other processes that need the same entry compute the rest.
         """
         assert self._frozen is not None
-        entry, batch_size, computed = self.entry, self._frozen.batch_size, 0
-        with tqdm(total=len(self), desc=title, unit="img", leave=False, disable=None) as progress:
+        entry, batch_size, memory, computed = self.entry, self._frozen.batch_size, self._frozen.memory, 0
+
+        def rows_of(parts: list[Tensor]) -> list[Tensor]:
+            return [entry.rows(self.batch(index)) for index in parts]
+
+        with tqdm(total=len(self), desc=title, unit="img", leave=False) as progress:
 
             def compute(start: int, stop: int) -> Tensor:
                 nonlocal computed
-                rows = []
+                began = time.perf_counter()
+                rows: list[Tensor] = []
                 for index in torch.arange(start, stop).split(batch_size):
-                    rows.append(entry.rows(self.batch(index)))
+                    rows += memory.run(rows_of, index)
                     progress.update(len(index))
                 computed += stop - start
-                return torch.cat(rows)
+                outputs = torch.cat(rows)
+                if outputs.device.type != "cpu":
+                    torch.accelerator.synchronize(outputs.device)
+                self.seconds += time.perf_counter() - began
+                return outputs
 
             device = self._preprocess.device
             rows = self._activations.fill(entry.key, entry.layout, entry.identity, compute, device)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
-from tqdm import tqdm
+from torch.optim.lr_scheduler import LRScheduler
 
 from wandb_tl.config import RunConfig
-from wandb_tl.training import cuda_graphs, devices, freezing, frozen_part, tracking
+from wandb_tl.progress import tqdm
+from wandb_tl.training import cuda_graphs, devices, distributed, freezing, frozen_part, temperature, tracking
+from wandb_tl.training.accumulation import TrainingStep
 from wandb_tl.training.activation_cache import ActivationCache
-from wandb_tl.training.checkpoints import Checkpoint, Progress
+from wandb_tl.training.checkpoints import Checkpoint, Copy, Progress
 from wandb_tl.training.cuda_graphs import Forward
 from wandb_tl.training.datasets import Dataset
 from wandb_tl.training.devices import Autocast
 from wandb_tl.training.evaluate import Evaluation, evaluate
 from wandb_tl.training.inputs import Inputs
+from wandb_tl.training.memory import Parts
+from wandb_tl.training.meter import Meter
+from wandb_tl.training.optimizers import make_optimizer, make_schedule
 
 # Steps of a run from which on a GPU torch.compile repays its half a minute (at half a millisecond per step),
 # and a CUDA graph its second. Estimates, not measured on a GPU.
@@ -39,19 +43,25 @@ Draw = Callable[[Evaluation, list[dict[str, float]]], dict[str, Figure]]
 
 @dataclass(frozen=True)
 class Result:
-    """A finished training: its checkpoint (to be discarded when the run is over), progress and last test."""
+    """A finished training: its checkpoint (to be discarded when the run is over), progress and last test.
+
+    val: the last evaluation on the validation images, None if there are none. temperature: see
+    training/temperature.py, chosen on them.
+    """
 
     checkpoint: Checkpoint
     progress: Progress
     test: Evaluation
+    val: Evaluation | None
+    temperature: float
 
 
 @dataclass(frozen=True)
 class Trainer:
     """What the loop works with.
 
-    forward: the trainable part for evaluation. training_forward: the same function for training steps, in the
-    fastest form that this run repays.
+    forward: the trainable part for evaluation. step: forward and backward pass of a batch of training images.
+    evaluation: the parts in which evaluation fits the memory.
     """
 
     config: RunConfig
@@ -60,7 +70,8 @@ class Trainer:
     device: torch.device
     autocast: Autocast
     forward: Forward
-    training_forward: Forward
+    step: TrainingStep
+    evaluation: Parts
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
     scaler: torch.amp.GradScaler
@@ -72,35 +83,37 @@ class Trainer:
         # Seeded by the number of the epoch, so that a resumed run draws what an uninterrupted one draws.
         torch.manual_seed(config.seed * 10_000 + epoch)
         order = torch.randperm(len(inputs), device=self.device)
+        distributed.draw_own_numbers()
         loss_sum, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         lr = math.nan
         batches = split_batches(order, config.batch_size)
-        for index in tqdm(batches, f"epoch {epoch}/{config.epochs}", leave=False, disable=None):
-            labels = inputs.labels[index]
-            with self.autocast():
-                logits = self.training_forward(inputs.batch(index, config.augment))
-            loss = F.cross_entropy(logits.float(), labels)
-            self.scaler.scale(loss).backward()
+        for batch in tqdm(batches, f"epoch {epoch}/{config.epochs}", leave=False):
+            if len(index := distributed.share(batch)):
+                loss, logits = self.step(index, config.augment)
+                loss_sum += loss * len(index)
+                hits += (logits.argmax(1) == inputs.labels[index]).sum()
+            distributed.sum_gradients(self.optimizer, len(index) / len(batch))
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
             (lr,) = map(float, self.schedule.get_last_lr())
             self.schedule.step()
-            loss_sum += loss.detach() * len(index)
-            hits += (logits.argmax(1) == labels).sum()
         return {
             "epoch": epoch,
-            "train/loss": loss_sum.item() / len(order),
-            "train/accuracy": hits.item() / len(order),
+            "train/loss": distributed.total(loss_sum).item() / len(order),
+            "train/accuracy": distributed.total(hits).item() / len(order),
             "train/lr": lr,
         }
 
+    def logits(self, split: str) -> Tensor:
+        """Logits (N, K) in float32 of all images of a split."""
+        self.trainable.eval()
+        chunk = devices.chunk_size(self.device, self.config.image_size)
+        return predict(self.forward, self.inputs[split], chunk, self.autocast, self.evaluation)
+
     def evaluate(self, split: str) -> Evaluation:
         """Evaluate the model on all images of a split."""
-        self.trainable.eval()
-        inputs = self.inputs[split]
-        chunk = devices.chunk_size(self.device, self.config.image_size)
-        return evaluate(predict(self.forward, inputs, chunk, self.autocast), inputs.labels)
+        return evaluate(self.logits(split), self.inputs[split].labels)
 
 
 def train(
@@ -111,18 +124,34 @@ def train(
     run: tracking.Run,
     draw: Draw,
     activations: ActivationCache,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    copy: Copy | None = None,
 ) -> Result:
-    """Train the model on the data by the config; log every epoch to the run, and figures every few epochs."""
+    """Train the model on the data by the config; log every epoch to the run, and figures every few epochs.
+
+    copy: of the checkpoint. on_epoch: called with the metrics of each epoch, after they are logged.
+    """
     meter = Meter(device)
     precision = devices.resolve_precision(config.precision, device)
     trainer = prepare(config, data, model, device, precision, activations)
-    checkpoint = make_checkpoint(run, trainer, precision, whole=trainer.trainable is model)
-    progress = checkpoint.load()
-    print_start(config, data, device, precision, progress)
-    for row in progress.rows:
-        tracking.log_epoch(run, row)
-
+    checkpoint = make_checkpoint(run, trainer, precision, trainer.trainable is model, copy)
+    progress = distributed.of_first(checkpoint.load())
+    distributed.same_state([trainer.trainable, trainer.optimizer, trainer.schedule, trainer.scaler])
+    # A run that has only to log its results adds nothing: its training time does not grow either.
+    if len(progress.rows) < config.epochs:
+        progress.preparation_seconds += meter.seconds
+        progress.frozen_seconds += sum(inputs.seconds for inputs in trainer.inputs.values())
+    print_start(config, data, model, device, precision, progress)
     test = None
+    for row in progress.rows:
+        figures = None
+        has_logged = distributed.of_first(tracking.has_logged(run, row["epoch"]))
+        if row is progress.rows[-1] and is_drawn(config, row) and not has_logged:
+            # The run was killed before it logged the figures of its last epoch.
+            test = trainer.evaluate("test")
+            figures = draw(test, progress.rows)
+        tracking.log_epoch(run, row, figures)
+
     for epoch in range(len(progress.rows) + 1, config.epochs + 1):
         began = time.perf_counter()
         row = trainer.train_epoch(epoch)
@@ -133,41 +162,27 @@ def train(
         row |= test.metrics("test", data.class_names)
         progress.rows.append(row)
         meter.add_to(progress)
-        checkpoint.save(progress)
+        if distributed.rank() == 0:
+            checkpoint.save(progress)
         # The time and energy of saving count; those of figures and logging do not.
         with meter.paused():
-            figures = None
-            if epoch % EPOCHS_PER_DRAWING == 0 and epoch < config.epochs:
-                figures = draw(test, progress.rows)
-            tracking.log_epoch(run, row, figures)
+            tracking.log_epoch(run, row, draw(test, progress.rows) if is_drawn(config, row) else None)
             print_epoch(config, row)
+            if on_epoch is not None:
+                on_epoch(row)
 
     update_summary(run, config, data, trainer, precision, progress)
-    return Result(checkpoint, progress, test or trainer.evaluate("test"))
+    val, divisor = None, 1.0
+    if data.val is not None:
+        logits, labels = trainer.logits("val"), trainer.inputs["val"].labels
+        val, divisor = evaluate(logits, labels), temperature.fit(logits, labels)
+        run.summary["temperature"] = divisor
+    return Result(checkpoint, progress, test or trainer.evaluate("test"), val, divisor)
 
 
-class Meter:
-    """Measures the time and energy of a run, and starts the measurement of its peak memory."""
-
-    def __init__(self, device: torch.device) -> None:
-        devices.reset_peak_memory(device)
-        self._device = device
-        self._began, self._energy = time.perf_counter(), devices.energy_wh(device)
-
-    def add_to(self, progress: Progress) -> None:
-        """Add the time and energy since the previous call, or since the start."""
-        now, energy = time.perf_counter(), devices.energy_wh(self._device)
-        progress.seconds += now - self._began
-        progress.energy_wh += energy - self._energy
-        self._began, self._energy = now, energy
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave out the time and energy of the block."""
-        began, energy = time.perf_counter(), devices.energy_wh(self._device)
-        yield
-        self._began += time.perf_counter() - began
-        self._energy += devices.energy_wh(self._device) - energy
+def is_drawn(config: RunConfig, row: dict[str, float]) -> bool:
+    """Whether figures are logged with the metrics of an epoch. Those of the last have a row of their own."""
+    return row["epoch"] % EPOCHS_PER_DRAWING == 0 and row["epoch"] < config.epochs
 
 
 def prepare(
@@ -181,8 +196,12 @@ def prepare(
     """Compute the frozen part, and set up the training of the rest."""
     autocast = devices.make_autocast(device, precision)
     trainable, inputs = frozen_part.freeze_and_cache(config, data, model, device, precision, activations)
+    freezing.train_mode(trainable, config.norm_in_effect)
+    batches = split_batches(torch.arange(len(data.train)), config.batch_size)
+    trainable = distributed.synchronize_norms(trainable, min(map(len, batches)))
     forward, training_forward = speed_up(config, trainable, inputs["train"], autocast)
     optimizer = make_optimizer(config, [weight for weight in model.parameters() if weight.requires_grad])
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     return Trainer(
         config=config,
         trainable=trainable,
@@ -190,56 +209,49 @@ def prepare(
         device=device,
         autocast=autocast,
         forward=forward,
-        training_forward=training_forward,
+        step=TrainingStep(trainable, training_forward, inputs["train"], autocast, scaler),
+        evaluation=Parts("evaluation"),
         optimizer=optimizer,
         schedule=make_schedule(config, optimizer, len(data.train)),
-        scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
+        scaler=scaler,
     )
 
 
 def speed_up(
     config: RunConfig, trainable: nn.Module, inputs: Inputs, autocast: Autocast
 ) -> tuple[Forward, Forward]:
-    """The trainable part's forward for evaluation and for training steps, in the form that the run repays."""
+    """The trainable part's forward for evaluation and for training steps, in the form that the run repays.
+
+    In several processes, where the other forms have not been tried, it is the plain one.
+    """
     device = inputs.labels.device
     steps = config.epochs * -(-len(inputs) // config.batch_size)
+    if distributed.count() > 1:
+        return trainable, trainable
     long = device.type == "cuda" and steps >= STEPS_TO_COMPILE
     if config.compile == "always" or (config.compile == "auto" and long):
         compiled = torch.compile(trainable)
         return compiled, compiled
     if device.type == "cuda" and steps >= STEPS_TO_GRAPH and config.compile == "auto":
-        freezing.train_mode(trainable, config.norm_in_effect)
         index = torch.arange(config.batch_size, device=device)
-        graphed = cuda_graphs.capture(trainable, inputs.batch(index), inputs.labels[index], autocast)
+        graphed = None
+        # A batch that does not fit has no graph: its parts are computed without one.
+        with suppress(torch.OutOfMemoryError):
+            graphed = cuda_graphs.capture(trainable, inputs.batch(index), inputs.labels[index], autocast)
         if graphed is not None:
             return trainable, cuda_graphs.for_full_batches(graphed, trainable, config.batch_size)
     return trainable, trainable
 
 
-def make_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer in its fused form. SGD and AdamW have weight decay; Adam has none."""
-    if config.optimizer == "SGD":
-        return torch.optim.SGD(
-            parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
-        )
-    if config.optimizer == "AdamW":
-        return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
-    return torch.optim.Adam(parameters, config.lr, fused=True)
-
-
-def make_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, images: int) -> LRScheduler:
-    """The learning rate by step: constant, or a half cosine down to zero over the run."""
-    if config.scheduler == "cosine":
-        return CosineAnnealingLR(optimizer, config.epochs * -(-images // config.batch_size))
-    return ConstantLR(optimizer, factor=1.0)
-
-
-def make_checkpoint(run: tracking.Run, trainer: Trainer, precision: str, whole: bool) -> Checkpoint:
+def make_checkpoint(
+    run: tracking.Run, trainer: Trainer, precision: str, whole: bool, copy: Copy | None
+) -> Checkpoint:
     """The run's checkpoint. whole: whether the trainable part is the whole model."""
     return Checkpoint(
         (run.entity, run.project, run.id),
         # The state of a cut model has other names than that of a whole one.
         trainer.config.as_dict() | {"precision": precision, "cut": not whole},
+        copy,
         trainable=trainer.trainable,
         optimizer=trainer.optimizer,
         schedule=trainer.schedule,
@@ -256,19 +268,31 @@ def split_batches(items: Tensor, size: int) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def predict(forward: Forward, inputs: Inputs, chunk: int, autocast: Autocast) -> Tensor:
-    """Logits (N, K) of all images of a split, `chunk` images at a time."""
+def predict(forward: Forward, inputs: Inputs, chunk: int, autocast: Autocast, memory: Parts) -> Tensor:
+    """Logits (N, K) of all images of a split, `chunk` images at a time, or as many as the memory takes."""
+
+    def logits(parts: list[Tensor]) -> list[Tensor]:
+        return [forward(inputs.batch(index)).float() for index in parts]
+
     indices = torch.arange(len(inputs), device=inputs.labels.device).split(chunk)
     with autocast():
-        return torch.cat([forward(inputs.batch(index)).float() for index in indices])
+        return distributed.computed_together(partial(memory.run, logits), indices)
 
 
 def print_start(
-    config: RunConfig, data: Dataset, device: torch.device, precision: str, progress: Progress
+    config: RunConfig,
+    data: Dataset,
+    model: nn.Module,
+    device: torch.device,
+    precision: str,
+    progress: Progress,
 ) -> None:
-    """Print what a run works on, and where it resumes."""
+    """Print what a run works on, what of the model it trains, and where it resumes."""
     sizes = f"{len(data.train):,} training and {len(data.test):,} test images at {config.image_size} px"
     print(f"{config.run_name}: {sizes}, {precision} on {devices.device_name(device)}", flush=True)
+    weights = list(model.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    print(f"trains {trained:,} of {sum(weight.numel() for weight in weights):,} parameters", flush=True)
     if progress.rows:
         print(f"resuming after epoch {len(progress.rows)}", flush=True)
 
@@ -287,6 +311,8 @@ def update_summary(
     run.summary.update(
         {
             "images_per_second": config.epochs * len(data.train) / progress.step_seconds,
+            "preparation_seconds": progress.preparation_seconds,
+            "frozen_seconds": progress.frozen_seconds,
             "peak_memory_mb": devices.peak_memory_mb(trainer.device),
             "train_images": len(data.train),
             "test_images": len(data.test),
@@ -299,5 +325,7 @@ def update_summary(
             "cached": trainer.inputs["train"].cached,
         }
     )
+    if data.val is not None:
+        run.summary["val_images"] = len(data.val)
     if not math.isnan(progress.energy_wh):
         run.summary["energy_wh"] = progress.energy_wh

@@ -1,20 +1,18 @@
-"""A trained model as a folder: the tensors that the run has trained, and what is needed to use them.
+"""A trained model as a folder: model.safetensors has its tensors, config.json its description.
 
-model.safetensors has the tensors that cannot be had elsewhere. config.json has the hyperparameters, the names
-of the classes, how pictures are shown, and a digest of all other tensors: those come from where the run took
-its pretrained weights, and must be the same ones.
+By default, model.safetensors has only the tensors that the run has trained. The others come from where the
+run took its pretrained weights, and must be the same ones: config.json has their digest.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,30 +20,19 @@ from torch import Tensor, nn
 
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError, one_line
-from wandb_tl.pictures.colours import GreyLevels
-from wandb_tl.training import digests, models
-from wandb_tl.training.datasets import Dataset
+from wandb_tl.training import digests, models, weights_file
+from wandb_tl.training.model_description import ModelDescription
+from wandb_tl.training.weights_file import WeightsFile
 
 TENSORS, DESCRIPTION = "model.safetensors", "config.json"
-# Increased whenever an earlier version of this package would misread the folder.
-FORMAT = 1
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that classifies.
-
-    network: in eval mode, on the CPU. class_names: by class index. levels: how deep grey pictures are shown.
-    precision: of the forward pass in the run: fp32, bf16 or fp16; auto if the folder does not say.
-    test_pictures: the digest of the names of the run's test pictures; "" if they have none.
-    """
+    """A model that classifies. network: in eval mode; `load` gives it on the CPU."""
 
     network: nn.Module
-    config: RunConfig
-    class_names: list[str]
-    levels: GreyLevels
-    precision: str
-    test_pictures: str = ""
+    description: ModelDescription
 
 
 def trained_tensors(model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
@@ -63,98 +50,139 @@ def trained_tensors(model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name in trained}
 
 
-def save(
-    folder: Path,
-    model: nn.Module,
-    config: RunConfig,
-    data: Dataset,
-    precision: str,
-    accuracies: Mapping[str, float],
-) -> dict[str, Any]:
-    """Write the model into a folder, whole or not at all, and return the content of its config.json.
+def save(folder: Path, model: nn.Module, description: ModelDescription) -> ModelDescription:
+    """Write the model into a folder, whole or not at all. Returns the description with its trunk digest.
 
-    A folder of this name is replaced. precision: fp32, bf16 or fp16. accuracies: in per cent, by the keys
-    "test_accuracy" and "val_accuracy". InputError if the folder cannot be written.
+    A folder of this name is replaced. The config's save_weights decides which tensors are in it. InputError
+    if the folder cannot be written.
     """
-    tensors = trained_tensors(model, config)
-    description = {
-        "format": FORMAT,
-        "config": config.as_dict(),
-        "class_names": data.class_names,
-        "grey_levels": dataclasses.asdict(data.levels),
-        "precision": precision,
-        "trunk_digest": _trunk_digest(model, tensors),
-        "test_pictures": names_digest(data.test.names),
-        **accuracies,
-    }
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors = state if description.config.saves_whole_model else trained_tensors(model, description.config)
+    description = dataclasses.replace(description, trunk_digest=_trunk_digest(model, tensors))
+    with written_as_a_whole(folder) as new:
+        save_file(_apart(tensors), new / TENSORS, {"format": "pt"})
+        (new / DESCRIPTION).write_text(json.dumps(description.as_dict(), indent=2), encoding="utf-8")
+    return description
+
+
+@contextmanager
+def written_as_a_whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `folder` at the end of the block.
+
+    After an exception, `folder` is as before. InputError if it cannot be written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             new = Path(temporary, "new")
             new.mkdir()
-            save_file(tensors, new / TENSORS)
-            (new / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
+            yield new
             if folder.exists():
                 folder.rename(Path(temporary, "old"))
             new.rename(folder)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the model cannot be written ({one_line(error)})") from error
-    return description
 
 
 def load(folder: Path) -> TrainedModel:
     """The model of a folder. The tensors that it does not have are loaded from their original source.
 
-    InputError if the folder cannot be read, if its two files do not match, or if the original source has
-    other weights than the run had.
+    InputError if the folder cannot be read, if its two files do not match, if the original source has other
+    weights than the run had, or if the network is Python code that was handed over.
     """
-    description = _read_description(folder)
-    config = RunConfig.from_mapping(description["config"])
-    names: list[str] = description["class_names"]
-    network = models.build(config, len(names))
+    description = read_description(folder)
+    config = description.config
+    if config.is_own_model:
+        raise InputError(
+            f"{folder}: the model is a network of Python code that could not be traced; only that code can "
+            f"load its tensors, {TENSORS}"
+        )
     try:
         tensors = load_file(folder / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / TENSORS}: cannot be read ({one_line(error)[:200]})") from error
+    network = _untrained(tensors, description)
+    try:
         mismatch = network.load_state_dict(tensors, strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
         raise InputError(f"{folder / TENSORS}: cannot be read ({one_line(error)[:200]})") from error
     trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     if wrong := [*mismatch.unexpected_keys, *sorted(trainable & set(mismatch.missing_keys))]:
         raise InputError(f"{folder}: {TENSORS} does not match {DESCRIPTION} ({wrong[0]})")
     # Artifacts of earlier versions have no digest.
-    if description.get("trunk_digest", "") not in ("", _trunk_digest(network, tensors)):
+    if description.trunk_digest not in ("", _trunk_digest(network, tensors)):
         raise InputError(f"{folder}: {_other_weights(config)}")
-    levels = {name: (pair[0], pair[1]) for name, pair in description.get("grey_levels", {}).items()}
-    return TrainedModel(
-        network=network.eval(),
-        config=config,
-        class_names=names,
-        levels=GreyLevels(**levels),
-        precision=description.get("precision", config.precision),
-        test_pictures=description.get("test_pictures", ""),
-    )
+    return TrainedModel(network.eval(), description)
 
 
-def names_digest(names: Iterable[str]) -> str:
-    """A digest of the names of pictures, in any order; "" without names."""
-    ordered = sorted(names)
-    return hashlib.sha256("\n".join(ordered).encode()).hexdigest() if ordered else ""
+def starting_weights(
+    config: RunConfig, class_names: list[str], folder: Path | None = None
+) -> WeightsFile | None:
+    """The weights that weights_file names, of a file or a trained model; None if the run does not use it.
+
+    A trained model keeps its classifier if its classes are `class_names`. folder: has the files of the
+    artifact that weights_file names. InputError if the weights cannot be read or are of another model.
+    """
+    if not (config.pretrained and config.weights_file):
+        return None
+    if config.weights_artifact and folder is None:
+        raise InputError(f"weights_file: the artifact {config.weights_artifact} is not downloaded here")
+    path = folder or Path(config.weights_file).expanduser()
+    place = path.parent if path.name == TENSORS else path
+    if not _has_model(place):
+        return weights_file.read(path)
+    earlier = load(place)
+    model_name = earlier.description.config.model_name
+    if model_name != config.model_name:
+        raise InputError(
+            f"model_name: {config.weights_file} is a {model_name} and not a {config.model_name}; "
+            f"use --model_name {model_name}"
+        )
+    has_classifier = earlier.description.class_names == class_names
+    return WeightsFile(config.weights_file, {"": earlier.network.state_dict()}, has_classifier)
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def _has_model(folder: Path) -> bool:
+    """Whether a folder has a model of this package; other libraries write a config.json, too."""
+    try:
+        return b'"class_names"' in (folder / DESCRIPTION).read_bytes()
+    except OSError:
+        return False
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with copies of those that share their memory with an earlier one, as safetensors asks.
+
+    Some models, such as those of the family coat, use one layer under several names.
+    """
+    places: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return apart
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """The description of the model in a folder. InputError if there is none, or a damaged one."""
     file = folder / DESCRIPTION
     try:
-        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        is_model = {"config", "class_names"} <= set(description)
-        written = int(description.get("format", FORMAT)) if is_model else FORMAT
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}; takes a folder with a trained model") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: is damaged ({one_line(error)})") from error
-    if not is_model:
-        raise InputError(f"{file}: does not describe a model of this package")
-    if written > FORMAT:
-        raise InputError(f"{folder}: was written by a later version of this package; update it")
-    return description
+        return ModelDescription.from_json(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise InputError(f"{file}: {reason}; takes a folder with a trained model") from error
+
+
+def _untrained(tensors: Mapping[str, Tensor], description: ModelDescription) -> nn.Module:
+    """The network of a model folder with the tensors that the folder does not have."""
+    config, classes = description.config, len(description.class_names)
+    if description.trunk_digest or not config.pretrained:
+        return models.build(config, classes, start=starting_weights(config, description.class_names))
+    # Folders of earlier versions have no digest, and need the pretrained weights.
+    random = dataclasses.replace(config, pretrained=False)
+    network = models.build(random, classes)
+    return network if set(network.state_dict()) <= set(tensors) else models.build(config, classes)
 
 
 def _trunk_digest(model: nn.Module, saved: Mapping[str, Tensor]) -> str:

@@ -104,7 +104,7 @@ def _from_hub(name: str) -> Named:
     splits = {split: part for theirs, part in parts.items() if (split := split_named(theirs))}
     if "train" not in splits:
         raise InputError(f"dataset: hf:{name} has no split named train, but {', '.join(parts)}")
-    image, label = _columns(name, splits["train"].features, datasets)
+    image, label = columns(f"dataset: hf:{name}", splits["train"].features, datasets)
     kind = splits["train"].features[label]
     if isinstance(kind, datasets.ClassLabel):
         values, names = list(range(len(kind.names))), list(kind.names)
@@ -115,15 +115,16 @@ def _from_hub(name: str) -> Named:
     return {split: _of_hub(part, image, label, numbers, datasets) for split, part in splits.items()}, names
 
 
-def _columns(name: str, features: Any, datasets: Any) -> tuple[str, str]:
-    """The names of the columns of images and labels. InputError if there is not one of each."""
+def columns(name: str, features: Any, datasets: Any) -> tuple[str, str]:
+    """The names of the columns of images and labels. InputError if there is not one of each.
+
+    name: of the data set, in the message. datasets: the package.
+    """
     images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     labels = labels or [column for column in ("label", "labels", "class") if column in features]
     if len(images) != 1 or not labels:
-        raise InputError(
-            f"dataset: hf:{name} has no image and class label; its columns are {', '.join(features)}"
-        )
+        raise InputError(f"{name} has no image and class label; its columns are {', '.join(features)}")
     return images[0], labels[0]
 
 
@@ -131,8 +132,14 @@ def _of_hub(part: Any, image: str, label: str, numbers: dict[Any, int], datasets
     """The images of a split. numbers: class indices by label; images with other labels are left out."""
     # Competitions publish test images without labels, as -1.
     part = part.select([row for row, value in enumerate(part[label]) if value in numbers])
-    part = part.cast_column(image, datasets.Image(decode=False))
     labels = [numbers[value] for value in part[label]]
+    sources = sources_of(part, image, datasets)
+    return LabelledImages(labels, [source.digest for source in sources], sources=sources)
+
+
+def sources_of(part: Any, image: str, datasets: Any) -> list[Source]:
+    """The pictures of a split of a Hugging Face data set. image: the name of their column."""
+    part = part.cast_column(image, datasets.Image(decode=False))
 
     def content(number: int) -> bytes:
         cell = part[number][image]
@@ -142,6 +149,5 @@ def _of_hub(part: Any, image: str, label: str, numbers: dict[Any, int], datasets
     def open_number(number: int) -> Image.Image:
         return to_rgb(decoding.open_picture(io.BytesIO(content(number))))
 
-    digests = [hashlib.sha256(content(number)).hexdigest() for number in range(len(labels))]
-    sources = [Source(digest, partial(open_number, number)) for number, digest in enumerate(digests)]
-    return LabelledImages(labels, digests, sources=sources)
+    digests = [hashlib.sha256(content(number)).hexdigest() for number in range(len(part))]
+    return [Source(digest, partial(open_number, number)) for number, digest in enumerate(digests)]

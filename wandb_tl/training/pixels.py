@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from wandb_tl.pictures import decoding
 from wandb_tl.pictures.colours import GreyLevels, to_rgb
 from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictureError
 from wandb_tl.pictures.facts import Picture
 from wandb_tl.pictures.framing import THUMBNAIL_BYTES, Framing, thumbnail
+from wandb_tl.progress import tqdm
 from wandb_tl.training import digests
 from wandb_tl.training.tensor_store import Layout, TensorStore
 
@@ -123,7 +123,7 @@ def _decode_all(
     with (
         ExitStack() as stack,
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(sources), desc=title, unit="img", leave=False, disable=None) as progress,
+        tqdm(total=len(sources), desc=title, unit="img", leave=False) as progress,
     ):
         earlier = _earlier_rows(store, identity, stack)
 

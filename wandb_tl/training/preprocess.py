@@ -6,11 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# The weights of red, green and blue in a grey picture: the luma of ITU-R BT.601, as in Pillow's mode "L".
+LUMA = (0.299, 0.587, 0.114)
+
 
 class Preprocess:
-    """uint8 images (N, C, H, W) -> normalised float32 (N, 3, size, size), channels last, on a device.
+    """uint8 images (N, C, H, W) -> normalised float32 (N, D, size, size), channels last, on a device.
 
-    mean and std: one number per channel, for values between 0 and 1, as in a timm model's data config.
+    C is 1 or 3. mean and std: one number for each of the D channels of the model's input, 3 or 1, for values
+    between 0 and 1, as in a timm model's data config.
     """
 
     def __init__(
@@ -24,12 +28,21 @@ class Preprocess:
     def __call__(self, images: Tensor) -> Tensor:
         pixels = images.to(self.device).float()
         height, width = images.shape[-2:]
+        if len(self.scale) < images.shape[1]:
+            pixels = grey(pixels)
         if (height, width) != (self.size, self.size):
             pixels = F.interpolate(
                 pixels, (self.size, self.size), mode="bilinear", antialias=self.size < max(height, width)
             )
-        # A grey image (C = 1) broadcasts to the three channels here.
+        # A grey image (C = 1) broadcasts to three channels here.
         return (pixels * self.scale - self.shift).contiguous(memory_format=torch.channels_last)
+
+
+def grey(pixels: Tensor) -> Tensor:
+    """The luma (N, 1, H, W) of floating-point red, green and blue (N, 3, H, W)."""
+    channels = zip(LUMA, pixels.unbind(1), strict=True)
+    red, green, blue = (weight * channel for weight, channel in channels)
+    return (red + green + blue).unsqueeze(1)
 
 
 def augment(images: Tensor, how: str) -> Tensor:

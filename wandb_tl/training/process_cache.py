@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 
 from wandb_tl.cache_folder import cache_dir, cache_limit
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.datasets import ImageCache
+from wandb_tl.training.own_data import OwnDataCache
 from wandb_tl.training.tensor_store import TensorStore
 
 
@@ -22,9 +23,19 @@ class ProcessCache:
         return TensorStore(cache_dir() / "tensors", cache_limit())
 
     @cached_property
+    def own_data(self) -> OwnDataCache:
+        return OwnDataCache()
+
+    @cached_property
     def images(self) -> ImageCache:
         return ImageCache(self.store)
 
     @cached_property
     def activations(self) -> ActivationCache:
         return ActivationCache(self.store)
+
+
+@cache
+def shared_cache() -> ProcessCache:
+    """The cache of all runs that this process does by itself, as in a notebook."""
+    return ProcessCache()

@@ -8,14 +8,15 @@ the same time share its blocks between them, and the next process completes what
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
 import mmap
 import os
 import shutil
+import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,14 +24,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import portalocker
 import torch
+from portalocker import LockFlags
 from torch import Tensor
 
 DIGEST_BYTES = 32
 # An incomplete entry that has not changed for this long is abandoned.
 ABANDONED_SECONDS = 24 * 3600
+# On Windows, a folder cannot be renamed while another process has a file in it open.
+RENAME_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,13 @@ class TensorStore:
             yield None
             return
         shape, dtype, row_bytes = tensor.shape[1:], tensor.dtype, tensor[:1].nbytes
+        # Threads that decode pictures read rows too.
+        one_at_a_time = threading.Lock()
         with (self.folder / key / "data").open("rb", buffering=0) as file:
 
             def read(row: int) -> Tensor:
-                content = bytearray(os.pread(file.fileno(), row_bytes, row * row_bytes))
+                with one_at_a_time:
+                    content = bytearray(_read(file, row_bytes, row * row_bytes))
                 return torch.frombuffer(content, dtype=dtype).view(shape)
 
             yield read
@@ -141,7 +149,7 @@ class TensorStore:
                 # Another process may have completed it in the meantime.
                 if not whole.exists():
                     self._fill(part, layout, description, compute)
-                part.rename(whole)
+                _rename(part, whole)
             except OSError:
                 # Another process has renamed the folder first.
                 if not whole.exists():
@@ -161,34 +169,26 @@ class TensorStore:
         temporary = part / f"entry.{os.getpid()}"
         temporary.write_text(json.dumps(entry, indent=1), encoding="utf-8")
         temporary.replace(part / "entry.json")
-        flags = os.O_RDWR | os.O_CREAT
-        data, digests = os.open(part / "data", flags, 0o666), os.open(part / "digests", flags, 0o666)
-        try:
-            os.ftruncate(digests, DIGEST_BYTES * len(layout.blocks))
+        with _unbuffered(part / "data") as data, _unbuffered(part / "digests") as digests:
+            digests.truncate(DIGEST_BYTES * len(layout.blocks))
             # One process at a time: the C library writes zeros if the file system cannot allocate.
-            fcntl.lockf(digests, fcntl.LOCK_EX, 1, len(layout.blocks))
-            if os.fstat(data).st_size < layout.size:
-                _allocate(data, layout.size)
-            fcntl.lockf(digests, fcntl.LOCK_UN, 1, len(layout.blocks))
+            with _locked(part / "allocation.lock", LockFlags.EXCLUSIVE):
+                if os.fstat(data.fileno()).st_size < layout.size:
+                    _allocate(data.fileno(), layout.size)
             # First the blocks that no other process computes. Then wait for theirs, and compute those that a
             # killed process has left.
-            for lock in (fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX):
+            for flags in (LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING, LockFlags.EXCLUSIVE):
                 for number, (start, stop) in enumerate(layout.blocks):
-                    try:
-                        fcntl.lockf(digests, lock, 1, number)
-                    except BlockingIOError:
-                        continue
-                    try:
-                        if any(os.pread(digests, DIGEST_BYTES, DIGEST_BYTES * number)):
-                            continue
-                        raw = raw_bytes(compute(start, stop))
-                        _write(data, raw, start * layout.row_bytes)
-                        os.pwrite(digests, hashlib.sha256(raw).digest(), DIGEST_BYTES * number)
-                    finally:
-                        fcntl.lockf(digests, fcntl.LOCK_UN, 1, number)
-        finally:
-            os.close(data)
-            os.close(digests)
+                    with _locked(part / f"{number}.lock", flags) as is_locked:
+                        place = DIGEST_BYTES * number
+                        if is_locked and not any(_read(digests, DIGEST_BYTES, place)):
+                            raw = raw_bytes(compute(start, stop))
+                            _write(data, raw, start * layout.row_bytes)
+                            _write(digests, memoryview(hashlib.sha256(raw).digest()), place)
+        for file in part.glob("*.lock"):
+            # Another process may have it open, which Windows does not allow; the file is empty.
+            with suppress(PermissionError):
+                file.unlink(missing_ok=True)
 
     def _evict_for(self, size: int, part: Path) -> bool:
         """Evict the least recently used entries until one of `size` bytes, filled under `part`, has space."""
@@ -227,9 +227,47 @@ class TensorStore:
     def _remove(self, folder: Path) -> None:
         # Renamed first, so that no process reads half of it. A process that has it mapped can still read it.
         gone = Path(tempfile.mkdtemp(dir=self.folder, suffix=".gone"))
-        with suppress(FileNotFoundError):
+        # On Windows it stays as long as a process has it mapped.
+        with suppress(FileNotFoundError, PermissionError):
             folder.rename(gone / folder.name)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def _unbuffered(path: Path) -> IO[bytes]:
+    """A file, created if there is none, for reading and writing."""
+    path.touch()
+    return path.open("r+b", buffering=0)
+
+
+@contextmanager
+def _locked(path: Path, flags: LockFlags) -> Iterator[bool]:
+    """Lock a file in the block; False if another process has locked it and the flags say not to wait.
+
+    Each lock is a file of its own: the systems have no lock in common for a part of a file.
+    """
+    with path.open("a") as file:
+        try:
+            portalocker.lock(file, flags)
+        except portalocker.AlreadyLocked:
+            yield False
+        except portalocker.LockException as error:
+            raise OSError(errno.ENOLCK, "the file system has no locks", str(path)) from error
+        else:
+            yield True
+
+
+def _rename(part: Path, whole: Path) -> None:
+    """Rename a complete entry. OSError if another process has renamed it, or if it cannot be renamed."""
+    deadline = time.monotonic() + RENAME_SECONDS
+    while True:
+        try:
+            part.rename(whole)
+        except PermissionError:
+            if whole.exists() or sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _layout(description: dict[str, Any]) -> Layout:
@@ -277,10 +315,15 @@ def raw_bytes(tensor: Tensor) -> memoryview:
     return memoryview(values)
 
 
-def _write(file: int, raw: memoryview, offset: int) -> None:
+def _read(file: IO[bytes], size: int, offset: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
+def _write(file: IO[bytes], raw: memoryview, offset: int) -> None:
+    file.seek(offset)
     while raw:
-        written = os.pwrite(file, raw, offset)
-        raw, offset = raw[written:], offset + written
+        raw = raw[file.write(raw) :]
 
 
 def _allocate(file: int, size: int) -> None:
@@ -291,7 +334,7 @@ def _allocate(file: int, size: int) -> None:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
-    os.ftruncate(file, size)
+    os.truncate(file, size)
 
 
 def _last_change(folder: Path) -> float:

