@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl.command_line import Command, shell_command
+from wandb_tl.command_line import Command, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
+from wandb_tl.sweeping import embedded_server
 
 if TYPE_CHECKING:
+    from wandb_tl.analysis.answer import Answer
     from wandb_tl.analysis.results import Results
+    from wandb_tl.analysis.saved_report import SavedReport
 
 README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]", help="the runs to compare")
+    parser.add_argument(
+        "path",
+        metavar="ENTITY/PROJECT[/SWEEP]",
+        help="the runs to compare; or the results.csv of a report, which is written again from it",
+    )
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="read the runs from the embedded server of this machine, which is started if it is not running",
+    )
+    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
     add_target_arguments(parser)
 
 
@@ -28,7 +43,7 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
         "--reports",
         type=Path,
         metavar="DIR",
-        help="write a report into this folder: README.md with conclusions and figures, CSV files, LaTeX",
+        help="write a report into this folder: README.md with the answer and figures, CSV files, LaTeX",
     )
     parser.add_argument(
         "--readme",
@@ -41,44 +56,105 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table of the runs, write it to the files that the options name, and print the next step."""
     check_targets(options.reports, options.readme)
-    from wandb_tl.analysis.results import Results
-
-    results = Results(options.path)
-    export(results, options.reports, options.readme)
+    if options.local and options.path.endswith(".csv"):
+        raise UsageError(f"--local: {options.path} is a file, which needs no server")
+    with contextlib.ExitStack() as stack:
+        if options.local:
+            server = stack.enter_context(contextlib.closing(embedded_server.SharedServer(options.root)))
+            # wandb reads them when it is imported.
+            os.environ.update(server.environment)
+        try:
+            source = source_of(options.path)
+            answer = export(source, options.reports, options.readme)
+        except InputError as error:
+            if options.local or "No API key" not in str(error):
+                raise
+            message = str(error).rstrip(".")
+            raise InputError(f"{message}; --local reads it from the embedded server") from error
+    lines = last_lines(answer)
     if options.reports:
-        next_step = f"To publish it in W&B: {shell_command('wandb_tl.report', results.path)}"
+        lines.append(f"To publish the report in W&B: {shell_command('wandb_tl.report', source.path)}")
     else:
-        report = shell_command("wandb_tl.export_table", results.path, "--reports", "reports")
-        next_step = f"For conclusions and figures: {report}"
+        report = shell_command(
+            "wandb_tl.export_table",
+            options.path,
+            *local_flags(options),
+            "--reports",
+            "reports",
+        )
+        lines.append(f"For a report with figures: {report}")
     # On stderr: stdout is the table.
-    print(f"\n{next_step}", file=sys.stderr)
+    print("", *lines, sep="\n", file=sys.stderr)
     return ExitCode.OK
 
 
-def export(results: Results, reports: Path | None = None, readme: Path | None = None) -> None:
-    """Print the table of the results, and write the table and the report.
+def source_of(path: str) -> Results | SavedReport:
+    """The runs at a path on the server, or in the results.csv of a report."""
+    if path.endswith(".csv"):
+        from wandb_tl.analysis.saved_report import SavedReport
 
-    reports: folder of the report. readme: file with the markers of the table. InputError if a file cannot be
-    written.
+        return SavedReport(Path(path))
+    from wandb_tl.analysis.results import Results
+
+    return Results(path)
+
+
+def export(source: Results | SavedReport, reports: Path | None = None, readme: Path | None = None) -> Answer:
+    """Print the table of the results, and write the table and the report. Returns what they say.
+
+    The embedded server, if wandb is pointed at it, shows the answer on the sweep's page.
+    reports: folder of the report. readme: file with the markers of the table. InputError if no run has a test
+    accuracy, or a file cannot be written.
     """
     # pandas and matplotlib take seconds to import.
-    from wandb_tl.analysis import runs_by_recipe, tables
+    from wandb_tl.analysis import compare, report_folder, runs_by_recipe, tables
+    from wandb_tl.analysis.results import Results
+    from wandb_tl.analysis.saved_report import SavedReport
 
-    frame = results.frame()
-    table = tables.results(frame, runs_by_recipe.recipes(frame))
-    sentences = " ".join(filter(None, (tables.total_time(frame), tables.test_images(frame))))
-    text = f"{tables.markdown(table)}\n\n{sentences}"
+    frame = source.frame()
+    flags = source.flags if isinstance(source, SavedReport) else embedded_server.flags_in_use()
+    result = compare.answer_of(source, frame, flags or ())
+    compared = runs_by_recipe.by_test_images(frame)[0]
+    cells = tables.results(compared, runs_by_recipe.recipes(compared))
+    sentences = " ".join(filter(None, (tables.total_time(compared), tables.test_images(compared))))
+    text = f"{tables.markdown(cells)}\n\n{sentences}"
     print(text)
     try:
         if readme:
             replace_between_markers(readme, text)
         if reports:
-            from wandb_tl.analysis import report_folder
-
-            report_folder.write(results, frame, reports)
+            report_folder.write(source, frame, reports, result)
             print(f"\nReport: {reports / 'README.md'}")
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from error
+    # The page of a project has no answer.
+    if flags and isinstance(source, Results) and source.path.count("/") == 2:
+        show_on_page(result, flags)
+    return result
+
+
+def show_on_page(answer: Answer, flags: Sequence[str]) -> None:
+    """Show the answer on the sweep's page of the embedded server; a warning on stderr if that fails."""
+    from wandb_tl.analysis.answer_data import as_data
+
+    try:
+        embedded_server.attach_answer(answer.path, as_data(answer), flags)
+    except InputError as error:
+        print(f"warning: the sweep's page does not show this answer: {error}", file=sys.stderr)
+
+
+def last_lines(answer: Answer) -> list[str]:
+    """The answer in a few lines, with the commands that follow from it."""
+    from wandb_tl.analysis import conclusions
+
+    plan = answer.next_runs.command
+    again = "" if plan is None else f": {shell_command(plan.module, *plan.arguments)}"
+    predict = shell_command(answer.predict.module, *answer.predict.arguments)
+    return [
+        *conclusions.last_lines(answer),
+        f"Next, {conclusions.next_step(answer).replace('`', '')}{again}",
+        f"To classify pictures with the best model: {predict}",
+    ]
 
 
 def check_targets(reports: Path | None, readme: Path | None) -> None:
@@ -120,8 +196,8 @@ COMMAND = Command(
     summary="print the table of a sweep's results, write a report",
     description="Print the results of a W&B sweep as a Markdown table, best recipe first: "
     "the one with the highest mean validation accuracy if all runs have one, else test accuracy.",
-    epilog="It reads from the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY. For "
-    'the embedded server: eval "$(python -m wandb_tl.local env)".',
+    epilog="It reads from the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY; "
+    "with --local, from the embedded server.",
     add_arguments=add_arguments,
     run=run,
 )

@@ -1,114 +1,53 @@
-"""Sentences say what the numbers carry and no more."""
-
-import re
+"""Sentences about interactions, families of p-values and what to run next; test_answer.py has the others."""
 
 import numpy as np
-import pytest
 from sweep_frames import GRID, grid, runs_of
 
-from wandb_tl.analysis import conclusions, effects, runs_by_recipe
-from wandb_tl.analysis.proportions import McNemar
+from wandb_tl.analysis import conclusions, method
+from wandb_tl.analysis.answer import answer
 
 
-def told(frame, mcnemar=None):
-    recipes = runs_by_recipe.recipes(frame)
-    return conclusions.sentences(frame, recipes, effects.comparisons(frame), mcnemar)
+def told(effect, seeds=range(5), noise=0.3):
+    random = np.random.default_rng(0)
+    frame = runs_of(grid(GRID, seeds), lambda c: 80 + effect(c) + noise * random.normal())
+    return answer(frame, "a/b/c"), frame
 
 
-def sweep(effect, noise=0.4, seeds=range(5)):
-    configs = grid(GRID, seeds)
-    drawn = noise * np.random.default_rng(0).normal(size=len(configs))
-    return runs_of(configs, [80 + effect(config) + n for config, n in zip(configs, drawn, strict=True)])
-
-
-def test_a_real_effect_is_told_with_its_interval_and_its_rows():
-    frame = sweep(lambda config: 13 * config.pretrained)
-    [sentence] = [line for line in told(frame) if line.startswith("`pretrained=True`")]
-    shape = r"`pretrained=True` instead of `False` raises test accuracy by ([\d.]+) ± ([\d.]+) points on "
-    found = re.match(shape, sentence)
-    runs = frame.set_index(["pretrained", "finetuning", "optimizer", "seed"])["test_accuracy"]
-    by_seed = (runs[True] - runs[False]).groupby("seed").mean()
-    # t of 0.975 with 4 degrees of freedom, from a table.
-    half = 2.776 * by_seed.std() / np.sqrt(5)
-    assert [float(group) for group in found.groups()] == pytest.approx([by_seed.mean(), half], abs=0.006)
-    assert "(n = 5 seeds, 20 pairs, p < 0.0001; rows 1-4 against 5-8)" in sentence
-
-
-def test_what_lowers_is_said_to_lower():
-    lines = told(sweep(lambda config: -5 * config.finetuning))
-    assert any(line.startswith("`finetuning=True` instead of `False` lowers") for line in lines)
-
-
-def test_no_effect_is_within_noise():
-    lines = told(sweep(lambda config: 0))
-    assert len(lines) == 5 and all("ithin noise" in line for line in lines)
-
-
-def test_an_interaction_is_told_by_its_simple_effects():
-    frame = sweep(lambda config: 10 * (config.pretrained and config.optimizer == "Adam"), noise=0.1)
-    [sentence] = [line for line in told(frame) if line.startswith("What ")]
-    assert "depends on `optimizer`" in sentence
-    with_adam, with_sgd = re.findall(r"([+\N{MINUS SIGN}]?\d[\d.]*) ± ", sentence)
-    assert float(with_adam) == pytest.approx(10, abs=0.3)
-    assert float(with_sgd.replace("\N{MINUS SIGN}", "-")) == pytest.approx(0, abs=0.3)
-
-
-def test_single_runs_have_no_interval_but_the_error_of_the_test_set():
-    # Of 10,000 images 80.0 and 80.5 % are not told apart (half width 1.1 points), 80.0 and 82.0 % are.
-    frame = runs_of(grid({"optimizer": ["Adam", "SGD", "AdamW"]}, seeds=[0]), [80.0, 80.5, 82.0])
-    lines = told(frame)
-    assert "no interval can be given" in lines[0] and not any("±" in line for line in lines)
-    error = "the binomial error of 10,000 test images (95 %, each pair by itself)"
-    assert f"Row 1 differs by more than {error} from rows 2-3." in lines
-    assert "Not told apart by it, though next to each other in the table: rows 2 and 3." in lines
-    same = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0]), [80.0, 80.5])
-    assert f"Row 1 does not differ by more than {error} from row 2." in told(same)
-    apart = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0]), [80.0, 90.0])
-    assert f"Row 1 differs by more than {error} from row 2." in told(apart)
-
-
-@pytest.mark.parametrize("seeds", [[0], [0, 1]])
-def test_where_nothing_can_be_compared_that_is_said(seeds):
-    [line] = told(runs_of(grid({}, seeds), [80.0, 81.0][: len(seeds)]))
-    assert line == "There is one recipe: nothing to compare it with."
-    apart = grid({"optimizer": ["Adam"]}, [0, 1]) + grid({"optimizer": ["SGD"]}, [2, 3])
-    [line] = told(runs_of(apart, [80.0, 81.0, 70.0, 71.0]))
-    assert line.startswith("Nothing is compared")
-
-
-def test_what_a_search_drew_is_said_to_be_left_out():
-    frame = runs_of(grid({"lr": [i / 1000 for i in range(1, 9)]}, seeds=[0]), lambda config: 80 + config.lr)
-    assert any("`lr`" in line and "Not compared" in line for line in told(frame))
-
-
-@pytest.mark.parametrize(("p", "verdict"), [(0.0002, "differ:"), (0.3, "are within noise of each other:")])
-def test_image_by_image(p, verdict):
-    line = told(sweep(lambda config: 0), McNemar(120, 60, 10_000, p))[-1]
-    assert verdict in line and "of 10,000 test images, 120 are right in the first alone and 60" in line
-
-
-def test_the_lead_says_what_the_two_best_differ_in():
-    frame = sweep(lambda config: 9 * config.pretrained + 3 * config.finetuning, noise=0.1)
-    [line] = [line for line in told(frame) if "row 1 over row 2" in line]
-    assert line.startswith("Within noise: the lead of row 1 over row 2 (`optimizer=")
-    frame = sweep(lambda config: 9 * (config.optimizer == "SGD") + config.pretrained, noise=0.1)
-    frame = frame[frame["finetuning"]]
-    [line] = [line for line in told(frame) if line.startswith("Row 1 ")]
-    assert line.startswith("Row 1 leads row 2 (`pretrained=True` instead of `False`) by 1.")
-
-
-def test_a_recipe_that_held_out_images_chose_may_be_behind():
-    configs = grid({"optimizer": ["Adam"]}) + grid({"optimizer": ["SGD"]}, finetuning=True)
-    frame = runs_of(configs, lambda config: 80 + 3 * config.finetuning + config.seed / 10)
-    frame["val/accuracy"] = (frame["optimizer"] == "Adam") / 2
-    [line] = told(frame)
-    assert line.startswith("Row 1 is behind row 2 (`finetuning=False` instead of `True`, `optimizer=Adam` ")
-    assert "by 3.00 ± 0.00 points" in line
-
-
-def test_a_comparison_of_one_seed_is_not_called_noise():
-    configs = grid({"pretrained": [True, False]}, seeds=[0, 1]) + grid({"pretrained": [True]}, [0], epochs=3)
-    [line] = [line for line in told(runs_of(configs, [80.0, 81.0, 70.0, 71.0, 60.0])) if "`epochs=" in line]
-    assert (
-        line.startswith("Without an interval: `epochs=10` instead of `3`") and "(n = 1 seed, 1 pair;" in line
+def test_an_interaction_names_its_recipes_and_its_corrected_p():
+    result, _ = told(lambda c: 15 * c.pretrained - 20 + 5 * (c.finetuning and c.optimizer == "Adam"))
+    one = result.interactions[0]
+    sentence = conclusions.interaction(one)
+    shape = (
+        f"by \N{MINUS SIGN}{-one.effect.mean:.2f} ± {one.effect.half_width:.2f} points (corrected p < 0.001; "
     )
+    assert sentence == (
+        "The effect of `finetuning` depends on `optimizer` with `pretrained=True`: " + shape + "rows 1-4)."
+    )
+    assert "at most 1.5 times the errors" in conclusions.about_interactions(result.interactions)
+    assert "corrected for 1 interaction (Holm)" in conclusions.about_interactions(result.interactions)
+
+
+def test_families_of_p_values_are_stated_where_they_are_quoted():
+    result, frame = told(lambda c: 3 * c.pretrained)
+    contenders = len(result.contenders) + 1
+    assert contenders > 1
+    stated = (
+        f"corrected for 3 changes (Holm) and multiplied by {contenders}, because {contenders} recipes may"
+    )
+    assert stated in conclusions.about_effects(result)
+    sentences = " ".join(method.sentences(result, frame))
+    assert "corrected by Holm for 7." in sentences and f"multiplied by {contenders}" in sentences
+    # Of five seeds, 2 of the 32 patterns of signs are as extreme as equal signs.
+    assert (
+        f"no p below {2 / 32:.3g} exists" in sentences and f"in {100 * 0.8**5:.0f} % of sweeps" in sentences
+    )
+
+
+def test_the_next_step_says_what_it_settles_or_varies():
+    settled, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning + 2 * (c.optimizer == "Adam"))
+    assert conclusions.next_step(settled) == "to vary `lr`, which no run has varied (15 runs)"
+    assert "`lr`" in conclusions.never_varied(settled)
+    single, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning + 2 * (c.optimizer == "Adam"), [0])
+    assert conclusions.next_step(single) == "to settle row 1 against row 2, which takes 5 seeds each (8 runs)"
+    similar, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning, noise=0)
+    assert any("so similar to row 1 that 12 seeds" in one for one in conclusions.cautions(similar))

@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wandb_tl.analysis.proportions import beyond_binomial, binomial_half_width, exact_interval, mcnemar
+from wandb_tl.analysis.proportions import (
+    beyond_binomial,
+    binomial_half_width,
+    exact_interval,
+    interval_of_share,
+    mcnemar,
+)
 
 
 def test_mcnemar_is_the_binomial_test_of_the_images_that_only_one_gets_right():
@@ -43,3 +49,9 @@ def test_the_exact_interval_contains_the_accuracy_in_95_of_100_samples(share):
     ]
     assert 0.945 <= np.mean(contained) <= 1
     assert intervals[60][1] == 100 and intervals[0][0] == 0
+
+
+def test_what_is_no_share_has_no_interval():
+    assert interval_of_share(80.0, 50) == exact_interval(40, 50)
+    for share, images in ((80.0, math.nan), (8000.0, 50)):
+        assert all(map(math.isnan, interval_of_share(share, images)))

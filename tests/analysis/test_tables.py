@@ -4,6 +4,8 @@ import pandas as pd
 from sweep_frames import GRID, grid, runs_of
 
 from wandb_tl.analysis import effects, runs_by_recipe, tables
+from wandb_tl.analysis.answer import answer
+from wandb_tl.analysis.runs_by_recipe import RunsByRecipe
 
 TABLE_1 = ["Pretrained", "Finetuning", "Optimizer", "Avg Train Loss", "Avg Train Accuracy", "Test Accuracy"]
 
@@ -55,22 +57,49 @@ def test_latex_escapes_what_it_would_obey():
 
 
 def test_costs_leave_out_what_no_run_reports():
-    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0, 1]), [80, 81, 90, 91])
-    cells = tables.costs(frame, runs_by_recipe.recipes(frame))
-    # The second recipe is the better one: its runs took 12 and 13 seconds.
-    assert cells["Train seconds"].tolist() == ["12.5", "10.5"] and "Energy, Wh" not in cells
-    frame["energy_wh"] = [1.0, 2.0, 3.0, float("nan")]
-    assert tables.costs(frame, runs_by_recipe.recipes(frame))["Energy, Wh"].tolist() == ["3.00", "1.50"]
+    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, seeds=[0, 1, 2]), [80, 81, 82, 90, 91, 92])
+    cells = tables.costs(answer(frame, "a/b/c").recipes)
+    # The second recipe is the better one: its runs took 13, 14 and 15 seconds.
+    assert cells["Train seconds"].tolist() == ["14.0", "11.0"] and "Energy, Wh" not in cells
+    assert cells["Slowest run, s"].tolist() == ["15.0", "12.0"]
+    frame["energy_wh"] = [1.0, 2.0, 9.0, 3.0, 4.0, float("nan")]
+    assert tables.costs(answer(frame, "a/b/c").recipes)["Energy, Wh"].tolist() == ["3.50", "2.00"]
 
 
-def test_effects_name_the_rows_they_rest_on():
-    frame = runs_of(grid(GRID), lambda config: 80 + 10 * config.pretrained + config.seed % 2 / 10)
-    recipes = runs_by_recipe.recipes(frame)
-    cells = tables.effects_as_text(effects.comparisons(frame), runs_by_recipe.row_of_each_run(recipes))
-    main = cells.set_index("Change").loc["pretrained: False → True"]
-    assert main["Points"].startswith("+10.00") and main["Rests on"] == "rows 1-4 against 5-8"
-    assert main["Pairs"] == "20" and main["Seeds"] == "5"
-    assert list(cells["Kind"]) == ["main"] * 3 + ["interaction"] * 3 + ["lead"]
+def test_changes_of_the_winner_and_their_verdicts():
+    frame = runs_of(
+        grid(GRID), lambda config: 80 + 10 * config.pretrained + (config.seed + config.finetuning) % 2 / 10
+    )
+    result = answer(frame, "a/b/c")
+    cells = tables.effects(result).set_index("Change")
+    line = cells.loc["pretrained: True → False"]
+    assert line["Points"].startswith("\N{MINUS SIGN}10.00") and line["Verdict"] == "settled"
+    assert line["p"] == line["p (corrected)"] == "< 0.001" and line["Seeds"] == "5"
+    assert cells.loc["optimizer: Adam → SGD", "Verdict"] == "not settled: equal in each seed"
+
+
+def test_two_hyperparameters_that_act_together_are_a_table_of_means():
+    frame = runs_of(grid(GRID), lambda c: 80 + 2 * (c.finetuning and c.optimizer == "Adam") + c.seed % 2 / 10)
+    one = answer(frame, "a/b/c").interactions[0]
+    cells = tables.interaction(one)
+    assert cells.to_dict("list") == {
+        "": ["optimizer=Adam", "optimizer=SGD", "difference"],
+        "finetuning=False": ["80.04", "80.04", ""],
+        "finetuning=True": ["82.04", "80.04", ""],
+        "Effect of finetuning": ["+2.00 ± 0.00", "0.00 ± 0.00", "\N{MINUS SIGN}2.00 ± 0.00"],
+    }
+
+
+def test_numbers_have_every_comparison():
+    frame = runs_of(grid(GRID), lambda c: 80 + 2 * c.pretrained + c.seed % 2 / 10)
+    result = answer(frame, "a/b/c")
+    pairs = effects.pairs(RunsByRecipe(frame))
+    data = tables.numbers(result, pairs)
+    assert data["kind"].value_counts().to_dict() == {"pair": 12, "at the winner": 3, "interaction": 3}
+    first = data.iloc[0]
+    assert (first["points"], first["seeds"]) == (result.effects[0].effect.mean, 5)
+    cells = tables.pairs(pairs)
+    assert len(cells) == 12 and set(cells["Points"][:4]) == {"+2.00 ± 0.00"}
 
 
 def test_total_time():
@@ -90,3 +119,12 @@ def test_what_to_know_about_the_test_images():
     assert text.startswith(f"{always} There is no test split") and text.endswith(
         "3 unreadable pictures were left out."
     )
+
+
+def test_validation_accuracy_is_in_per_cent_as_test_accuracy_is():
+    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, [0]), [81.0, 80.0])
+    frame["val/accuracy"] = [0.83333, 0.5]
+    cells = tables.results(frame, runs_by_recipe.recipes(frame))
+    assert cells["Val Accuracy, %"].tolist() == ["83.33", "50.00"]
+    assert cells["Test Accuracy"].tolist() == ["81.00", "80.00"]
+    assert cells["Avg Train Accuracy"].tolist() == ["0.8100", "0.8000"]

@@ -1,171 +1,165 @@
-"""Statistics of a sweep -> matplotlib figures: what each choice is worth, and all recipes at a glance."""
+"""Statistics of a sweep -> matplotlib figures: what each change is worth, and accuracy against time."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
-import numpy as np
-import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
-from matplotlib.ticker import LogLocator, MaxNLocator
-from numpy.typing import NDArray
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from wandb_tl.analysis.effects import Comparison
-from wandb_tl.analysis.formatting import changes_in_words, level, points
-from wandb_tl.analysis.runs_by_recipe import in_order
-from wandb_tl.figures.canvas import BLUE, DPI, GREY, ORANGE
+from wandb_tl.analysis.answer import Answer, Recipe
+from wandb_tl.analysis.effects import Effect
+from wandb_tl.analysis.formatting import changes_in_words, points
+from wandb_tl.figures.canvas import BLUE, DPI, FAINT, GREY, ORANGE
 
-Floats = NDArray[np.float64]
-
-# At most this many interactions are shown, the largest ones.
-INTERACTIONS_SHOWN = 12
-# An axis with more levels than this is a scale; otherwise each level is named.
-LEVELS_NAMED = 12
-# The mark of recipes in which the hyperparameter of an axis has no effect, and its height.
-NO_EFFECT, BELOW = "no effect", -0.06
+# Changes and names of a chart; more of them would not be legible.
+MOST_EFFECTS, MOST_NAMED = 12, 12
+# The size of a name in pixels.
+NAME_WIDTH, NAME_HEIGHT = 50, 18
+# Times whose largest is so many times the smallest stand on a logarithmic axis.
+LOGARITHMIC = 10
 
 
-def effects(comparisons: list[Comparison]) -> Figure:
-    """Main effects and interactions as points of test accuracy with 95 % intervals, around zero.
+def effects(found: Sequence[Effect]) -> Figure:
+    """Each change of the winner as points of test accuracy with its 95 % interval, beside zero; at least one.
 
-    Filled marks are significant by their Holm-corrected p-value; hollow marks are not.
+    Filled marks are settled, hollow ones are not.
     """
-    ordered = sorted(comparisons, key=lambda one: -abs(one.effect.mean))
-    mains = [one for one in ordered if one.kind == "main"]
-    drawn = mains + [one for one in ordered if one.kind == "interaction"][:INTERACTIONS_SHOWN]
-
-    figure = _figure(9, 1.3 + 0.34 * len(drawn))
+    drawn = found[:MOST_EFFECTS]
+    figure = empty_figure(9, 1.3 + 0.38 * len(drawn))
     axes = figure.add_subplot()
     for y, one in enumerate(drawn):
-        colour = BLUE if one.kind == "main" else ORANGE
         half = one.effect.half_width
+        colour = BLUE if one.settled else GREY
         axes.errorbar(
             one.effect.mean,
             y,
             xerr=None if math.isnan(half) else half,
-            color=colour if one.significant else GREY,
-            marker="o" if one.kind == "main" else "D",
-            markersize=6,
-            markerfacecolor=colour if one.significant else "white",
+            color=colour,
+            marker="o",
+            markersize=7,
+            markerfacecolor=colour if one.settled else "white",
             capsize=3,
             linewidth=1.6,
         )
+        place = (1.01, y)
+        coordinates = ("axes fraction", "data")
         axes.annotate(
-            points(one.effect),
-            (1.01, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-            annotation_clip=False,
+            points(one.effect), place, xycoords=coordinates, va="center", fontsize=10, annotation_clip=False
         )
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(drawn)), [changes_in_words(one) for one in drawn], fontsize=9, parse_math=False)
+    names = [changes_in_words(one.changes) for one in drawn]
+    axes.set_yticks(range(len(drawn)), names, fontsize=10, parse_math=False)
     axes.set_ylim(len(drawn) - 0.4, -0.6)
-    axes.set_xlabel("points of test accuracy" + (", 95 % interval" if _has_intervals(drawn) else ""))
-    axes.grid(axis="x", alpha=0.3)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    # Zero stays in the picture, with room for the marks.
+    ends = [side for one in drawn for side in _ends(one)]
+    margin = 0.06 * (max(0, *ends) - min(0, *ends)) or 1
+    axes.set_xlim(min(0, *ends) - margin, max(0, *ends) + margin)
+    intervals = ", 95 % interval" if any(one.effect.n > 1 for one in drawn) else ""
+    axes.set_xlabel(f"points of test accuracy, against the best recipe{intervals}")
+    clean(axes, "x")
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
 
 
-def parallel_coordinates(recipes: pd.DataFrame, parameters: list[str]) -> Figure:
-    """One line per recipe through its hyperparameters to its mean test accuracy, coloured by that.
-
-    recipes: runs_by_recipe.recipes(), best first. The best recipe is drawn last and thickest.
-    """
-    names = [*parameters, "mean"]
-    figure = _figure(max(1.9 * len(names), 6), 4.6)
+def frontier(answer: Answer) -> Figure:
+    """Test accuracy of every recipe against its training time; the frontier as a line, with row numbers."""
+    timed = [one for one in answer.recipes if not math.isnan(one.price.seconds)]
+    best = [answer.recipes[row - 1] for row in answer.frontier]
+    figure = empty_figure(9, 4.6)
     axes = figure.add_subplot()
-    heights = np.stack([_heights(axes, x, recipes[name], name) for x, name in enumerate(names)])
-    scale = Normalize(recipes["mean"].min(), max(recipes["mean"].max(), recipes["mean"].min() + 1e-9))
-    for row in reversed(range(len(recipes))):
-        colour = colormaps["viridis"](0.85 * scale(recipes["mean"].iloc[row]))
-        line = PathPatch(_curve(heights[:, row]), fill=False, edgecolor=colour, linewidth=1.6, alpha=0.9)
-        if row == 0:
-            line.set(linewidth=4, alpha=1)
-        axes.add_patch(line)
-    axes.set_xlim(-0.35, len(names) - 0.4)
-    axes.set_ylim(-0.08, 1.08)
-    titles = [*parameters, "test accuracy, %"]
-    axes.set_xticks(range(len(names)), titles, parse_math=False)
-    axes.xaxis.tick_top()
-    axes.tick_params(axis="x", length=0, pad=8)
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    _scatter(axes, [one for one in timed if one not in best], GREY, 18)
+    # A recipe on the frontier is the best one up to the time of the next more accurate one.
+    axes.step(
+        [one.price.seconds for one in reversed(best)],
+        [one.accuracy.mean for one in reversed(best)],
+        where="post",
+        color=BLUE,
+        linewidth=1.2,
+    )
+    _scatter(axes, best, BLUE, 36)
+    if answer.winner in timed:
+        _scatter(axes, [answer.winner], ORANGE, 80)
+    times = [one.price.seconds for one in timed]
+    if min(times) > 0 and max(times) / min(times) > LOGARITHMIC:
+        axes.set_xscale("log")
+        # matplotlib labels the ticks of a short axis between them as powers of ten.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
+    axes.set_xlabel("seconds to train (median of the runs)")
+    axes.set_ylabel("test accuracy, %")
+    clean(axes, "both")
+    axes.margins(0.08, 0.12)
+    names = _Names(axes)
+    first = [answer.winner, *([answer.cheaper] if answer.cheaper else [])]
+    # Above and to the left of the frontier there are no recipes, so that its names are legible there.
+    for row in dict.fromkeys(one.row for one in (*first, *best)):
+        names.add(answer.recipes[row - 1], f"row {row}", "black", above=True)
+    for other in (one for one in timed if one not in best and one is not answer.winner):
+        names.add(other, str(other.row), GREY, above=False)
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+class _Names:
+    """Names of recipes in a scatter plot, without those that would cover an earlier one."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        self._places: list[tuple[float, float]] = []
+
+    def add(self, recipe: Recipe, text: str, colour: str, above: bool) -> None:
+        """Write a name above and to the left of a recipe, or below and to the right."""
+        point = (recipe.price.seconds, recipe.accuracy.mean)
+        if math.isnan(point[0]) or len(self._places) == MOST_NAMED:
+            return
+        x, y = self._axes.transData.transform(point)
+        place = (x - NAME_WIDTH, y + NAME_HEIGHT) if above else (x, y - NAME_HEIGHT)
+        near = (NAME_WIDTH, NAME_HEIGHT)
+        if any(all(abs(place[i] - other[i]) < near[i] for i in (0, 1)) for other in self._places):
+            return
+        self._places.append(place)
+        self._axes.annotate(
+            text,
+            point,
+            (-5, 4) if above else (5, -4),
+            textcoords="offset points",
+            ha="right" if above else "left",
+            va="bottom" if above else "top",
+            fontsize=9,
+            color=colour,
+        )
+
+
+def _scatter(axes: Axes, recipes: Sequence[Recipe], colour: str, size: float) -> None:
+    axes.scatter(
+        [one.price.seconds for one in recipes],
+        [one.accuracy.mean for one in recipes],
+        s=size,
+        color=colour,
+        zorder=3,
+    )
+
+
+def _ends(one: Effect) -> tuple[float, float]:
+    half = 0 if math.isnan(one.effect.half_width) else one.effect.half_width
+    return one.effect.mean - half, one.effect.mean + half
+
+
+def clean(axes: Axes, grid: Literal["both", "x"]) -> None:
+    """Grid lines behind the marks, and no frame at the top and the right."""
+    axes.grid(axis=grid, color=FAINT)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def empty_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches; its layout is computed when it is drawn."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _has_intervals(comparisons: list[Comparison]) -> bool:
-    return any(not math.isnan(one.effect.half_width) for one in comparisons)
-
-
-def _heights(axes: Axes, x: float, values: pd.Series[Any], name: str) -> Floats:
-    """The heights, from 0 to 1, of a column's values on its axis at x; draws the axis with its marks.
-
-    Lines through one level are spread around it in the order of the recipes, so that they can be followed.
-    """
-    axes.axvline(x, 0.07, 0.93, color="black", linewidth=0.8, zorder=3)
-    levels = in_order(values.dropna())
-    numeric = not any(isinstance(one, str | bool | np.bool_) for one in levels)
-    if name == "mean" or (numeric and len(levels) > LEVELS_NAMED):
-        return _on_scale(axes, x, values.astype(float))
-    if values.isna().any():
-        values, levels = values.astype(object).where(values.notna(), NO_EFFECT), [*levels, NO_EFFECT]
-    place = {one: (i / (len(levels) - 1) if len(levels) > 1 else 0.5) for i, one in enumerate(levels)}
-    for one, height in place.items():
-        _mark(axes, x, height, level(one))
-    spread = min(0.25 / max(len(levels) - 1, 1), 0.14)
-    offsets = spread * (0.5 - (np.arange(len(values)) + 0.5) / len(values))
-    return values.map(place).to_numpy(float) + offsets
-
-
-def _on_scale(axes: Axes, x: float, values: pd.Series[Any]) -> Floats:
-    """Heights on a scale with round marks, logarithmic for wide ranges; "no effect" is below the scale."""
-    wide = values.min() > 0 and values.max() / values.min() > 50
-    locator = LogLocator(numticks=8) if wide else MaxNLocator(6)
-    ticks = locator.tick_values(values.min(), values.max())
-    scale = (LogNorm if wide else Normalize)(min(ticks[0], values.min()), max(ticks[-1], values.max()))
-    for tick in ticks:
-        _mark(axes, x, float(scale(tick)), f"{tick:g}")
-    if values.isna().any():
-        _mark(axes, x, BELOW, NO_EFFECT)
-    return np.ma.filled(np.ma.masked_invalid(scale(values.to_numpy())), BELOW)
-
-
-def _mark(axes: Axes, x: float, height: float, text: str) -> None:
-    axes.annotate(
-        text,
-        (x, height),
-        (7, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=9,
-        zorder=4,
-        parse_math=False,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
-    )
-    axes.plot([x], [height], marker="_", color="black", markersize=8, zorder=3)
-
-
-def _curve(heights: Floats) -> Path:
-    """A line through the axes, horizontal where it crosses them."""
-    points, codes = [(0.0, heights[0])], [Path.MOVETO]
-    for x, (before, after) in enumerate(pairwise(heights)):
-        points += [(x + 0.45, before), (x + 0.55, after), (x + 1.0, after)]
-        codes += [Path.CURVE4] * 3
-    return Path(points, codes)

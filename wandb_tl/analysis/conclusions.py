@@ -1,219 +1,338 @@
-"""The conclusions of a sweep in words: what it compared, what its numbers support, and where they are."""
+"""The answer of a sweep in sentences: the report, the last lines of the commands and notebooks share them.
+
+Sentences are Markdown in which `code` is the only markup.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
-
-from wandb_tl.analysis import effects, proportions, runs_by_recipe
-from wandb_tl.analysis.effects import Change, Comparison
-from wandb_tl.analysis.formatting import (
-    changes_in_words,
-    code,
-    conjunction,
-    count,
-    level,
-    points,
-    probability,
-    rows_in_words,
-    rows_of,
-)
+from wandb_tl.analysis import formatting, proportions, search_conclusions
+from wandb_tl.analysis.answer import Answer, Recipe, is_measured_by_images
+from wandb_tl.analysis.commands import CommandLine
+from wandb_tl.analysis.effects import Lead
+from wandb_tl.analysis.formatting import code, conjunction, count, points, seconds
+from wandb_tl.analysis.interactions import REACH, Interaction
 from wandb_tl.analysis.intervals import ALPHA
-from wandb_tl.analysis.proportions import McNemar
-from wandb_tl.analysis.runs_by_recipe import MACRO, SELECTION
+from wandb_tl.analysis.next_runs import MOST_SEEDS
+from wandb_tl.analysis.runs_by_recipe import METRIC, ValuesInEffect
+from wandb_tl.analysis.ties import Tie
+
+# The metrics that order recipes, as sentences name them.
+NAMES_OF_METRICS = {
+    "val/accuracy": "validation accuracy",
+    "test_accuracy": "test accuracy",
+    "val/f1_macro": "validation F1",
+    "test/f1_macro": "test F1",
+}
+# What the command is for that follows a search besides the next search.
+REPEAT = "to train its best recipe with other seeds"
+# Recipes that a sentence names one by one.
+MOST_NAMED = 3
 
 
-def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
-    """What was compared, in a paragraph."""
-    varied, same = runs_by_recipe.varied(frame), runs_by_recipe.same_in_all(frame)
-    text = f"{count(len(frame), 'run')} of {count(len(recipes), 'recipe')}"
-    if "model_name" in same:
-        text += f": {code(same['model_name'])}"
-    if "dataset" in same:
-        text += f" on {code(same['dataset'])}"
-    text += f"; {_images(frame)}"
-    if "image_size" in same:
-        text += f", {same['image_size']} px"
-    if "epochs" in same:
-        text += f", {count(same['epochs'], 'epoch')}"
-    seeds = sorted(set(frame["seed"]))
-    text += f", {count(len(seeds), 'seed')} ({', '.join(map(str, seeds))})."
-    if repeated := len(frame) - int(recipes["n"].sum()):
-        text += f" Of the runs {repeated} repeat a recipe under its seed: their mean counts."
-    if varied:
-        values = runs_by_recipe.in_effect(frame)
-        levels = [f"`{name}` ({_levels(values[name].dropna())})" for name in varied]
-        text += f" What differs between the recipes is {conjunction(levels)}."
-    return text
+def first_sentences(answer: Answer) -> list[str]:
+    """What a practitioner acts on: the winner, how good it is, at what price, and how sure that is."""
+    return [winner(answer), accuracy(answer), price(answer), *certainty(answer)]
 
 
-def caption(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
-    """What the numbers of the table of results are."""
-    if recipes.attrs["judged_by"] in MACRO:
-        judge = recipes.attrs["judged_by"]
-        text = f"Best {judge} first, the mean of the classes' F1 scores; test accuracy is in per cent"
-    elif SELECTION in recipes:
-        text = "Best validation accuracy first, so that no test image chooses; test accuracy is in per cent"
-    else:
-        text = "Best test accuracy first, in per cent of the test images"
-        if SELECTION in frame and frame[SELECTION].notna().any():
-            text += " (some of the runs have no validation accuracy, which else would decide)"
-    if recipes["n"].max() > 1:
-        text += "; ± is half of a 95 % t-interval of the mean over n seeds"
-    return f"{text}. Train loss and accuracy (a share) are means over the epochs."
+def last_lines(answer: Answer) -> list[str]:
+    """The end of a command's output, without markup, and without the commands to run next."""
+    lines = [f"{winner(answer)} {accuracy(answer)}", price(answer), *certainty(answer)[:1], *_bounds(answer)]
+    return [line.replace("`", "") for line in lines]
 
 
-def sentences(
-    frame: pd.DataFrame, recipes: pd.DataFrame, comparisons: list[Comparison], mcnemar: McNemar | None = None
-) -> list[str]:
-    """The conclusions of a sweep in Markdown: significant effects by size, then the others.
-
-    frame: its runs. recipes: runs_by_recipe.recipes(frame), whose order numbers the rows. comparisons:
-    effects.comparisons(frame). mcnemar: of the best runs of rows 1 and 2.
-    """
-    if len(recipes) == 1:
-        return ["There is one recipe: nothing to compare it with."]
-    rows = runs_by_recipe.row_of_each_run(recipes)
-    replicated = recipes["n"].max() > 1
-    lines = _effects(comparisons, rows) if replicated else _single_runs(frame, recipes, comparisons, rows)
-    if replicated and not comparisons:
-        lines.append("Nothing is compared: no two recipes that differ in one hyperparameter share a seed.")
-    if mcnemar is not None:
-        lines.append(_image_by_image(mcnemar, frame))
-    if drawn := effects.not_compared(frame):
-        names = conjunction([code(name) for name in drawn])
-        lines.append(f"Not compared, because they have too many values to make pairs: {names}.")
-    return lines
+def best_run(answer: Answer) -> str:
+    """The id of the winner's best run, and which of its runs are as good."""
+    text = f"the best of row 1, run {code(answer.winner.best_run)}"
+    if not answer.tied_runs:
+        return f"({text})."
+    metric = NAMES_OF_METRICS.get(answer.judged_by, answer.judged_by)
+    named = [code(run) for run in answer.tied_runs[:MOST_NAMED]]
+    more = len(answer.tied_runs) - len(named)
+    others = conjunction([*named, *([f"{more} more"] if more else [])])
+    return f"({text}). It is tied with {others} in {metric}; the smallest seed comes first."
 
 
-def _instead(change: Change) -> str:
-    return f"{code(f'{change.parameter}={level(change.high)}')} instead of {code(level(change.low))}"
-
-
-def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
-    """Sentences about effects with intervals: significant ones by size, then the others."""
-    ordered = sorted(comparisons, key=lambda one: -abs(one.effect.mean))
-    sure = [one for one in ordered if one.significant]
-    lines = [_main(one, rows) for one in sure if one.kind == "main"]
-    lines += [_interaction(one, rows) for one in sure if one.kind == "interaction"]
-    lines += [_lead(one) for one in comparisons if one.kind == "lead"]
-    unsure = [one for one in ordered if not one.significant]
-    lines += [_main(one, rows) for one in unsure if one.kind == "main"]
-    if others := [
-        code(changes_in_words(one)) for one in unsure if one.kind == "interaction" and one.effect.n > 1
-    ]:
-        lines.append(f"Within noise: the interactions {', '.join(others)}.")
-    return lines
-
-
-def _main(one: Comparison, rows: dict[str, int]) -> str:
-    basis = f"({_evidence(one)}; {rows_of(one, rows)})"
-    words = _instead(one.changes[0])
-    # Over the values of other hyperparameters, if any differ.
-    average = " on average" if len(one.blocks) > one.effect.n else ""
-    if not one.significant:
-        change = f"changes test accuracy by {points(one.effect)} points{average}"
-        return f"{_doubt(one)}: {words} {change} {basis}."
-    verb = "raises" if one.effect.mean > 0 else "lowers"
-    return f"{words} {verb} test accuracy by {points(one.effect, signed=False)} points{average} {basis}."
-
-
-def _interaction(one: Comparison, rows: dict[str, int]) -> str:
-    change, by = one.changes
-    low, high = one.simple
-    return (
-        f"What {_instead(change)} does depends on `{by.parameter}`: {points(low)} points with "
-        f"{code(level(by.low))}, {points(high)} with {code(level(by.high))} "
-        f"({_evidence(one)}; {rows_of(one, rows)})."
+def command_lines(answer: Answer) -> list[tuple[str, CommandLine]]:
+    """The commands that follow from the answer, each after what it is for."""
+    lines = (
+        ("to train it again", answer.train),
+        ("to classify pictures with its best model", answer.predict),
+        (f"next, {next_step(answer).replace('`', '')}", answer.next_runs.command),
     )
+    return [(label, command) for label, command in lines if command is not None]
 
 
-def _lead(one: Comparison) -> str:
-    # A hyperparameter that only one of the two recipes has follows from the other changes.
-    changes = [change for change in one.changes if None not in (change.low, change.high)]
-    differ = f" ({', '.join(_instead(change) for change in changes)})" if changes else ""
-    if not one.significant:
-        lead = f"{points(one.effect)} points ({_evidence(one)})"
-        return f"{_doubt(one)}: the lead of row 1 over row 2{differ}, {lead}."
-    # The recipes are ordered by validation accuracy if there is one, and test accuracy may disagree.
-    verb = "leads" if one.effect.mean > 0 else "is behind"
-    lead = f"{points(one.effect, signed=False)} points ({_evidence(one)})"
-    return f"Row 1 {verb} row 2{differ} by {lead}."
-
-
-def _doubt(one: Comparison) -> str:
-    return "Without an interval" if math.isnan(one.p) else "Within noise"
-
-
-def _evidence(one: Comparison) -> str:
-    pairs = "quadruple" if one.kind == "interaction" else "pair"
-    text = f"n = {count(one.effect.n, 'seed')}, {count(len(one.blocks), pairs)}"
-    if one.left_out:
-        text += f", {one.left_out} more left out for want of runs beside them"
-    return text if math.isnan(one.p) else f"{text}, {probability(one.p_holm)}"
-
-
-def _single_runs(
-    frame: pd.DataFrame, recipes: pd.DataFrame, comparisons: list[Comparison], rows: dict[str, int]
-) -> list[str]:
-    """Sentences about recipes that ran once: means of effects, and what exceeds the error of the test set."""
-    lines = [
-        "Every recipe ran with one seed, so no interval can be given: how another seed would come out is not "
-        "known. Several seeds (`--set seed=0,1,2,3,4`) would tell."
-    ]
-    for one in sorted(comparisons, key=lambda one: -abs(one.effect.mean)):
-        if one.kind == "main":
-            lines.append(
-                f"On average, and without an interval, {_instead(one.changes[0])}: "
-                f"{points(one.effect)} points ({_evidence(one)}; {rows_of(one, rows)})."
-            )
-    images = frame["test_images"].min()
-    if math.isnan(images):
-        return lines
-    accuracies = list(recipes["mean"])
-
-    def differ_clearly(first: int, second: int) -> bool:
-        return proportions.beyond_binomial(accuracies[first - 1], accuracies[second - 1], images)
-
-    others = range(2, len(accuracies) + 1)
-    beyond = [row for row in others if differ_clearly(1, row)]
-    within = [row for row in others if row not in beyond]
-    error = f"the binomial error of {int(images):,} test images (95 %, each pair by itself)"
-    if beyond:
-        lines.append(f"Row 1 differs by more than {error} from {rows_in_words(beyond)}.")
-    if within:
-        lines.append(f"Row 1 does not differ by more than {error} from {rows_in_words(within)}.")
-    close = [f"{row - 1} and {row}" for row in others[1:] if not differ_clearly(row - 1, row)]
-    if close:
-        lines.append(
-            f"Not told apart by it, though next to each other in the table: rows {', '.join(close)}."
+def winner(answer: Answer) -> str:
+    """Which recipe to use."""
+    if len(answer.recipes) == 1:
+        return "There is one recipe, so there is nothing to compare it with."
+    settings = formatting.settings(answer.winner.hyperparameters)
+    if answer.tie is not None:
+        return (
+            f"{_too_few(answer, answer.tie)} The order of the hyperparameters puts row 1 first: {settings}."
         )
-    return lines
-
-
-def _image_by_image(test: McNemar, frame: pd.DataFrame) -> str:
-    verdict = "differ" if test.p < ALPHA else "are within noise of each other"
-    sample = "a random sample of " if test.n < frame["test_images"].min() else ""
+    text = f"Use row 1: {settings}."
+    if not answer.tied:
+        return text
+    metric = NAMES_OF_METRICS.get(answer.judged_by, answer.judged_by)
     return (
-        f"Image by image, the best run of row 1 and that of row 2 {verdict}: of {sample}{test.n:,} test "
-        f"images, {test.only_first:,} are right in the first alone and {test.only_second:,} in the second "
-        f"alone (McNemar's exact test, {probability(test.p)}; of these models, not of their recipes)."
+        f"{text} It is tied with {formatting.rows_in_words(answer.tied)} in {metric}; the order of the "
+        "hyperparameters puts it first."
     )
 
 
-def _images(frame: pd.DataFrame) -> str:
-    """How many images the runs trained and were tested on."""
-    counts = []
-    for split in ("train", "test"):
-        numbers = sorted({int(number) for number in frame[f"{split}_images"].dropna()})
-        counts.append(" or ".join(f"{number:,}" for number in numbers) or "an unknown number of")
-    return f"{counts[0]} training and {counts[1]} test images"
+def _too_few(answer: Answer, tie: Tie) -> str:
+    """That the pictures which choose the recipe do not tell the recipes apart."""
+    total = len(answer.recipes)
+    recipes = f"All {total} recipes" if tie.recipes == total else f"{tie.recipes} of the {total} recipes"
+    if not tie.all_right:
+        metric = NAMES_OF_METRICS.get(answer.judged_by, answer.judged_by)
+        number = "" if math.isnan(tie.images) else f" on {tie.images:,.0f} pictures"
+        return f"{recipes} have the same {metric}{number}, which does not choose between them."
+    split = "test" if answer.judged_by == METRIC else "validation"
+    number = "" if math.isnan(tie.images) else f"{tie.images:,.0f} "
+    return f"{recipes} classify all {number}{split} pictures correctly: too few to choose between them."
 
 
-def _levels(values: pd.Series[Any]) -> str:
-    levels = runs_by_recipe.in_order(values)
-    if len(levels) > 5:
-        return f"{len(levels)} values from {level(levels[0])} to {level(levels[-1])}"
-    return ", ".join(map(level, levels))
+def accuracy(answer: Answer) -> str:
+    """The winner's accuracy with its two uncertainties: seeds and test images."""
+    recipe, images = answer.winner, answer.images
+    if is_measured_by_images(recipe) and recipe.accuracy.mean == 100:
+        return (
+            f"It classifies all {images:,.0f} test images correctly; on other test images that is at least "
+            f"{recipe.low:.0f} % (exact binomial interval of one model)."
+        )
+    text = f"It classifies {recipe.accuracy.mean:.2f} % of "
+    text += "the test images correctly" if math.isnan(images) else f"{images:,.0f} test images correctly"
+    if recipe.accuracy.n > 1:
+        text += f", ± {recipe.accuracy.half_width:.2f} over {recipe.accuracy.n} seeds"
+    if not math.isnan(recipe.low):
+        text += f"; {recipe.low:.1f} to {recipe.high:.1f} % on other test images"
+        text += " (exact binomial interval of one model)"
+    return f"{text}."
+
+
+def price(answer: Answer) -> str:
+    """What a run of the winner takes, and the cheaper recipe with what it costs in points."""
+    time = answer.winner.price.seconds
+    if math.isnan(time):
+        return "How long a run takes is unknown."
+    text = f"A run takes {seconds(time)} to train{_without_frozen_layers(answer)}."
+    if (recipe := answer.cheaper) is None:
+        return text
+    named = formatting.settings(_differences(answer, recipe))
+    return (
+        f"{text} Cheaper: row {recipe.row} ({named}) takes {seconds(recipe.price.seconds)}, "
+        f"{time / recipe.price.seconds:.0f} times less, and {_behind(answer, recipe)}"
+    )
+
+
+def _without_frozen_layers(answer: Answer) -> str:
+    """What the time of a run leaves out."""
+    if (frozen := answer.frozen) is None:
+        return ""
+    if frozen.by_each_run:
+        each = "" if frozen.runs == 1 else f", the sum of the {frozen.runs:,} runs"
+        return f", without the frozen layers ({seconds(frozen.seconds)}{each})"
+    return f", without the frozen layers ({seconds(frozen.seconds)}, computed once for all runs)"
+
+
+def _behind(answer: Answer, recipe: Recipe) -> str:
+    lead = answer.lead_over(recipe)
+    if lead.lead.n == 0:
+        return f"classifies {recipe.accuracy.mean:.2f} % correctly, with other seeds."
+    if lead.settled:
+        return f"is {points(lead.lead, with_sign=False)} points worse."
+    if math.isnan(lead.lead.half_width):
+        word = "worse" if lead.lead.mean > 0 else "better"
+        return f"is {abs(lead.lead.mean):.2f} points {word} with the one seed that both have."
+    return f"whether it is worse is not settled: {_between(-lead.lead.mean, lead, answer)}."
+
+
+def _between(mean: float, lead: Lead, answer: Answer) -> str:
+    """The 95 % interval around a mean in points; if it leaves out 0, why the lead is not settled."""
+    low, high = (formatting.signed(mean + sign * lead.lead.half_width) for sign in (-1, 1))
+    others = (
+        f", but that is one of {len(answer.leads)} comparisons" if abs(mean) > lead.lead.half_width else ""
+    )
+    return f"between {low} and {high} points{others}"
+
+
+def certainty(answer: Answer) -> list[str]:
+    """How sure it is that the winner is the best recipe, in sentences."""
+    if answer.most_seeds == 1:
+        return _single_seed(answer)
+    sentences = [_best_of(answer)] if len(answer.recipes) > 1 else []
+    if answer.most_seeds == 2:
+        sentences.append(
+            "Two seeds decide next to nothing: the 95 % interval of a mean is ± 9.0 standard deviations with "
+            "two seeds, ± 2.5 with three and ± 1.2 with five."
+        )
+    return sentences
+
+
+def _best_of(answer: Answer) -> str:
+    """Which recipes may be the best one."""
+    total, open_leads = len(answer.recipes), answer.contenders
+    beaten = total - 1 - len(open_leads)
+    if not open_leads:
+        others = "the other one" if total == 2 else f"each of the other {total - 1}"
+        return f"It is the best of the {total} recipes: its lead over {others} is settled (95 % confidence)."
+    others = "one" if beaten == 1 else f"{beaten:,}"
+    beats = f" It beats the other {others} (95 % confidence)." if beaten else ""
+    if len(open_leads) <= MOST_NAMED:
+        named = conjunction([_open(lead, answer) for lead in open_leads])
+        return f"Not settled: its lead over {named}.{beats}"
+    which = f"{len(open_leads)} of the other {total - 1}" if beaten else f"each of the other {total - 1}"
+    nearest = _open(open_leads[0], answer)
+    return f"Not settled: its lead over {which} recipes, the nearest of which is {nearest}.{beats}"
+
+
+def _open(lead: Lead, answer: Answer) -> str:
+    if lead.lead.n == 0:
+        return f"row {lead.row} (no seed in common)"
+    if math.isnan(lead.lead.half_width):
+        return f"row {lead.row} ({formatting.signed(lead.lead.mean)} points with one common seed)"
+    if lead.lead.mean == lead.lead.half_width == 0:
+        return f"row {lead.row} (equal in each seed)"
+    return f"row {lead.row} ({_between(lead.lead.mean, lead, answer)})"
+
+
+def _single_seed(answer: Answer) -> list[str]:
+    """What recipes that ran once tell: which differences are larger than the error of the test images."""
+    unknown = "how another seed would come out is unknown"
+    if len(answer.recipes) == 1:
+        return [f"It ran with one seed: {unknown}."]
+    sentences = [f"Not settled: whether it is the best recipe. Each ran with one seed, and {unknown}."]
+    if not math.isnan(answer.images):
+        best, *others = (recipe.accuracy.mean for recipe in answer.recipes)
+        beyond = sum(proportions.beyond_binomial(best, other, answer.images) for other in others)
+        which = f"all {beyond}" if beyond == len(others) > 1 else f"{beyond} of the {len(others)}"
+        sentences.append(
+            f"For these single models, {which} other {'recipe' if len(others) == 1 else 'recipes'} "
+            f"{'is' if beyond == 1 else 'are'} behind by more than the choice of {answer.images:,.0f} test "
+            "images explains (95 % binomial interval, each by itself)."
+        )
+    if answer.mcnemar is not None:
+        test = answer.mcnemar
+        verdict = "differ" if test.p < ALPHA else "are not told apart"
+        sentences.append(
+            f"Of {test.n:,} test images, {test.only_first:,} are right in row 1 alone and "
+            f"{test.only_second:,} in row 2 alone: these two models {verdict} (McNemar's exact test, "
+            f"p {_equals(test.p)}), which says nothing about their recipes."
+        )
+    return sentences
+
+
+def cautions(answer: Answer) -> list[str]:
+    """What the runs cannot tell, in sentences."""
+    sentences = _bounds(answer)
+    if answer.tie is not None and answer.next_runs.command is None:
+        sentences.append("More pictures would tell the recipes apart.")
+    if answer.diverged:
+        named = [
+            f"{code(one.name)} (run {code(one.run)}{f', row {one.row}' if one.row else ''})"
+            for one in answer.diverged[:MOST_NAMED]
+        ]
+        more = len(answer.diverged) - len(named)
+        others = [f"{more} more"] if more else []
+        sentences.append(f"Diverged, the loss is not a number: {conjunction([*named, *others])}.")
+    if answer.left_out:
+        states = conjunction([f"{number} {state}" for state, number in answer.left_out.items()])
+        sentences.append(f"Runs without results are not counted: {states}.")
+    for names in answer.inseparable:
+        together = conjunction([code(name) for name in names])
+        sentences.append(
+            f"Inseparable: {together} always change together, so no run tells their effects apart."
+        )
+    if answer.never_alone:
+        named = [code(name) for name in answer.never_alone]
+        verb = "changes" if len(named) == 1 else "change"
+        sentences.append(f"Not compared: {conjunction(named)} never {verb} alone between two recipes.")
+    if row := answer.next_runs.too_similar:
+        sentences.append(
+            f"Row {row} is so similar to row 1 that {MOST_SEEDS} seeds would not tell them apart."
+        )
+    if answer.other_images:
+        verb = "is" if answer.other_images == 1 else "are"
+        sentences.append(
+            f"{count(answer.other_images, 'run')} with other test images {verb} not compared with these."
+        )
+    return sentences
+
+
+def _bounds(answer: Answer) -> list[str]:
+    """Which hyperparameters of a search have their best value at a bound."""
+    if answer.search is None or answer.next_search is None:
+        return []
+    return search_conclusions.bounds(answer.search, answer.next_search)
+
+
+def about_effects(answer: Answer) -> str:
+    """What the p-values of the changes of the winner are corrected for."""
+    if answer.most_seeds == 1:
+        return "One seed gives no intervals."
+    text = f"p is corrected for {count(len(answer.effects), 'change')} (Holm)"
+    if rivals := len(answer.contenders):
+        text += f" and multiplied by {rivals + 1}, because {rivals + 1} recipes may be the best one"
+    return f"{text}; the intervals are not corrected."
+
+
+def about_interactions(interactions: Sequence[Interaction]) -> str:
+    """Which recipes the interactions are over, and what their p-values are corrected for."""
+    return (
+        f"Only recipes within reach count, those with at most {REACH:g} times the errors of the best one: "
+        "values that one of them has, and settings of the other hyperparameters with which one of the four "
+        f"cells is within reach. p is corrected for {count(len(interactions), 'interaction')} (Holm)."
+    )
+
+
+def interaction(one: Interaction) -> str:
+    """By how much one hyperparameter's effect depends on another one, and in which recipes."""
+    fixed = dict(set.intersection(*(set(context) for context in one.contexts)))
+    names = dict.fromkeys(name for context in one.contexts for name, _ in context if name not in fixed)
+    basis = [f"corrected p {_equals(one.p_corrected)}", formatting.rows_in_words(one.rows)]
+    if names:
+        averaged = conjunction([code(name) for name in names])
+        basis.append(f"mean over {len(one.contexts)} settings of {averaged}")
+    among = f" with {formatting.settings(dict(sorted(fixed.items())))}" if fixed else ""
+    return (
+        f"The effect of {code(one.first.parameter)} depends on {code(one.second.parameter)}{among}: by "
+        f"{points(one.effect)} points ({'; '.join(basis)})."
+    )
+
+
+def next_step(answer: Answer) -> str:
+    """What the command of next_runs is for."""
+    if answer.next_search is not None:
+        return search_conclusions.next_step(answer.next_search)
+    plan = answer.next_runs
+    runs = count(plan.runs, "run")
+    if answer.tie is not None:
+        larger = f" or hold out more of them with a larger {code('val_fraction')} ({runs})"
+        return f"add pictures{larger if plan.command else ', to choose the recipe on more of them'}"
+    if plan.varies is None:
+        spread = " by the spread so far" if answer.most_seeds > 1 else ""
+        return f"to settle row 1 against row {plan.row}, which takes {plan.seeds} seeds each{spread} ({runs})"
+    new = ", which no run has varied" if plan.varies in plan.never_varied else " further"
+    return f"to vary {code(plan.varies)}{new} ({runs})"
+
+
+def never_varied(answer: Answer) -> str:
+    """Which hyperparameters the sweep never varied."""
+    names = answer.next_runs.never_varied
+    return f"Never varied: {', '.join(code(name) for name in names)}." if names else ""
+
+
+def _differences(answer: Answer, recipe: Recipe) -> ValuesInEffect:
+    """The hyperparameters in which a recipe differs from the winner."""
+    mine = answer.winner.hyperparameters
+    return {name: value for name, value in recipe.hyperparameters.items() if value != mine[name]}
+
+
+def _equals(p: float) -> str:
+    text = formatting.probability(p)
+    return text if text.startswith("<") else f"= {text}"

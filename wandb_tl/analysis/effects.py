@@ -1,48 +1,36 @@
-"""What changing a hyperparameter does to the test accuracy: paired effects, and how sure they are.
+"""What one change of the best recipe does to its test accuracy: paired effects, and how sure they are.
 
-The seed is the unit of evidence. The differences that one seed shows in several recipes are averaged before
-any test: they share weights and the order of images, and where recipes react differently, their spread is
-interaction, not noise. So n is a number of seeds, and no run counts twice.
-
-Every interval is about training again with other seeds on the same images, not about other images.
+The seed is the unit of evidence: runs with the same seed share initial weights and the order of images, so
+their accuracies are compared seed by seed. Every interval is about training again with other seeds on the
+same images, not about other images.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from wandb_tl.analysis.intervals import ALPHA, Mean, holm, mean_of, paired_p
-from wandb_tl.analysis.runs_by_recipe import RECIPE, RunsByRecipe
+from wandb_tl.analysis.runs_by_recipe import RunsByRecipe
 from wandb_tl.hyperparameters import Value
-
-# With more values than this, comparing all pairs asks too many questions of one sweep: values are compared
-# only if each has several runs, and are not crossed with other hyperparameters.
-MOST_CROSSED = 5
-# With more values than this, as a random search draws, none are compared.
-MOST_LEVELS = 20
 
 # Hyperparameters that change along with another one: one side lacks them, or resolves "auto" differently.
 TAKES_ALONG = {
     "pretrained": ("norm", "weights_file"),
     "finetuning": ("unfreeze",),
     "optimizer": ("momentum", "weight_decay"),
-    "dataset": ("data_dir",),
 }
 
-Kind = Literal["main", "interaction", "lead"]
-# Numbers of recipes, one per side of a comparison: (low, high), or four for an interaction.
-Sides = tuple[int, ...]
-Mask = NDArray[np.bool_]
+# With more values than this, as a search draws them, a hyperparameter is not compared value by value.
+MOST_LEVELS = 5
+
+# Hyperparameters that always change together count as one.
+Factor = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,174 +38,203 @@ class Change:
     """From one value of a hyperparameter to another; None where it has no effect."""
 
     parameter: str
-    low: Value | None
-    high: Value | None
+    before: Value | None
+    after: Value | None
 
 
 @dataclass(frozen=True)
-class Block:
-    """The runs of one seed that differ in nothing but a comparison's changes, and their difference in points.
+class Lead:
+    """How far the best recipe is ahead of another one.
 
-    runs: run ids by side, usually one each (several if a run was repeated; their mean counts). The sides are
-    (low, high); of an interaction (low low, high low, low high, high high), the first change's level first.
+    row: of the other recipe, from 1. lead: points, the mean of the differences by seed; its half width is
+    that of the 95 % t-interval, NaN for one seed. p: two-sided, of the paired t-test; NaN for less than two
+    seeds. p_corrected: by Holm (1979), for all other recipes.
     """
 
-    seed: int
-    runs: tuple[tuple[str, ...], ...]
-    difference: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What changing one hyperparameter, or two, does to the test accuracy.
-
-    kind: "main", "interaction", or "lead" of the best recipe (high) over the second (low).
-    effect: points, high minus low; of an interaction, how much larger the first change's effect is at the
-    second's high level. Its n is the number of seeds. Its interval is for this comparison alone.
-    p: two-sided, of a paired t-test over the seeds (see paired_p); NaN for one seed.
-    p_holm: p adjusted by Holm's method for all comparisons of the sweep; NaN where p is.
-    simple: of an interaction, the first change's effect at the second's low and at its high level; else ().
-    blocks: the pairs (of an interaction, quadruples) of runs that it rests on, each of its recipes under
-    each of its seeds. left_out: how many more there are, in recipes or seeds that are not complete.
-    """
-
-    kind: Kind
-    changes: tuple[Change, ...]
-    effect: Mean
+    row: int
+    lead: Mean
     p: float
-    simple: tuple[Mean, ...]
-    blocks: tuple[Block, ...]
-    left_out: int = 0
-    p_holm: float = math.nan
+    p_corrected: float = math.nan
 
     @property
-    def significant(self) -> bool:
-        return self.p_holm < ALPHA
+    def settled(self) -> bool:
+        return self.p_corrected < ALPHA and self.lead.mean > 0
 
 
-def comparisons(frame: pd.DataFrame) -> list[Comparison]:
-    """Main effects, two-way interactions and the best recipe's lead, with p-values adjusted by Holm (1979).
+@dataclass(frozen=True)
+class Effect:
+    """What one change of the best recipe does to its test accuracy.
 
-    Two values of a hyperparameter are compared where runs differ in nothing else that has an effect, the seed
-    included. Hyperparameters in TAKES_ALONG may differ: Adam, which has no weight decay, is compared with SGD
-    at each weight decay, and the mean counts; and `norm=auto` is one value. Main effects come first, in the
-    order of FIELDS, and the lead last.
+    changes: of one hyperparameter, of those that always change with it, and of those that it brings along.
+    row: of the recipe that the change leads to, from 1. effect: points, the mean of the differences by seed;
+    its half width is that of the 95 % t-interval, NaN for one seed. p: two-sided, of the paired t-test; NaN
+    for one seed. p_corrected: by Holm (1979) for all changes of the best recipe, times the number of recipes
+    that may be the best one.
     """
-    runs = RunsByRecipe(frame)
-    changes = [
-        Change(name, low, high)
-        for name in runs.varied
-        if _can_be_compared(runs, name)
-        for low, high in itertools.combinations(runs.levels(name), 2)
-    ]
-    pairs = {change: _pairs(runs, change) for change in changes}
-    candidates = [_compare(runs, "main", (change,), pairs[change]) for change in changes]
-    crossed = [change for change in changes if len(runs.levels(change.parameter)) <= MOST_CROSSED]
-    for first, second in itertools.combinations(crossed, 2):
-        if first.parameter != second.parameter:
-            quadruples = _quadruples(pairs[first], pairs[second])
-            candidates.append(_compare(runs, "interaction", (first, second), quadruples))
-    # A main effect that rests on nothing but the two best recipes is the lead already.
-    alone = [set(sides[0]) for sides in pairs.values() if len(sides) == 1]
-    if len(runs.best_first) > 1 and set(runs.best_first[:2]) not in alone:
-        best, runner_up = runs.best_first[:2]
-        candidates.append(_compare(runs, "lead", _differences(runs, runner_up, best), [(runner_up, best)]))
-    kept = [candidate for candidate in candidates if candidate is not None]
-    adjusted = holm([comparison.p for comparison in kept])
-    return [dataclasses.replace(one, p_holm=p) for one, p in zip(kept, adjusted, strict=True)]
+
+    changes: tuple[Change, ...]
+    row: int
+    effect: Mean
+    p: float
+    p_corrected: float = math.nan
+
+    @property
+    def settled(self) -> bool:
+        return self.p_corrected < ALPHA
 
 
-def not_compared(frame: pd.DataFrame) -> list[str]:
-    """The varied hyperparameters that have too many values to be compared, as in a random search."""
-    runs = RunsByRecipe(frame)
-    return [name for name in runs.varied if not _can_be_compared(runs, name)]
+@dataclass(frozen=True)
+class Pair:
+    """Two recipes that differ in one change, and the difference in points: after minus before.
 
-
-def _can_be_compared(runs: RunsByRecipe, name: str) -> bool:
-    """Whether a hyperparameter has few values, or several runs with each."""
-    counts = runs.runs_per_level(name)
-    return len(counts) <= MOST_CROSSED or (len(counts) <= MOST_LEVELS and min(counts.values()) > 1)
-
-
-def _differences(runs: RunsByRecipe, low: int, high: int) -> tuple[Change, ...]:
-    """How one recipe differs from another."""
-    changes = (Change(name, runs.values[low][name], runs.values[high][name]) for name in runs.varied)
-    return tuple(change for change in changes if change.low != change.high)
-
-
-def _pairs(runs: RunsByRecipe, change: Change) -> list[Sides]:
-    """The recipes (low, high) that differ in nothing but this change and what it takes along."""
-    along = TAKES_ALONG.get(change.parameter, ())
-    fixed = [name for name in RECIPE if name != change.parameter and name not in along]
-    low: dict[tuple[Value | None, ...], list[int]] = defaultdict(list)
-    high: dict[tuple[Value | None, ...], list[int]] = defaultdict(list)
-    for recipe, row in enumerate(runs.values):
-        key = tuple(row[name] for name in fixed)
-        if row[change.parameter] == change.low:
-            low[key].append(recipe)
-        elif row[change.parameter] == change.high:
-            high[key].append(recipe)
-    return [
-        pair
-        for key in low
-        for pair in itertools.product(low[key], high[key])
-        if all(runs.agree(name, *pair) for name in along)
-    ]
-
-
-def _quadruples(first: Sequence[Sides], second: Sequence[Sides]) -> list[Sides]:
-    """Recipes (low low, high low, low high, high high): pairs of one change that the other change pairs."""
-    raised: dict[int, list[int]] = defaultdict(list)
-    for low, high in second:
-        raised[low].append(high)
-    available = set(first)
-    return [
-        (low, high, *lifted)
-        for low, high in first
-        for lifted in itertools.product(raised[low], raised[high])
-        if lifted in available
-    ]
-
-
-def _compare(
-    runs: RunsByRecipe, kind: Kind, changes: tuple[Change, ...], contexts: Sequence[Sides]
-) -> Comparison | None:
-    """The comparison that rests on these pairs or quadruples of recipes; None if no seed has one."""
-    if not contexts:
-        return None
-    signs = np.array([1, -1, -1, 1] if kind == "interaction" else [-1, 1])
-    accuracy = runs.accuracy[np.array(contexts)]  # (contexts, sides, seeds)
-    differences = signs @ accuracy
-    available = np.isfinite(differences)
-    if not available.any():
-        return None
-    kept, seeds = _complete(available)
-    by_seed = accuracy[kept][:, :, seeds].mean(axis=0)
-    units = signs @ by_seed
-    simple: tuple[Mean, ...] = ()
-    if kind == "interaction":
-        simple = mean_of(by_seed[1] - by_seed[0]), mean_of(by_seed[3] - by_seed[2])
-    blocks = tuple(
-        Block(
-            runs.seeds[seed],
-            tuple(runs.ids[recipe, runs.seeds[seed]] for recipe in contexts[context]),
-            float(differences[context, seed]),
-        )
-        for context, seed in itertools.product(np.flatnonzero(kept).tolist(), np.flatnonzero(seeds).tolist())
-    )
-    left_out = int(available.sum()) - len(blocks)
-    return Comparison(kind, changes, mean_of(units), paired_p(units, runs.step), simple, blocks, left_out)
-
-
-def _complete(available: Mask) -> tuple[Mask, Mask]:
-    """Which rows and columns (two masks) of a mask (contexts, seeds) to keep so that nothing is missing.
-
-    Each seed's average must be over the same recipes. All recipes are kept if they share two seeds;
-    otherwise the recipes with the fewest seeds are left out until the remaining ones do.
+    before, after: their rows, from 1. The interval of the difference is for this pair alone.
     """
-    counts = available.sum(axis=1)
-    needed = min(2, counts.max())
-    kept = np.argsort(-counts, kind="stable")
-    while available[kept].all(axis=0).sum() < needed:
-        kept = kept[:-1]
-    return np.isin(np.arange(len(available)), kept), np.asarray(available[kept].all(axis=0))
+
+    change: Change
+    before: int
+    after: int
+    difference: Mean
+    p: float
+
+
+def leads(runs: RunsByRecipe) -> list[Lead]:
+    """The lead of the best recipe over each of the others, best first.
+
+    A recipe that shares no seed with the best one has a lead of NaN over 0 seeds.
+    """
+    best, *others = runs.best_first
+    results = []
+    for other in others:
+        differences = runs.differences(best, other)
+        lead = mean_of(differences) if len(differences) else Mean(math.nan, math.nan, math.nan, 0)
+        p = paired_p(differences, runs.step) if len(differences) else math.nan
+        results.append(Lead(runs.rows[other], lead, p))
+    adjusted = holm([one.p for one in results])
+    return [dataclasses.replace(one, p_corrected=p) for one, p in zip(results, adjusted, strict=True)]
+
+
+def at_the_winner(runs: RunsByRecipe, contenders: int) -> list[Effect]:
+    """The effect of every change that leads from the best recipe to another recipe, largest first.
+
+    contenders: the number of recipes that may be the best one, see leads(). The best recipe was chosen by the
+    accuracies that are tested here. Each of the contenders could have been chosen, with changes of its own to
+    test, so p-values are multiplied by their number, besides Holm's correction for the changes.
+    """
+    best = runs.best_first[0]
+    results = []
+    for factor, other in neighbours(runs, best):
+        differences = runs.differences(other, best)
+        if len(differences):
+            changes = _changes(runs, factor, best, other)
+            p = paired_p(differences, runs.step)
+            results.append(Effect(changes, runs.rows[other], mean_of(differences), p))
+    adjusted = [min(1.0, p * contenders) for p in holm([one.p for one in results])]
+    effects = [
+        dataclasses.replace(one, p_corrected=one.p if math.isnan(one.p) else p)
+        for one, p in zip(results, adjusted, strict=True)
+    ]
+    return sorted(effects, key=lambda one: (-abs(one.effect.mean), one.row))
+
+
+def pairs(runs: RunsByRecipe) -> list[Pair]:
+    """All pairs of recipes that differ in one hyperparameter, by hyperparameter, the better recipes first."""
+    results = []
+    for factor in factors(runs):
+        for recipe, other in itertools.combinations(runs.best_first, 2):
+            if is_one_change(runs, factor, recipe, other):
+                before, after = sorted((recipe, other), key=lambda one: _order(runs, factor[0], one))
+                differences = runs.differences(after, before)
+                if len(differences):
+                    change = Change(factor[0], runs.values[before][factor[0]], runs.values[after][factor[0]])
+                    p = paired_p(differences, runs.step)
+                    results.append(Pair(change, runs.rows[before], runs.rows[after], mean_of(differences), p))
+    return results
+
+
+def neighbours(runs: RunsByRecipe, recipe: int) -> list[tuple[Factor, int]]:
+    """The recipes that one change of a recipe leads to, with what changes; the better ones first."""
+    return [
+        (factor, other)
+        for factor in factors(runs)
+        for other in runs.best_first
+        if other != recipe and is_one_change(runs, factor, recipe, other)
+    ]
+
+
+def is_one_change(runs: RunsByRecipe, factor: Factor, first: int, second: int) -> bool:
+    """Whether two recipes differ in one factor, and in nothing else but what it takes along."""
+    along = _along(factor)
+    values, others = runs.values[first], runs.values[second]
+    for name in runs.varied:
+        if name not in factor and name not in along and values[name] != others[name]:
+            return False
+    if any(None in (values[name], others[name]) or values[name] == others[name] for name in factor):
+        return False
+    return all(runs.agree(name, first, second) for name in along)
+
+
+def factors(runs: RunsByRecipe) -> list[Factor]:
+    """The varied hyperparameters; those whose values always change together form one factor."""
+    groups: list[Factor] = []
+    for name in runs.varied:
+        partners = [i for i, group in enumerate(groups) if _change_together(runs, group[0], name)]
+        if partners:
+            groups[partners[0]] += (name,)
+        else:
+            groups.append((name,))
+    return groups
+
+
+def inseparable(runs: RunsByRecipe) -> list[Factor]:
+    """The hyperparameters that change only together, so that no run can tell their effects apart."""
+    return [factor for factor in factors(runs) if len(factor) > 1]
+
+
+def never_alone(runs: RunsByRecipe) -> list[str]:
+    """The varied hyperparameters for which no two recipes differ in nothing else."""
+    recipes = range(len(runs.values))
+    return [
+        factor[0]
+        for factor in factors(runs)
+        if len(factor) == 1
+        and len(runs.levels(factor[0])) <= MOST_LEVELS
+        and not any(is_one_change(runs, factor, *two) for two in itertools.combinations(recipes, 2))
+    ]
+
+
+def _change_together(runs: RunsByRecipe, first: str, second: str) -> bool:
+    """Whether each value of a hyperparameter occurs with one value of another one, and the reverse.
+
+    Where a search draws both, each value is the only one of its kind, which says nothing.
+    """
+    if len(runs.levels(first)) > MOST_LEVELS:
+        return False
+    both = {
+        (row[first], row[second]) for row in runs.values if row[first] is not None and row[second] is not None
+    }
+    forward, backward = defaultdict(set), defaultdict(set)
+    for one, other in both:
+        forward[one].add(other)
+        backward[other].add(one)
+    covered = set(forward) == set(runs.levels(first)) and set(backward) == set(runs.levels(second))
+    return covered and all(len(values) == 1 for values in (*forward.values(), *backward.values()))
+
+
+@functools.cache
+def _along(factor: Factor) -> frozenset[str]:
+    return frozenset(name for member in factor for name in TAKES_ALONG.get(member, ())) - set(factor)
+
+
+def _order(runs: RunsByRecipe, name: str, recipe: int) -> int:
+    value = runs.values[recipe][name]
+    assert value is not None
+    return runs.levels(name).index(value)
+
+
+def _changes(runs: RunsByRecipe, factor: Factor, before: int, after: int) -> tuple[Change, ...]:
+    """How a recipe differs from another one, in a factor and what it takes along."""
+    names: Iterable[str] = (name for name in runs.varied if name in factor or name in _along(factor))
+    changes = (Change(name, runs.values[before][name], runs.values[after][name]) for name in names)
+    # The factor itself comes first.
+    differ = [change for change in changes if change.before != change.after]
+    return tuple(sorted(differ, key=lambda change: change.parameter not in factor))

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from wandb_tl.analysis.effects import Comparison
+from wandb_tl.analysis.effects import Change
 from wandb_tl.analysis.intervals import Mean
+from wandb_tl.hyperparameters import Value
 
 
-def points(mean: Mean, signed: bool = True) -> str:
+def points(mean: Mean, with_sign: bool = True) -> str:
     """Points of accuracy with their 95 % interval: "+13.10 ± 0.60"."""
-    value = f"{mean.mean:+.2f}" if signed else f"{abs(mean.mean):.2f}"
-    # Zero has no sign, nor has what rounds to it.
-    value = value.lstrip("+-") if float(value) == 0 else value.replace("-", "\N{MINUS SIGN}")
+    value = signed(mean.mean) if with_sign else f"{abs(mean.mean):.2f}"
     return with_interval(value, mean.half_width)
 
 
-def accuracy(mean: float, half_width: float) -> str:
-    """An accuracy in per cent with its 95 % interval: "86.60 ± 0.59"; without one for a single run."""
+def accuracy(mean: float, half_width: float, low: float = math.nan) -> str:
+    """An accuracy in per cent with its 95 % interval: "86.60 ± 0.59"; without one for a single run.
+
+    low: the least accuracy on other test images. It is printed where all test images are right in all runs,
+    which then show no spread: "100.00 (at least 92.9)".
+    """
+    if mean == 100 and not math.isnan(low):
+        return f"100.00 (at least {low:.1f})"
     return with_interval(f"{mean:.2f}", half_width)
 
 
@@ -30,8 +35,34 @@ def with_interval(value: str, half_width: float) -> str:
 
 
 def probability(p: float) -> str:
-    """A p-value: "p = 0.032", "p < 0.0001"."""
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.3g}"
+    """A p-value: "0.032", "< 0.001"; empty for NaN. Few seeds do not support smaller ones."""
+    if math.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def verdict(mean: Mean, settled: bool) -> str:
+    """Whether a difference in points is settled; if not, its 95 % interval."""
+    if settled:
+        return "settled"
+    if math.isnan(mean.half_width):
+        return "no interval"
+    if mean.mean == mean.half_width == 0:
+        return "not settled: equal in each seed"
+    between = f"between {signed(mean.mean - mean.half_width)} and {signed(mean.mean + mean.half_width)}"
+    alone = "; its own interval leaves out 0" if abs(mean.mean) > mean.half_width else ""
+    return f"not settled: {between}{alone}"
+
+
+def signed(value: float) -> str:
+    """A number of points with its sign: "+1.23"; zero has none."""
+    text = f"{value:+.2f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def seconds(value: float) -> str:
+    """A time: "0.91 s", "15.0 s", "312 s"."""
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{value:.2f} s"
 
 
 def number(value: float, form: str) -> str:
@@ -51,9 +82,21 @@ def level(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def changes_in_words(comparison: Comparison) -> str:
-    """What a comparison compares: "optimizer: Adam → SGD", for an interaction both changes."""
-    return " x ".join(f"{one.parameter}: {level(one.low)} → {level(one.high)}" for one in comparison.changes)
+def changes_in_words(changes: Iterable[Change]) -> str:
+    """What changes: "optimizer: Adam → SGD"; of a hyperparameter that it brings along, the value alone."""
+    words = [
+        f"{one.parameter}: {level(one.before)} → {level(one.after)}"
+        if None not in (one.before, one.after)
+        else f"{one.parameter}={level(one.after)}"
+        for one in changes
+        if one.after is not None
+    ]
+    return ", ".join(words)
+
+
+def settings(values: Mapping[str, Value | None]) -> str:
+    """Hyperparameters as code: "`lr=0.001`, `optimizer=Adam`"; without those that have no effect."""
+    return ", ".join(code(f"{name}={level(value)}") for name, value in values.items() if value is not None)
 
 
 def code(text: str) -> str:
@@ -65,18 +108,6 @@ def rows_in_words(numbers: Iterable[int]) -> str:
     """Rows of a table: "row 3", "rows 1-3, 7"."""
     distinct = set(numbers)
     return f"{'row' if len(distinct) == 1 else 'rows'} {ranges(distinct)}"
-
-
-def rows_of(comparison: Comparison, row_of_each_run: dict[str, int]) -> str:
-    """The rows of the table that a comparison rests on: "rows 1-4 against 5-8"."""
-    sides = [
-        {row_of_each_run[run] for block in comparison.blocks for run in block.runs[side]}
-        for side in range(len(comparison.blocks[0].runs))
-    ]
-    if comparison.kind == "interaction":
-        return f"rows {ranges(set().union(*sides))}"
-    low, high = sides
-    return f"{rows_in_words(high)} against {ranges(low)}"
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,12 @@ def mean_of(values: Iterable[float]) -> Mean:
     if n == 1:
         return Mean(mean, math.nan, math.nan, n)
     sd = float(sample.std(ddof=1))
-    return Mean(mean, sd, float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n), n)
+    return Mean(mean, sd, _t_quantile(n - 1) * sd / math.sqrt(n), n)
+
+
+@functools.cache
+def _t_quantile(degrees: int) -> float:
+    return float(stats.t.ppf(1 - ALPHA / 2, degrees))
 
 
 def paired_p(differences: Iterable[float], step: float = 0.01) -> float:

@@ -27,9 +27,9 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tabulate import tabulate
-from tqdm import tqdm
 
 from wandb_tl.errors import InputError
+from wandb_tl.progress import tqdm
 
 FOLDS = 5
 # Features have more dimensions than a few thousand images need. Fewer make the classifier many times faster.
@@ -211,9 +211,7 @@ def cross_validated(
     shares = np.bincount(labels) / len(labels)
     probabilities = np.tile(shares, (len(labels), 1))
     alone = np.setdiff1d(np.arange(len(labels)), judged)
-    for train, held_out in tqdm(
-        _folds(labels[judged], seed), "cross-validation", FOLDS, leave=False, disable=None
-    ):
+    for train, held_out in tqdm(_folds(labels[judged], seed), "cross-validation", FOLDS, leave=False):
         # The only image of a class is always trained on, so that every classifier knows every class.
         seen = np.concatenate([judged[train], alone])
         components = min(COMPONENTS, len(seen), features.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,16 @@ def exact_interval(hits: int, images: int) -> tuple[float, float]:
     """
     interval = stats.binomtest(hits, images).proportion_ci(1 - ALPHA, method="exact")
     return float(100 * interval.low), float(100 * interval.high)
+
+
+def interval_of_share(percent: float, images: float) -> tuple[float, float]:
+    """exact_interval() of one model with an accuracy in per cent; NaN if the number of images is unknown.
+
+    NaN too for a number that is not a share, as a run of another program may log it.
+    """
+    if math.isnan(images) or not 0 <= percent <= 100:
+        return math.nan, math.nan
+    return exact_interval(round(percent / 100 * images), round(images))
 
 
 def binomial_half_width(first: float, second: float, images: float) -> float:

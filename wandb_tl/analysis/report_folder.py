@@ -1,18 +1,36 @@
-"""The report of a sweep as a folder: README.md with its figures, and the results as CSV and LaTeX."""
+"""The report of a sweep as a folder: README.md and its HTML, figures, and the results as CSV and LaTeX."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 
-from wandb_tl.analysis import charts, conclusions, effects, formatting, runs_by_recipe, tables
-from wandb_tl.analysis.effects import Comparison
-from wandb_tl.analysis.intervals import ALPHA
-from wandb_tl.analysis.results import Results
-from wandb_tl.analysis.runs_by_recipe import METRIC, SELECTION
+from wandb_tl.analysis import (
+    charts,
+    compare,
+    conclusions,
+    effects,
+    formatting,
+    importance,
+    method,
+    prices,
+    report_html,
+    runs_by_recipe,
+    search_charts,
+    search_conclusions,
+    tables,
+)
+from wandb_tl.analysis.answer import Answer
+from wandb_tl.analysis.effects import Pair
+from wandb_tl.analysis.formatting import count
+from wandb_tl.analysis.interactions import Interaction
+from wandb_tl.analysis.runs_by_recipe import METRIC, RunsByRecipe
 
 # Media of the best run: file, media key, caption.
 OF_THE_BEST = (
@@ -25,114 +43,217 @@ MORE_OF_THE_BEST = (
     ("reliability", "reliability", "How far its confidence can be believed"),
     ("grad_cam", "grad_cam", "Where it looked: Grad-CAM of its most confident mistakes and of some hits"),
 )
+FILE_OF_MEDIA = {key: name for name, key, _ in (*OF_THE_BEST, *MORE_OF_THE_BEST)}
+FILE_OF_MEDIA |= {"confusion_matrix": "confusion_best"}
 # All files that a report may have.
-FILES = ("README.md", "results.csv", "results.tex", "effects.csv")
+FILES = ("README.md", "report.html", "results.csv", "results.tex", "effects.csv", "search.yaml")
 PICTURES = (
     *(name for name, _, _ in (*OF_THE_BEST, *MORE_OF_THE_BEST)),
-    *("confusion_best", "confusion_worst", "effects", "recipes"),
+    *("confusion_best", "confusion_worst", "effects", "frontier", "search"),
 )
-# The method, if recipes have several seeds.
-REPLICATED = (
-    "Effects are differences of test accuracy between runs that differ in nothing else, seed included. The "
-    "pairs of one seed are averaged: they share weights and order of images, so a seed is one observation. "
-    "± is half of the 95 % t-interval over the seeds, p is of the paired t-test.",
-    "p (Holm), which the conclusions quote, is corrected for all comparisons of this page together (Holm, "
-    f"1979), McNemar's test aside: below {ALPHA} a difference counts as real, else it is within "
-    "noise. The intervals are not corrected, and may leave out zero where the corrected p does not.",
-    "An interaction is by how much one change's effect differs between the other's two values: a difference "
-    "of two pairs, so of a quadruple of runs.",
-    "Intervals are over seeds (weights, order of images). The test images are the same for all runs: how "
-    "another test set would come out is not in them.",
-)
-IMAGE_BY_IMAGE = (
-    "McNemar's test (exact, two-sided) compares the best runs of rows 1 and 2 on the test images that only "
-    "one of them has right."
-)
-PICKED_BY_TEST = (
-    "Rows 1 and 2 were picked by their test accuracy, which favours row 1 wherever they are compared."
-)
-BINOMIAL = (
-    "Binomial error: half of the 95 % interval of a difference of two independent shares of so many images. "
-    "All runs saw the same images, so that it is rather too wide."
-)
+# What a report keeps of a search besides its runs: keys of the frame's attrs.
+DEFINITION = ("method", "metric", "parameters", "left_out")
+# Rows of a table in sight and in a fold, changes, and interactions; the CSV files have the rest.
+ROWS, FOLDED_ROWS, CHANGES, INTERACTIONS = 10, 100, 20, 3
 
 
-def write(results: Results, frame: pd.DataFrame, folder: Path) -> None:
-    """Write the report of the runs in a frame into a folder. OSError if it cannot be written.
+class Source(compare.Source, Protocol):
+    """Where the runs and the figures of a report come from."""
 
-    The same runs give the same bytes: nothing depends on when or where the report is written. Files of an
-    earlier report that this one does not have are removed.
+    def media(self, run_id: str, keys: Sequence[str]) -> dict[str, bytes]: ...
+
+
+def write(source: Source, frame: pd.DataFrame, folder: Path, result: Answer | None = None) -> Answer:
+    """Write the report of the runs in a frame into a folder. Returns what it says.
+
+    result: their answer, if the caller has it. InputError if no run has a test accuracy; OSError if the files
+    cannot be written. The same runs give the same bytes: nothing depends on when or where it is written.
+    Files of an earlier report that this one does not have are removed.
     """
-    recipes = runs_by_recipe.recipes(frame)
-    comparisons = effects.comparisons(frame)
+    compared, *others = runs_by_recipe.by_test_images(frame)
+    result = result or compare.answer_of(source, frame)
+    recipes = runs_by_recipe.recipes(compared)
+    pairs = effects.pairs(RunsByRecipe(compared))
     rows = runs_by_recipe.row_of_each_run(recipes)
-    mcnemar = results.image_by_image(recipes)
-    sentences = conclusions.sentences(frame, recipes, comparisons, mcnemar)
-    cells = tables.results(frame, recipes, numbered=True)
-    caption = conclusions.caption(frame, recipes)
+    cells = tables.results(compared, recipes, numbered=True)
+    caption = tables.caption(compared, recipes)
 
-    best, worst = str(recipes["best_run"].iloc[0]), str(frame["id"].iloc[int(frame[METRIC].argmin())])
-    files = _download(results, best, worst)
-    crossed = [one for one in comparisons if one.kind != "lead"]
-    if crossed:
-        files["figures/effects.png"] = _png(charts.effects(comparisons))
-    if len(recipes) > 1:
-        chart = charts.parallel_coordinates(recipes, runs_by_recipe.varied(frame))
-        files["figures/recipes.png"] = _png(chart)
-    files["results.csv"] = frame.assign(row=frame["id"].map(rows)).to_csv(index=False).encode()
+    best, worst = result.winner.best_run, str(compared["id"].iloc[int(compared[METRIC].argmin())])
+    files = _download(source, best, worst)
+    if result.effects:
+        files["figures/effects.png"] = _png(charts.effects(result.effects))
+    if len(result.frontier) > 0 and len(result.recipes) > 1:
+        files["figures/frontier.png"] = _png(charts.frontier(result))
+    if result.search is not None:
+        files["figures/search.png"] = _png(search_charts.hyperparameters(result.search))
+        if definition := {key: frame.attrs[key] for key in DEFINITION if frame.attrs.get(key)}:
+            files["search.yaml"] = yaml.safe_dump(definition, sort_keys=False).encode()
+    recorded = frame[frame.attrs.get("columns", list(frame))]
+    files["results.csv"] = recorded.assign(row=frame["id"].map(rows)).to_csv(index=False).encode()
     files["results.tex"] = tables.latex(cells, caption).encode()
-    if comparisons:
-        files["effects.csv"] = tables.effects(comparisons, rows).to_csv(index=False).encode()
+    if pairs:
+        files["effects.csv"] = tables.numbers(result, pairs).to_csv(index=False).encode()
 
     page = [
-        f"# Results of {formatting.code(results.path)}",
-        conclusions.introduction(frame, recipes),
-        "## Conclusions",
-        "\n".join(f"- {sentence}" for sentence in sentences),
+        f"# Results of {formatting.code(source.path)}",
+        *first_screen(result),
+        *(["## The search", *search_section(result, with_figure=True)] if result.search else []),
+        *_changes(result),
+        *_together(result.interactions),
         "## Results",
-        tables.markdown(cells),
-        f"{caption} {tables.test_images(frame)}".strip(),
-        *(_effects(comparisons, rows) if crossed else ()),
-        *_picture(files, "recipes", "One line a recipe, coloured by its test accuracy; row 1 is thickest"),
-        *_pictures_of(files, frame, best, worst, rows[worst]),
-        "## Time and cost",
-        tables.markdown(tables.costs(frame, recipes)),
-        f"{tables.total_time(frame)} Seconds are of training and evaluation, without start and uploads.",
+        tables.introduction(compared, recipes),
+        *_long_table(cells, "recipes", "results.csv"),
+        f"{caption} {tables.test_images(compared)}".strip(),
+        *_prices(result, compared, files),
+        *_from_recipe_to_recipe(pairs),
+        *_other_images(others),
+        *_pictures_of(files, compared, result, worst, rows.get(worst)),
         "## How it was measured",
-        _method(frame, recipes, mcnemar is not None, comparisons != []),
+        _bullets(method.sentences(result, compared)),
     ]
-    files["README.md"] = ("\n\n".join(page) + "\n").encode()
+    markdown = "\n\n".join(page) + "\n"
+    files["README.md"], files["report.html"] = markdown.encode(), report_html.page(markdown)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name in {*FILES, *(f"figures/{name}.png" for name in PICTURES)} - set(files):
         (folder / name).unlink(missing_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    return result
 
 
-def _effects(comparisons: list[Comparison], rows: dict[str, int]) -> list[str]:
-    sure = any(one.effect.n > 1 for one in comparisons)
-    marks = f"Filled: Holm-corrected p below {ALPHA}. Hollow: within noise" if sure else "No intervals"
-    text = f"Circles: main effects. Diamonds: interactions. {marks}"
+def first_screen(result: Answer) -> list[str]:
+    """The answer in Markdown: what to use, how sure that is, and the commands that follow from it."""
+    first, *others = conclusions.first_sentences(result)
+    block = "\n".join(f"# {label}\n{command}" for label, command in conclusions.command_lines(result))
     return [
-        "## What each choice is worth",
-        f"![{text}](figures/effects.png)",
-        f"{text}.",
-        "<details><summary>All comparisons</summary>",
-        tables.markdown(tables.effects_as_text(comparisons, rows)),
-        "</details>",
-        "<details><summary>Each change from recipe to recipe</summary>",
-        "Each with a 95 % interval of its own, which is not corrected for how many there are.",
-        tables.markdown(tables.effects_by_recipe(comparisons, rows)),
-        "</details>",
+        f"**{first}**",
+        _bullets([*others, *conclusions.cautions(result)]),
+        f"```bash\n{block}\n```",
+        conclusions.never_varied(result),
     ]
 
 
+def search_section(result: Answer, with_figure: bool) -> list[str]:
+    """What a search says in Markdown: a figure and a table of its hyperparameters, and what follows."""
+    search, plan = result.search, result.next_search
+    if search is None or plan is None:
+        return []
+    found = importance.importances(search)
+    caption = f"{search.judged_by} against each hyperparameter"
+    lines = [search_conclusions.introduction(search)]
+    if with_figure:
+        lines.append(f"![{caption}](figures/search.png)")
+    lines += [
+        tables.markdown(tables.searched(search, found)),
+        _bullets([search_conclusions.importance(search, found), search_conclusions.correlations(search)]),
+    ]
+    if plan.search is not None and plan.repeat is not None:
+        lines.append(f"```bash\n# {conclusions.REPEAT}\n{plan.repeat}\n```")
+    return [*lines, search_conclusions.method(search, found)]
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _changes(result: Answer) -> list[str]:
+    """The changes of the winner as a figure and a table."""
+    if not result.effects:
+        return []
+    cells = tables.effects(result)
+    more = len(cells) - CHANGES
+    return [
+        "## One change away from the best recipe",
+        "What each change does to the test accuracy of row 1, largest first, compared seed by seed.",
+        "![Points of test accuracy by change, with 95 % intervals](figures/effects.png)",
+        tables.markdown(cells.head(CHANGES)),
+        *([f"`effects.csv` has {more} more."] if more > 0 else []),
+        conclusions.about_effects(result),
+    ]
+
+
+def _together(found: Sequence[Interaction]) -> list[str]:
+    """The largest settled interaction of each pair of hyperparameters as a 2 x 2 table."""
+    shown: dict[frozenset[str], Interaction] = {}
+    for one in found:
+        if one.settled:
+            shown.setdefault(frozenset((one.first.parameter, one.second.parameter)), one)
+    if not shown:
+        return []
+    lines = ["## Hyperparameters that act together", conclusions.about_interactions(found)]
+    for one in list(shown.values())[:INTERACTIONS]:
+        lines += [conclusions.interaction(one), tables.markdown(tables.interaction(one))]
+    more = len(shown) - INTERACTIONS
+    return [*lines, *([f"`effects.csv` has {count(more, 'more pair')}."] if more > 0 else [])]
+
+
+def _long_table(cells: pd.DataFrame, noun: str, file: str) -> list[str]:
+    """The first rows of a table, more of them in a fold, and where the rest is."""
+    lines = [tables.markdown(cells.head(ROWS))]
+    rest = cells.iloc[ROWS : ROWS + FOLDED_ROWS]
+    if len(rest):
+        lines += _fold(f"{len(rest)} more {noun}", tables.markdown(rest))
+    if (more := len(cells) - ROWS - FOLDED_ROWS) > 0:
+        lines.append(f"`{file}` has the other {more}.")
+    return lines
+
+
+def _fold(summary: str, *lines: str) -> list[str]:
+    return [f"<details><summary>{summary}</summary>", *lines, "</details>"]
+
+
+def _prices(result: Answer, frame: pd.DataFrame, files: dict[str, bytes]) -> list[str]:
+    """Time and cost: the frontier as a figure and a table, and what the numbers mean."""
+    best = [result.recipes[row - 1] for row in result.frontier]
+    others = [recipe for recipe in result.recipes if recipe not in best]
+    caption = "Accuracy against time: no recipe is both more accurate and faster than those on the line"
+    cells = tables.costs(best[:ROWS])
+    return [
+        "## Time and cost",
+        *_picture(files, "frontier", caption),
+        tables.markdown(cells),
+        *(_fold("Other recipes", tables.markdown(tables.costs(others[:FOLDED_ROWS]))) if others else []),
+        " ".join(
+            [
+                f"{tables.total_time(frame)} Numbers are medians over the runs of a recipe.",
+                prices.scope(frame),
+                *result.price_notes,
+            ]
+        ),
+        *filter(None, [prices.frozen_layers(frame)]),
+    ]
+
+
+def _from_recipe_to_recipe(pairs: list[Pair]) -> list[str]:
+    """What each change does anywhere in the table, in a fold."""
+    if not pairs:
+        return []
+    more = len(pairs) - FOLDED_ROWS
+    return _fold(
+        "Each change from recipe to recipe",
+        "Each with a 95 % interval of its own, which is not corrected for how many there are.",
+        tables.markdown(tables.pairs(pairs[:FOLDED_ROWS])),
+        *([f"`effects.csv` has the other {more}."] if more > 0 else []),
+    )
+
+
+def _other_images(others: list[pd.DataFrame]) -> list[str]:
+    """A table for each group of runs that are tested on other images."""
+    lines = []
+    for frame in others:
+        recipes = runs_by_recipe.recipes(frame)
+        if len(recipes):
+            lines += [tables.introduction(frame, recipes)]
+            lines += _long_table(tables.results(frame, recipes), "recipes", "results.csv")
+    return ["## Runs with other test images", *lines] if lines else []
+
+
 def _pictures_of(
-    files: dict[str, bytes], frame: pd.DataFrame, best: str, worst: str, worst_row: int
+    files: dict[str, bytes], frame: pd.DataFrame, result: Answer, worst: str, worst_row: int | None
 ) -> list[str]:
     """The figures that the best run logged, and the confusion matrices of the best and the worst."""
     names = frame.set_index("id")["name"].map(formatting.code)
-    lines = ["## The best run", f"{names[best]} (the best of row 1, run `{best}`)."]
+    lines = ["## The best run", f"{names[result.winner.best_run]} {conclusions.best_run(result)}"]
     for name, _, text in OF_THE_BEST:
         lines += _picture(files, name, text)
     pair = [f"figures/confusion_{which}.png" for which in ("best", "worst")]
@@ -152,32 +273,11 @@ def _picture(files: dict[str, bytes], name: str, text: str) -> list[str]:
     return [f"![{text}]({file})", f"{text}."] if file in files else []
 
 
-def _method(frame: pd.DataFrame, recipes: pd.DataFrame, paired: bool, compared: bool) -> str:
-    lines = ["A recipe is all hyperparameters but the seed."]
-    if recipes["n"].max() == 1:
-        lines.append(BINOMIAL)
-    elif compared:
-        lines += REPLICATED
-    if paired:
-        lines.append(IMAGE_BY_IMAGE)
-    if len(recipes) > 1 and recipes.attrs["judged_by"] not in (SELECTION, "val/f1_macro"):
-        lines.append(PICKED_BY_TEST)
-    same = runs_by_recipe.same_in_all(frame).items()
-    values = (formatting.code(f"{name}={formatting.level(value)}") for name, value in same)
-    lines.append(f"The same in all runs: {', '.join(values)}.")
-    each = ", `effects.csv` every comparison" if compared else ""
-    lines.append(f"`results.csv` has every run{each}, `results.tex` the table of results (booktabs).")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _download(results: Results, best: str, worst: str) -> dict[str, bytes]:
+def _download(source: Source, best: str, worst: str) -> dict[str, bytes]:
     """The figures of the best and the worst run, by their place in the folder."""
-    wanted = {name: key for name, key, _ in (*OF_THE_BEST, *MORE_OF_THE_BEST)}
-    media = results.media(best, [*wanted.values(), "confusion_matrix"])
-    figures = {name: media[key] for name, key in wanted.items() if key in media}
-    if "confusion_matrix" in media:
-        figures["confusion_best"] = media["confusion_matrix"]
-    if worst != best and (other := results.media(worst, ["confusion_matrix"])):
+    media = source.media(best, list(FILE_OF_MEDIA))
+    figures = {name: media[key] for key, name in FILE_OF_MEDIA.items() if key in media}
+    if worst != best and (other := source.media(worst, ["confusion_matrix"])):
         figures["confusion_worst"] = other["confusion_matrix"]
     return {f"figures/{name}.png": content for name, content in figures.items()}
 

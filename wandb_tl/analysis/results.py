@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pandas as pd
 import wandb
 from wandb.apis.public import Run
-from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from wandb_tl.analysis import proportions
+from wandb_tl import wandb_process
+from wandb_tl.analysis import formatting, proportions
 from wandb_tl.config import FIELDS, INSPECTION, RunConfig
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
@@ -33,10 +33,13 @@ NUMBERS = (
     "test/f1_macro",
     "test/ece",
     "train_seconds",
+    "preparation_seconds",
+    "frozen_seconds",
     "images_per_second",
     "peak_memory_mb",
     "energy_wh",
     "train_images",
+    "val_images",
     "test_images",
     "majority_share",
     "test_is_val",
@@ -109,9 +112,12 @@ class Results:
         self.path = "/".join(parts)
         self._project = "/".join(parts[:2])
         self._filters = {"sweep": parts[2]} if len(parts) == 3 else {}
+        self._connect()
+
+    def _connect(self) -> None:
         with self._errors_in_one_line():
             self._api = wandb.Api()
-            self._sweep = self._api.sweep(self.path) if len(parts) == 3 else None
+            self._sweep = self._api.sweep(self.path) if self._filters else None
 
     @property
     def url(self) -> str:
@@ -130,17 +136,42 @@ class Results:
 
     def statuses(self) -> dict[str, RunStatus]:
         """The current status of every run, by run id."""
-        self._api.flush()
+        try:
+            return self._statuses()
+        except InputError as error:
+            if not error.__cause__ or not wandb_process.is_gone(error.__cause__):
+                raise
+        # Its replacement.
+        wandb_process.forget()
+        self._connect()
+        return self._statuses()
+
+    def _statuses(self) -> dict[str, RunStatus]:
         with self._errors_in_one_line():
+            self._api.flush()
             runs = self._api.runs(self._project, self._filters)
             return {run.id: RunStatus(run.name, run.state) for run in runs}
+
+    def description(self, run_id: str) -> str:
+        """What a run tries of what its sweep varies, and its test accuracy: "optimizer=Adam: 86.24 %".
+
+        Its name if the sweep varies nothing that the run knows.
+        """
+        with self._errors_in_one_line():
+            run = self._api.run(f"{self._project}/{run_id}")
+            parameters = self._sweep.config.get("parameters", {}) if self._sweep else {}
+            varied = [name for name, one in parameters.items() if "value" not in one and name in run.config]
+            accuracy = run.summary.get("test_accuracy")
+        text = ", ".join(f"{name}={formatting.level(run.config[name])}" for name in varied) or str(run.name)
+        return text if accuracy is None else f"{text}: {float(accuracy):.2f} %"
 
     def frame(self) -> pd.DataFrame:
         """One row per finished run: id, name, hyperparameters, NUMBERS and TEXTS; best test accuracy first.
 
         It reads config and summary only, in pages of runs; history would cost a request per run.
         `attrs["left_out"]` counts the runs that are not in it, by state; `attrs["metric"]` is the name of the
-        metric that the sweep optimizes.
+        metric that the sweep optimizes, `attrs["method"]` how it chooses hyperparameters, and
+        `attrs["parameters"]` what it chooses them from; the last three are missing for a project.
         """
         self._api.flush()
         with self._errors_in_one_line():
@@ -158,7 +189,10 @@ class Results:
         frame = frame.sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
         left_out = Counter(run.state for run in runs if run.id not in set(frame["id"]))
         frame.attrs["left_out"] = dict(sorted(left_out.items()))
-        frame.attrs["metric"] = (self._sweep.config.get("metric") or {}).get("name") if self._sweep else None
+        if self._sweep:
+            definition = self._sweep.config
+            frame.attrs["metric"] = (definition.get("metric") or {}).get("name")
+            frame.attrs |= {key: definition[key] for key in ("method", "parameters") if key in definition}
         return frame.reset_index(drop=True)
 
     def media(self, run_id: str, keys: Iterable[str]) -> dict[str, bytes]:
@@ -203,5 +237,17 @@ class Results:
     def _errors_in_one_line(self) -> Iterator[None]:
         try:
             yield
-        except (wandb.Error, WandbApiFailedError, ValueError) as error:
+        except InputError:
+            raise
+        except wandb_process.REQUEST_ERRORS as error:
             raise InputError(f"{self.path}: {one_line(error)}") from error
+
+
+def results(path: str) -> pd.DataFrame:
+    """The finished runs of a sweep or project, one row each, for notebooks.
+
+    path: ENTITY/PROJECT/SWEEP, ENTITY/PROJECT, or the address of either's page. Columns: id, name, the
+    hyperparameters, and the numbers of the summary: test_accuracy in per cent, train_seconds, … InputError if
+    there are no finished runs, or W&B cannot be reached.
+    """
+    return Results(path).frame()

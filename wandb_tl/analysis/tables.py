@@ -4,29 +4,76 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
-from wandb_tl.analysis import formatting, runs_by_recipe
-from wandb_tl.analysis.effects import Comparison
-from wandb_tl.analysis.intervals import mean_of
-from wandb_tl.analysis.runs_by_recipe import SELECTION
+from wandb_tl.analysis import formatting, runs_by_recipe, search_conclusions
+from wandb_tl.analysis.answer import Answer, Recipe
+from wandb_tl.analysis.effects import MOST_LEVELS, Pair
+from wandb_tl.analysis.importance import Importance
+from wandb_tl.analysis.interactions import Interaction
+from wandb_tl.analysis.runs_by_recipe import MACRO, SELECTION
+from wandb_tl.analysis.searches import Hyperparameter, Search
 
-# Table 1 of the original experiment: heading, column of the results.
+# Table 1 of the original experiment, whose headings stay as they are, and more: heading, column of the
+# results.
 PARAMETERS = (("Pretrained", "pretrained"), ("Finetuning", "finetuning"), ("Optimizer", "optimizer"))
+VAL_ACCURACY = "Val Accuracy, %"
 MEANS = (
     ("Avg Train Loss", "avg_train_loss"),
     ("Avg Train Accuracy", "avg_train_accuracy"),
-    ("Val Accuracy", SELECTION),
+    (VAL_ACCURACY, SELECTION),
     ("Val F1", "val/f1_macro"),
     ("Test F1", "test/f1_macro"),
 )
+WHAT_PLUS_MINUS_IS = "± is half of a 95 % t-interval of the mean over n seeds"
 LATEX_SPECIAL = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
     | {"\N{MINUS SIGN}": "$-$", "→": r"$\rightarrow$"}
 )
+
+
+def introduction(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
+    """What was compared, in a paragraph."""
+    varied, same = runs_by_recipe.varied(frame), runs_by_recipe.same_in_all(frame)
+    text = f"{formatting.count(len(frame), 'run')} of {formatting.count(len(recipes), 'recipe')}"
+    if "model_name" in same:
+        text += f": {formatting.code(same['model_name'])}"
+    if "dataset" in same:
+        text += f" on {formatting.code(same['dataset'])}"
+    text += f"; {_images(frame)}"
+    if "image_size" in same:
+        text += f", {same['image_size']} px"
+    if "epochs" in same:
+        text += f", {formatting.count(same['epochs'], 'epoch')}"
+    seeds = sorted(set(frame["seed"]))
+    text += f", {formatting.count(len(seeds), 'seed')} ({', '.join(map(str, seeds))})."
+    if repeated := len(frame) - int(recipes["n"].sum()):
+        text += f" Of the runs {repeated} repeat a recipe under its seed: their mean counts."
+    if varied:
+        values = runs_by_recipe.in_effect(frame)
+        levels = [f"`{name}` ({_levels(values[name].dropna())})" for name in varied]
+        text += f" What differs between the recipes is {formatting.conjunction(levels)}."
+    return text
+
+
+def caption(frame: pd.DataFrame, recipes: pd.DataFrame) -> str:
+    """What the numbers of the table of results are."""
+    if recipes.attrs["judged_by"] in MACRO:
+        judge = recipes.attrs["judged_by"]
+        text = f"Best {judge} first, the mean of the classes' F1 scores; test accuracy is in per cent"
+    elif SELECTION in recipes:
+        text = "Best validation accuracy first, so that no test image chooses; test accuracy is in per cent"
+    else:
+        text = "Best test accuracy first, in per cent of the test images"
+        if SELECTION in frame and frame[SELECTION].notna().any():
+            text += " (some of the runs have no validation accuracy, which else would decide)"
+    if recipes["n"].max() > 1:
+        text += f"; {WHAT_PLUS_MINUS_IS}"
+    return f"{text}. Train loss and accuracy (a share) are means over the epochs."
 
 
 def results(frame: pd.DataFrame, recipes: pd.DataFrame, numbered: bool = False) -> pd.DataFrame:
@@ -45,83 +92,161 @@ def results(frame: pd.DataFrame, recipes: pd.DataFrame, numbered: bool = False) 
         cells[title] = [formatting.level(value) for value in values]
     for title, name in MEANS:
         if name in recipes:
-            cells[title] = [formatting.number(value, "{:.4f}") for value in recipes[name]]
-    cells["Test Accuracy"] = list(map(formatting.accuracy, recipes["mean"], recipes["half_width"]))
+            form, scale = ("{:.2f}", 100) if title == VAL_ACCURACY else ("{:.4f}", 1)
+            cells[title] = [formatting.number(scale * value, form) for value in recipes[name]]
+    cells["Test Accuracy"] = [
+        formatting.accuracy(mean, half_width, low)
+        for mean, half_width, low in recipes[["mean", "half_width", "low"]].itertuples(index=False)
+    ]
     if recipes["n"].max() > 1:
         cells["n"] = [str(n) for n in recipes["n"]]
     return pd.DataFrame(cells)
 
 
-def effects(comparisons: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
-    """Every comparison in numbers: the change, its effect in points, p-values, and the rows it rests on."""
-    return pd.DataFrame(
-        {
-            "change": formatting.changes_in_words(one),
-            "kind": one.kind,
-            "points": one.effect.mean,
-            "half_width": one.effect.half_width,
-            "pairs": len(one.blocks),
-            "seeds": one.effect.n,
-            "p": one.p,
-            "p_holm": one.p_holm,
-            "rests_on": formatting.rows_of(one, rows),
-        }
-        for one in comparisons
-    )
-
-
-def effects_as_text(comparisons: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
-    """The table of effects() as strings."""
-    data = effects(comparisons, rows)
-    return pd.DataFrame(
-        {
-            "Change": data["change"],
-            "Kind": data["kind"],
-            "Points": [formatting.points(one.effect) for one in comparisons],
-            "Pairs": data["pairs"].map(str),
-            "Seeds": data["seeds"].map(str),
-            "p": data["p"].map(_probability),
-            "p (Holm)": data["p_holm"].map(_probability),
-            "Rests on": data["rests_on"],
-        }
-    )
-
-
-def effects_by_recipe(comparisons: list[Comparison], rows: dict[str, int]) -> pd.DataFrame:
-    """Main effects by pair of recipes: what a change does from row to row, over their common seeds."""
-    cells = []
-    for comparison in comparisons:
-        between: dict[tuple[int, int], list[float]] = {}
-        for block in comparison.blocks if comparison.kind == "main" else ():
-            high, low = (rows[block.runs[side][0]] for side in (1, 0))
-            between.setdefault((high, low), []).append(block.difference)
-        for (high, low), differences in sorted(between.items()):
-            cells.append(
-                {
-                    "Change": formatting.changes_in_words(comparison),
-                    "Row": str(high),
-                    "Against row": str(low),
-                    "Points": formatting.points(mean_of(differences)),
-                    "Seeds": str(len(differences)),
-                }
-            )
+def recipes(answer: Answer, most: int) -> pd.DataFrame:
+    """The best recipes as strings, at most so many: hyperparameters, accuracy, seeds and seconds."""
+    best = answer.recipes[:most]
+    cells = {"Row": [str(one.row) for one in best]}
+    for name in answer.winner.hyperparameters:
+        cells[name] = [formatting.level(one.hyperparameters[name]) for one in best]
+    cells["Test accuracy, %"] = [
+        formatting.accuracy(one.accuracy.mean, one.accuracy.half_width, one.low) for one in best
+    ]
+    cells["Seeds"] = [str(one.accuracy.n) for one in best]
+    cells["Seconds"] = [formatting.number(one.price.seconds, "{:,.1f}") for one in best]
     return pd.DataFrame(cells)
 
 
-def costs(frame: pd.DataFrame, recipes: pd.DataFrame) -> pd.DataFrame:
-    """Means over the runs of each row: training time, throughput, memory, and energy if any run has it."""
-    by_id = frame.set_index("id")
-    runs = [by_id.loc[list(ids)] for ids in recipes["runs"]]
-    cells = {"Row": _row_numbers(recipes)}
+def effects(answer: Answer) -> pd.DataFrame:
+    """The changes of the winner as strings, largest first."""
+    return pd.DataFrame(
+        {
+            "Change": formatting.changes_in_words(one.changes),
+            "To row": str(one.row),
+            "Points": formatting.points(one.effect),
+            "Seeds": str(one.effect.n),
+            "p": formatting.probability(one.p),
+            "p (corrected)": formatting.probability(one.p_corrected),
+            "Verdict": formatting.verdict(one.effect, one.settled),
+        }
+        for one in answer.effects
+    )
+
+
+def interaction(one: Interaction) -> pd.DataFrame:
+    """The 2 x 2 table of two hyperparameters: mean test accuracies, and how the effects differ."""
+    first, second = one.first, one.second
+    before, after = (f"{first.parameter}={formatting.level(value)}" for value in (first.before, first.after))
+    levels = [f"{second.parameter}={formatting.level(value)}" for value in (second.before, second.after)]
+    return pd.DataFrame(
+        {
+            "": [*levels, "difference"],
+            before: [f"{one.cells[0]:.2f}", f"{one.cells[2]:.2f}", ""],
+            after: [f"{one.cells[1]:.2f}", f"{one.cells[3]:.2f}", ""],
+            f"Effect of {first.parameter}": [formatting.points(mean) for mean in (*one.simple, one.effect)],
+        }
+    )
+
+
+def searched(search: Search, found: Sequence[Importance]) -> pd.DataFrame:
+    """The hyperparameters of a search as strings. found: their importance, empty if it is unknown."""
+    rows = []
+    importance = {one.name: one for one in found}
+    for one in search.hyperparameters:
+        row = {"Hyperparameter": one.name, "Searched": _space(one), "Best": formatting.level(one.best)}
+        row["Best quarter"] = search_conclusions.values_of_best(one)
+        row["Rank correlation"] = row["n"] = row["p (corrected)"] = ""
+        if (correlation := one.correlation) is not None:
+            row["Rank correlation"] = formatting.signed(correlation.rho)
+            row["n"] = str(correlation.n)
+            row["p (corrected)"] = formatting.probability(correlation.p_corrected)
+        if (effect := importance.get(one.name)) is not None:
+            value = formatting.signed(effect.mean)
+            row["Importance"] = formatting.with_interval(value, effect.half_width)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _space(one: Hyperparameter) -> str:
+    """What a search draws a hyperparameter from."""
+    if one.space is None:
+        return ", ".join(formatting.level(value) for value in one.counts)
+    if 0 < len(one.space.listed) <= MOST_LEVELS:
+        return ", ".join(formatting.level(number) for number in one.space.listed)
+    text = f"{formatting.level(one.space.low)} to {formatting.level(one.space.high)}"
+    return f"{text}, logarithmic" if one.space.logarithmic else text
+
+
+def pairs(found: list[Pair]) -> pd.DataFrame:
+    """What each change does from one recipe to another one, as strings."""
+    return pd.DataFrame(
+        {
+            "Change": formatting.changes_in_words([one.change]),
+            "Row": str(one.after),
+            "Against row": str(one.before),
+            "Points": formatting.points(one.difference),
+            "Seeds": str(one.difference.n),
+        }
+        for one in found
+    )
+
+
+def numbers(answer: Answer, found: list[Pair]) -> pd.DataFrame:
+    """All comparisons in numbers: at the winner, interactions within reach of it, and pairs of recipes."""
+    lines = [
+        (
+            *("at the winner", formatting.changes_in_words(one.changes), f"row {one.row} against 1"),
+            *(one.effect, one.p, one.p_corrected),
+        )
+        for one in answer.effects
+    ]
+    lines += [
+        (
+            *("interaction", formatting.changes_in_words([one.first, one.second]).replace(", ", " x ")),
+            *(formatting.rows_in_words(one.rows), one.effect, one.p, one.p_corrected),
+        )
+        for one in answer.interactions
+    ]
+    lines += [
+        (
+            *("pair", formatting.changes_in_words([one.change]), f"row {one.after} against {one.before}"),
+            *(one.difference, one.p, math.nan),
+        )
+        for one in found
+    ]
+    return pd.DataFrame(
+        {
+            **{
+                "kind": kind,
+                "change": change,
+                "rows": rows,
+                "points": mean.mean,
+                "half_width": mean.half_width,
+            },
+            **{"seeds": mean.n, "p": p, "p_corrected": corrected},
+        }
+        for kind, change, rows, mean, p, corrected in lines
+    )
+
+
+def costs(recipes: Sequence[Recipe]) -> pd.DataFrame:
+    """What a run of each recipe takes, as strings: medians; without columns that no run reports."""
     columns = (
-        ("Train seconds", "train_seconds", "{:,.1f}"),
+        ("Train seconds", "seconds", "{:,.1f}"),
+        ("Slowest run, s", "slowest", "{:,.1f}"),
         ("Images/s", "images_per_second", "{:,.0f}"),
-        ("Peak memory, MB", "peak_memory_mb", "{:,.0f}"),
+        ("Peak memory, MB", "memory_mb", "{:,.0f}"),
         ("Energy, Wh", "energy_wh", "{:,.2f}"),
     )
+    cells = {"Row": [str(one.row) for one in recipes]}
+    cells["Test accuracy, %"] = [
+        formatting.accuracy(one.accuracy.mean, one.accuracy.half_width, one.low) for one in recipes
+    ]
     for title, name, form in columns:
-        if frame[name].notna().any():
-            cells[title] = [formatting.number(run[name].mean(), form) for run in runs]
+        values = [getattr(one.price, name) for one in recipes]
+        repeats = name == "slowest" and all(one.price.runs == 1 for one in recipes)
+        if not repeats and not all(map(math.isnan, values)):
+            cells[title] = [formatting.number(value, form) for value in values]
     return pd.DataFrame(cells)
 
 
@@ -153,6 +278,22 @@ def test_images(frame: pd.DataFrame) -> str:
         pictures = "picture was" if skipped == 1 else "pictures were"
         sentences.append(f"{skipped:,.0f} unreadable {pictures} left out.")
     return " ".join(sentences)
+
+
+def _images(frame: pd.DataFrame) -> str:
+    """How many images the runs trained and were tested on."""
+    counts = []
+    for split in ("train", "test"):
+        numbers = sorted({int(number) for number in frame[f"{split}_images"].dropna()})
+        counts.append(" or ".join(f"{number:,}" for number in numbers) or "an unknown number of")
+    return f"{counts[0]} training and {counts[1]} test images"
+
+
+def _levels(values: pd.Series[Any]) -> str:
+    levels = runs_by_recipe.in_order(values)
+    if len(levels) > 5:
+        return f"{len(levels)} values from {formatting.level(levels[0])} to {formatting.level(levels[-1])}"
+    return ", ".join(map(formatting.level, levels))
 
 
 def markdown(cells: pd.DataFrame) -> str:
@@ -188,12 +329,8 @@ def _row_numbers(recipes: pd.DataFrame) -> list[str]:
     return [str(row) for row in range(1, len(recipes) + 1)]
 
 
-def _probability(p: float) -> str:
-    return "" if math.isnan(p) else formatting.probability(p).removeprefix("p = ").removeprefix("p ")
-
-
 def _numeric(column: pd.Series[str]) -> bool:
-    return bool(column.str.fullmatch(r"[+\N{MINUS SIGN}-]?[\d.,]*( ± [\d.]+)?").all())
+    return bool(column.str.fullmatch(r"(< )?[+\N{MINUS SIGN}-]?[\d.,]*( ± [\d.]+)?").all())
 
 
 def _latex_row(cells: Iterable[object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -17,7 +17,8 @@ from wandb_workspaces.reports.v2.interface import BlockTypes as Block
 from wandb_workspaces.reports.v2.interface import PanelTypes as Panel
 from wandb_workspaces.workspaces.errors import SpecVersionError
 
-from wandb_tl.analysis import conclusions, effects, runs_by_recipe, tables
+from wandb_tl.analysis import report_folder, runs_by_recipe, tables
+from wandb_tl.analysis.compare import answer_of
 from wandb_tl.analysis.results import Results
 from wandb_tl.analysis.runs_by_recipe import METRIC
 from wandb_tl.errors import InputError, one_line
@@ -51,25 +52,35 @@ class Subject:
         return f"Sweep = '{self.sweep}'" if self.sweep else ""
 
 
-def publish(results: Results, title: str | None = None) -> tuple[str, str]:
+def publish(results: Results, title: str | None = None, flags: Sequence[str] = ()) -> tuple[str, str]:
     """Publish the report and save the workspace; returns their addresses.
 
-    InputError if no run has finished, or the server has no reports.
+    flags: of commands that use the same server, such as --local. InputError if no run has finished, or the
+    server has no reports.
     """
     frame = results.frame()
-    recipes = runs_by_recipe.recipes(frame)
-    comparisons = effects.comparisons(frame)
-    sentences = conclusions.sentences(frame, recipes, comparisons, results.image_by_image(recipes))
-    table = tables.results(frame, recipes, numbered=True)
-    varied = runs_by_recipe.varied(frame)
+    result = answer_of(results, frame, flags)
+    compared = runs_by_recipe.by_test_images(frame)[0]
+    recipes = runs_by_recipe.recipes(compared)
+    table = tables.results(compared, recipes, numbered=True)
+    varied = runs_by_recipe.varied(compared)
+    first = "\n\n".join(report_folder.first_screen(result))
+    changes = tables.markdown(tables.effects(result)) if result.effects else "No recipe is one change away."
+    parts = (
+        tables.introduction(compared, recipes),
+        tables.markdown(table),
+        tables.caption(compared, recipes),
+    )
+    texts = {
+        "The answer": first,
+        "One change away from the best recipe": changes,
+        "Results": "\n\n".join(parts),
+    }
+    if result.search is not None:
+        texts["The search"] = "\n\n".join(report_folder.search_section(result, with_figure=False))
     with _errors_in_one_line(results.path):
         subject = find_subject(results.path)
         workspace = save_workspace(subject, varied)
-        texts = {
-            "What was compared": conclusions.introduction(frame, recipes),
-            "Conclusions": "\n".join(f"- {sentence}" for sentence in sentences),
-            "Results": f"{tables.markdown(table)}\n\n{conclusions.caption(frame, recipes)}",
-        }
         report = save_report(subject, title or subject.title, blocks(subject, workspace, texts, varied))
     return report, workspace
 
@@ -180,5 +191,7 @@ def save_report(subject: Subject, title: str, content: list[Block]) -> str:
 def _errors_in_one_line(path: str) -> Iterator[None]:
     try:
         yield
+    except InputError:
+        raise
     except (wandb.Error, WandbApiFailedError, SpecVersionError, ValueError) as error:
         raise InputError(f"{path}: cannot publish a report there: {one_line(error)}") from error

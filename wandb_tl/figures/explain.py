@@ -31,7 +31,8 @@ def feature_maps(model: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
         else:
             model(pixels)
             stages = []
-    maps = {"first_conv": outputs[0]} if first else {}
+    # A transformer of patches in a sequence has a linear layer there, without maps.
+    maps = {"first_conv": outputs[0]} if first and outputs and outputs[0].ndim == 4 else {}
     stages = stages[_begins_with_stem(model, first) :]
     shown = min(len(stages), STAGES_SHOWN)
     for number in (round(len(stages) * (i + 1) / shown) for i in range(shown)):
@@ -101,10 +102,12 @@ def _cut_at(layer: str | None, model: nn.Module, pixels: Tensor) -> tuple[Tensor
     """A layer's output, as a leaf that requires a gradient, and the logits (N, K) computed from it.
 
     layer: None for the features before pooling. The layers before it may be frozen or not. Returns None for a
-    layer with more than one output.
+    layer with more than one output, and for features of a model that is not timm's.
     """
     if layer is None:
         timm_model: Any = model
+        if not hasattr(model, "forward_features"):
+            return None
         with torch.no_grad():
             features = timm_model.forward_features(pixels)
         if not isinstance(features, Tensor):
