@@ -1,6 +1,8 @@
 """The whole command with the embedded server in processes of their own."""
 
 import contextlib
+import json
+import re
 import shlex
 import signal
 import sqlite3
@@ -59,12 +61,33 @@ def test_the_whole_command(run_environment, tmp_path):
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 3 and "Total training time of the 2 runs" in done.stdout
     accuracy = {row.split("|")[1].strip(): float(row.split("|")[-2]) for row in rows[1:]}
+    for pretrained, percent in accuracy.items():
+        assert f"finished: pretrained={pretrained}: {percent:.2f} %\n" in done.stdout
     assert accuracy["True"] > accuracy["False"]
+    assert "Use row 1: pretrained=True. It classifies " in done.stdout
+    following, last = done.stdout.splitlines()[-2:]
+    assert following.startswith("Next, to settle row 1 against row 2, which takes 5 seeds each (8 runs): ")
+    assert last.startswith("To classify pictures with the best model: ")
+    assert all(line.endswith(f"--local --root {tmp_path / 'root'}") for line in (following, last))
     names = {str(path.relative_to(tmp_path / "reports")) for path in (tmp_path / "reports").rglob("*.*")}
     of_the_best = ("examples", "first_conv", "curves", "class_report", "reliability", "grad_cam")
-    figures = (*of_the_best, "confusion_best", "confusion_worst", "effects", "recipes")
-    texts = {"README.md", "results.csv", "results.tex", "effects.csv"}
+    figures = (*of_the_best, "confusion_best", "confusion_worst", "effects", "frontier")
+    texts = {"README.md", "report.html", "results.csv", "results.tex", "effects.csv"}
     assert names == texts | {f"figures/{name}.png" for name in figures}
+    assert nothing_left_in(tmp_path)
+    # What the sweep's page shows, whose commands work when the server has stopped.
+    with contextlib.closing(sqlite3.connect(tmp_path / "root" / "wandb.sqlite")) as records:
+        answer = json.loads(records.execute("SELECT content FROM answer").fetchone()[0])
+    assert answer["sentences"][0] == "Use row 1: `pretrained=True`." and answer["runs"] == 2
+    assert all(one["line"].endswith(f"--local --root {tmp_path / 'root'}") for one in answer["commands"])
+    train = shlex.split(answer["commands"][0]["line"])
+    done = subprocess.run(
+        train, cwd=tmp_path, env=run_environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f" PICTURES --local --root {tmp_path / 'root'}\n")
+    with contextlib.closing(sqlite3.connect(tmp_path / "root" / "wandb.sqlite")) as records:
+        assert records.execute("SELECT count(*) FROM run WHERE state = 'finished'").fetchone() == (3,)
     assert nothing_left_in(tmp_path)
 
 
@@ -82,13 +105,24 @@ def test_a_place_for_the_table_that_is_not_there_is_found_before_any_run(run_env
 @pytest.mark.slow
 def test_runs_that_fail_are_told_and_counted(run_environment, tmp_path):
     arguments = ["--set", "optimizer=SGD", "--set", "finetuning=False", "--set", "weights_file=/nowhere.pth"]
+    arguments += ["--agents", "1"]
     done = run_small_sweep(tmp_path, run_environment, *arguments)
     # The run with random weights needs no file and finishes.
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error: weights_file: no file /nowhere.pth" in done.stderr
-    assert "error: 1 run did not finish" in done.stderr
+    *_, reason, resume, last = done.stderr.splitlines()
+    assert re.fullmatch(r"crashed: sweep-\w+-\d \(\w{8}\): weights_file: no file /nowhere.pth.*", reason), (
+        reason
+    )
+    assert resume.startswith("To resume the sweep: ") and last.startswith("error: 1 run did not finish; see ")
+    assert "Traceback" not in "".join(log.read_text() for log in tmp_path.glob("wandb/*.log"))
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 and rows[1].startswith("| False") and "Traceback" not in done.stdout + done.stderr
+
+
+def runs_with_checkpoints(cache: Path) -> set[str]:
+    """A run keeps two files from its second epoch on: the checkpoint and the one before it."""
+    return {path.name.partition(".")[0] for path in cache.glob("checkpoints/*.pt")}
 
 
 @pytest.mark.slow
@@ -102,7 +136,7 @@ def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environ
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: len(list(cache.glob("checkpoints/*.pt"))) == 2)
+    wait_for(lambda: len(runs_with_checkpoints(cache)) == 2)
     # The server, the agents, the runs and their wandb-core.
     assert len(processes_in(tmp_path)) >= 6
     process.send_signal(signal.SIGINT)
@@ -112,7 +146,7 @@ def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environ
     assert nothing_left_in(tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / "root" / "wandb.sqlite")) as records:
         assert records.execute("SELECT state FROM run").fetchall() == [("preempted",)] * 2
-    assert len(list(cache.glob("checkpoints/*.pt"))) == 2
+    assert len(runs_with_checkpoints(cache)) == 2
 
     # The command that it prints resumes the sweep.
     again = shlex.split(err.partition("To resume it: ")[2].splitlines()[0])

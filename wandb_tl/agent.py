@@ -11,9 +11,14 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
+import tempfile
+import threading
 import time
 import traceback
+from contextlib import suppress
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
@@ -21,9 +26,10 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import yaml
 
+from wandb_tl import signals, temporary_folder
 from wandb_tl.command_line import Command, shell_command
-from wandb_tl.errors import ExitCode, InputError, one_line
-from wandb_tl.sweeping import agent_events
+from wandb_tl.errors import ExitCode, FailedError, InputError, one_line
+from wandb_tl.sweeping import agent_events, embedded_server
 from wandb_tl.sweeping.agent_events import AgentEvent
 
 if TYPE_CHECKING:
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
 PROGRAM = "wandb_tl/train.py"
 # What runs import, loaded once.
 LIBRARIES = ["wandb_tl.training.loop", "wandb_tl.figures.media"]
+# Of the 107 bytes that the path of a Unix socket may have, multiprocessing appends 32.
+LONGEST_SOCKET_FOLDER = 75
 # Seconds between requests while a run works, and while there is no run.
 WORKING_SECONDS = 5
 IDLE_SECONDS = 2
@@ -57,20 +65,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="append one JSON line per ended run: run, exit_code, reason (empty unless the run failed)",
     )
+    # For run_sweep, which its agents must not outlive.
+    parser.add_argument("--until-eof", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do runs until the sweep has no more."""
-    from wandb_tl.sweeping.work_queue import WorkQueue
+    with signals.deferred():
+        from wandb_tl.sweeping.work_queue import WorkQueue
 
     try:
         queue = WorkQueue(options.sweep)
         if not _is_ours(queue):
-            _become_wandb_agent(queue, options.sweep, options.in_process)
-        _work(queue, options.in_process, options.events)
-    except InputError as error:
+            _become_wandb_agent(queue, options)
+        if options.until_eof:
+            threading.Thread(target=_end_at_eof, daemon=True).start()
+        with embedded_server.used():
+            _work(queue, options.in_process, options.events)
+    except (InputError, FailedError) as error:
         if options.events:
-            agent_events.append(options.events, AgentEvent(None, ExitCode.BAD_INPUT, str(error)))
+            code = ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.FAILED
+            agent_events.append(options.events, AgentEvent(None, code, str(error)))
         raise
     print(f"The sweep has no more runs. Its results: {shell_command('wandb_tl.export_table', options.sweep)}")
     return ExitCode.OK
@@ -83,20 +98,34 @@ def _is_ours(queue: WorkQueue) -> bool:
     return queue.program == PROGRAM and plain and len(queue.command) <= 5
 
 
-def _become_wandb_agent(queue: WorkQueue, path: str, in_process: bool) -> NoReturn:
-    """Replace this process by W&B's own agent, which can run other programs."""
-    if in_process:
+def _become_wandb_agent(queue: WorkQueue, options: argparse.Namespace) -> NoReturn:
+    """Replace this process by W&B's own agent, which runs other programs, and does not end with its stdin."""
+    path = options.sweep
+    if options.in_process:
         command = " ".join(queue.command) or queue.program
         raise InputError(f"--in-process: the runs of {path} are not plain wandb_tl.train, but {command!r}")
+    # The temporary folder of this process is nobody's from now on.
+    os.environ["TMPDIR"] = str(temporary_folder.outside())
+    if options.until_eof:
+        # The runs would inherit a pipe through which nothing comes.
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.execv(sys.executable, [sys.executable, "-m", "wandb", "agent", "--forward-signals", path])
 
 
 def _work(queue: WorkQueue, in_process: bool, events: Path | None) -> None:
-    failures = 0
+    failures = failed_starts = 0
     # Before the first request: loading the libraries takes longer than a server waits for a run to start.
     worker = Worker()
     try:
         while True:
+            if not worker.is_ready():
+                code, failed_starts = worker.end(), failed_starts + 1
+                if failed_starts == MAX_FAILURES:
+                    died = f"{MAX_FAILURES} workers in a row have died while they started, before any run"
+                    raise FailedError(f"{died} (exit code {code}); this agent gives up; see the output above")
+                worker = Worker()
+                continue
+            failed_starts = 0
             commands = queue.ask()
             if any(command.kind == "exit" for command in commands):
                 return
@@ -133,14 +162,29 @@ class Worker:
     def __init__(self) -> None:
         context = _process_context()
         self._connection, other_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other_end,))
+        # Nothing is sent through it: it closes when this process ends, however it ends.
+        worker_lifeline, self._lifeline = context.Pipe(duplex=False)
+        self._process = context.Process(target=_serve, args=(other_end, worker_lifeline))
         self._process.start()
         # With this copy closed, the connection ends when the process does.
         other_end.close()
-        self._at_work = False
+        worker_lifeline.close()
+        self._at_work = self._is_checked = False
 
     def alive(self) -> bool:
         return self._process.is_alive()
+
+    def is_ready(self) -> bool:
+        """Whether the process lives and its GPU computes. FailedError if its GPU does not."""
+        if not self._is_checked:
+            try:
+                problem = self._connection.recv()
+            except (EOFError, OSError):
+                return False
+            if problem:
+                raise FailedError(f"{problem}; this agent takes no runs")
+            self._is_checked = True
+        return self.alive()
 
     def run(self, queue: WorkQueue, command: AgentCommand) -> Outcome:
         """Do a run. If the sweep asks to stop it, terminate the process, and kill it after STOP_SECONDS."""
@@ -168,8 +212,8 @@ class Worker:
         code = self._process.exitcode or ExitCode.FAILED
         return Outcome(code, f"run {command.run_id}: its process died (exit code {code})")
 
-    def end(self) -> None:
-        """End the process. A run in it saves its last epoch, and the sweep hands it out again."""
+    def end(self) -> int | None:
+        """End the process; returns its exit code. Its run saves its last epoch and returns to the sweep."""
         if self._at_work:
             self._process.terminate()
         self._connection.close()
@@ -177,6 +221,8 @@ class Worker:
         if self.alive():
             self._process.kill()
             self._process.join()
+        self._lifeline.close()
+        return self._process.exitcode
 
 
 def _process_context() -> ForkServerContext | SpawnContext:
@@ -185,7 +231,20 @@ def _process_context() -> ForkServerContext | SpawnContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
+    _shorten_socket_paths()
     return context
+
+
+def _shorten_socket_paths() -> None:
+    """Let multiprocessing keep its sockets in /tmp if the temporary folder has too long a path for them."""
+    if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_SOCKET_FOLDER:
+        return
+    previous, tempfile.tempdir = tempfile.tempdir, "/tmp"
+    try:
+        # It creates its folder now, and keeps it.
+        util.get_temp_dir()
+    finally:
+        tempfile.tempdir = previous
 
 
 def _environment(queue: WorkQueue, command: AgentCommand) -> dict[str, str]:
@@ -204,42 +263,68 @@ def _environment(queue: WorkQueue, command: AgentCommand) -> dict[str, str]:
     }
 
 
-def _serve(connection: Connection) -> None:
+def _end_at_eof() -> None:
+    """Wait for the end of stdin, then end this agent as SIGTERM does."""
+    # Not through sys.stdin: Python could not close it at the end while this thread reads.
+    with suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Wait for the end of the agent, then end the run of this process: it saves its last epoch."""
+    with suppress(EOFError, OSError):
+        lifeline.recv()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _serve(connection: Connection, lifeline: Connection) -> None:
     """Do the runs that arrive, in a process group of its own: Ctrl-C in a terminal is for the agent."""
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     # Imported here because the agent itself needs none of this. A forked process has it already.
-    from wandb_tl.training import tracking
+    from wandb_tl.training import devices, run_lifecycle
     from wandb_tl.training.process_cache import ProcessCache
 
-    os.setpgid(0, 0)
+    # Windows has no process groups of this kind.
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     cache = ProcessCache()
     try:
-        while True:
-            environment, flags = connection.recv()
-            connection.send(tuple(_run(environment, flags, cache)))
+        # The agent may be killed before this process.
+        with temporary_folder.shared():
+            connection.send(devices.problem())
+            while True:
+                environment, flags = connection.recv()
+                connection.send(tuple(_run(environment, flags, cache)))
     except (EOFError, OSError):
         # The agent has closed its end, or has ended.
         return
     finally:
         # wandb does this at exit, which a process of multiprocessing skips.
-        tracking.forget_environment()
+        run_lifecycle.forget_environment()
 
 
 def _run(environment: dict[str, str], flags: list[str], cache: ProcessCache) -> Outcome:
     """Do one run in this process."""
     from wandb_tl import train
-    from wandb_tl.training import tracking
+    from wandb_tl.training import run_lifecycle
 
     os.environ.update(environment)
-    tracking.forget_environment()
     try:
-        return Outcome(train.run(train.COMMAND.parser().parse_args(flags), cache), "")
+        with signals.terminated_by_signals():
+            run_lifecycle.forget_environment()
+            return Outcome(train.run(train.COMMAND.parser().parse_args(flags), cache), "")
     except InputError as error:
         return Outcome(ExitCode.BAD_INPUT, str(error))
+    except FailedError as error:
+        return Outcome(ExitCode.FAILED, f"run {environment['WANDB_RUN_ID']}: {error}")
     except KeyboardInterrupt:
         return Outcome(ExitCode.INTERRUPTED, "")
-    except SystemExit as end:
-        # Terminated by SIGTERM, after its last epoch is saved.
-        return Outcome(end.code if isinstance(end.code, int) else ExitCode.FAILED, "")
+    except signals.Terminated as end:
+        # Its last epoch is saved.
+        run_lifecycle.preempt_handed_out_run(end)
+        return Outcome(ExitCode.TERMINATED, "")
     except Exception as error:
         traceback.print_exc()
         return Outcome(ExitCode.FAILED, one_line(error))

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wandb_tl import signals
-from wandb_tl.command_line import Command, shell_command
+from wandb_tl.command_line import Command, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
-from wandb_tl.sweeping import agent_processes, embedded_server, sweep_definitions
+from wandb_tl.sweeping import agent_processes, embedded_server, job_files, slurm, sweep_definitions
 from wandb_tl.sweeping.agent_processes import AgentProcess
+from wandb_tl.sweeping.slurm import AgentArray
 
 if TYPE_CHECKING:
     from wandb_tl.analysis.results import Results, RunStatus
     from wandb_tl.config import RunConfig
     from wandb_tl.sweeping.sweep_definitions import Definition
+
+Agents = list[AgentProcess] | list[AgentArray]
 
 LOGS = Path("wandb")
 POLL_SECONDS = 3
@@ -49,6 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--agents", type=int, help="number of runs at a time (default: one per GPU, or two on a CPU)"
     )
     parser.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE[,KEY=VALUE…]",
+        help="submit the agents as an array of --agents jobs to SLURM (default: two); the keys are options "
+        "of sbatch, such as partition=gpu,time=120,gres=gpu:1",
+    )
+    parser.add_argument(
+        "--print-job",
+        metavar="{kubernetes,skypilot}[,KEY=VALUE…]",
+        help="create the sweep, print the job file of --agents agents (default: two) for Kubernetes or "
+        "SkyPilot, and end; the keys of kubernetes are image (required), gpus, cpus, memory, secret and "
+        "claim, those of skypilot image, accelerators, cpus and memory",
+    )
+    parser.add_argument(
         "--in-process",
         action="store_true",
         help="do all runs of an agent in one process, which keeps images, activations and the GPU's state",
@@ -73,14 +89,17 @@ def run(options: argparse.Namespace) -> int:
     resumed = sweep_definitions.is_path(options.sweep)
     definition = None if resumed else sweep_definitions.load(options.sweep, options.set)
     make_log_folder()
-    if definition:
+    # Jobs of Kubernetes and SkyPilot have pictures of their own.
+    if definition and not options.print_job:
         check_pictures(definition, artifacts=False)
     with contextlib.ExitStack() as stack:
-        if options.local:
+        if options.local and (options.slurm or options.print_job):
+            os.environ.update(embedded_server.served_to_nodes(options.root))
+        elif options.local:
             os.environ.update(stack.enter_context(embedded_server.serving(options.root, LOGS)))
         # A sweep's command starts `python`: it must be this one, even if its environment is not active.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return sweep(definition, options)
+        return print_job(definition, options) if options.print_job else sweep(definition, options)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -89,6 +108,13 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"--agents: got {options.agents}, takes an integer >= 1")
     if options.set and sweep_definitions.is_path(options.sweep):
         raise UsageError(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
+    if options.slurm is not None:
+        slurm.check(slurm.parse(options.slurm))
+    if options.print_job is not None:
+        job_files.parse(options.print_job)
+        for flag in ("slurm", "reports", "readme"):
+            if getattr(options, flag) is not None:
+                raise UsageError(f"--{flag}: --print-job runs nothing here; leave out one of the two")
 
 
 def make_log_folder() -> None:
@@ -102,20 +128,23 @@ def make_log_folder() -> None:
 def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     """Create the sweep unless it exists, run its agents until they end, and print the table."""
     # wandb reads its environment when it is imported, which has to be after the server has started.
-    from wandb_tl.analysis.results import Results
-    from wandb_tl.export_table import check_targets, export
-    from wandb_tl.sweeping.work_queue import create_sweep
+    with signals.deferred():
+        from wandb_tl.analysis.results import Results
+        from wandb_tl.export_table import check_targets, export, last_lines
+        from wandb_tl.sweeping.work_queue import create_sweep, resume_sweep
 
     check_targets(options.reports, options.readme)
     if definition:
         check_pictures(definition, artifacts=True)
     start = time.monotonic()
     path = create_sweep(definition) if definition else options.sweep
+    if not definition:
+        resume_sweep(path)
     results = Results(path)
     total = results.expected_runs()
     # Before the agents start: from then on, a failure has to stop them.
     page = embedded_server.page_link(path, options.root) if options.local else results.url
-    agents = agent_processes.start(path, options.agents, options.in_process, LOGS)
+    agents = start_agents(path, options)
     logs = ", ".join(str(agent.log) for agent in agents)
     with stopped_on_failure(agents, path, options):
         print(f"Sweep {path}; its agents write to {logs}\nFollow it at {page}", flush=True)
@@ -125,13 +154,39 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     early = f", {stopped} stopped early" if stopped else ""
     runs = "run" if finished == 1 else "runs"
     print(f"{finished} {runs} finished{early}, after {time.monotonic() - start:,.0f} s\n")
+    print(f"{how_to_look(path, page, options)}\n")
     if finished:
-        export(results, options.reports, options.readme)
-    print(f"\n{next_step(path, page, options)}")
+        answer = export(results, options.reports, options.readme)
+        print("", *last_lines(answer), sep="\n")
     if missing := max(total or 0, len(statuses)) - finished - stopped:
+        print_unfinished(missing, statuses, agents, results.ends_early())
+        print(f"To resume the sweep: {command_to_resume(path, options)}", file=sys.stderr)
         runs = "1 run" if missing == 1 else f"{missing} runs"
         print(f"error: {runs} did not finish; see {logs}", file=sys.stderr)
     return ExitCode.FAILED if missing else ExitCode.OK
+
+
+def print_unfinished(missing: int, statuses: dict[str, RunStatus], agents: Agents, stops_early: bool) -> None:
+    """Print the runs that did not finish, each with its state and the reason that its last agent gave."""
+    reasons = {event.run: event.reason for agent in agents for event in agent.failures()}
+    unfinished = {
+        run_id: status
+        for run_id, status in statuses.items()
+        if not status.finished and not (stops_early and status.stopped)
+    }
+    for run_id, status in unfinished.items():
+        reason = f": {reasons[run_id]}" if run_id in reasons else ""
+        print(f"{status.state}: {status.name} ({run_id}){reason}", file=sys.stderr)
+    if never := missing - len(unfinished):
+        runs = "1 run was" if never == 1 else f"{never} runs were"
+        print(f"{runs} never started", file=sys.stderr)
+
+
+def start_agents(path: str, options: argparse.Namespace) -> Agents:
+    """Start the agents of a sweep on this machine, or as jobs of SLURM."""
+    if options.slurm is None:
+        return agent_processes.start(path, options.agents, options.in_process, LOGS)
+    return slurm.start(path, options.agents, options.in_process, LOGS, slurm.parse(options.slurm))
 
 
 def check_pictures(definition: Definition, artifacts: bool) -> None:
@@ -147,7 +202,8 @@ def check_pictures(definition: Definition, artifacts: bool) -> None:
     ]
     if not configs:
         return
-    from wandb_tl.training import datasets
+    with signals.deferred():
+        from wandb_tl.training import datasets
 
     cache, printed = datasets.ImageCache(), set()
 
@@ -175,70 +231,98 @@ def artifact_folder(config: RunConfig) -> Path | None:
     return artifact.folder if artifact else None
 
 
-def next_step(path: str, page: str, options: argparse.Namespace) -> str:
-    """How to look at the runs, and how to classify pictures with the best of them."""
-    flags = []
+def how_to_look(path: str, page: str, options: argparse.Namespace) -> str:
+    """How to look at the runs."""
     if options.local:
         page = shell_command("wandb_tl.local", *embedded_server.open_arguments(path, options.root))
-        flags = ["--local", *(["--root", options.root] if options.root else [])]
-    predict = shell_command("wandb_tl.predict", path, "PICTURES", *flags)
-    return f"The runs are kept. To look at them: {page}\nTo classify pictures with the best model: {predict}"
+    return f"The runs are kept. To look at them: {page}"
 
 
 @contextlib.contextmanager
-def stopped_on_failure(agents: list[AgentProcess], path: str, options: argparse.Namespace) -> Iterator[None]:
-    """Stop the agents if the block fails or is interrupted, and print the command that resumes the sweep."""
+def stopped_on_failure(agents: Agents, path: str, options: argparse.Namespace) -> Iterator[None]:
+    """Stop the agents if the block fails or is interrupted, and print the command that resumes the sweep.
+
+    Only Ctrl-C stops jobs of SLURM.
+    """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         # A closing terminal may send several signals: they must not interrupt this.
         with signals.ignored():
-            agent_processes.stop(agents)
+            stop_agents(agents, isinstance(error, KeyboardInterrupt))
         command = command_to_resume(path, options)
         print(f"\nThe sweep keeps its runs. To resume it: {command}", file=sys.stderr)
         raise
 
 
+def stop_agents(agents: Agents, interrupted: bool) -> None:
+    """End agents on this machine; cancel jobs of SLURM if the user has interrupted this command."""
+    agent_processes.stop(agent for agent in agents if isinstance(agent, AgentProcess))
+    if interrupted:
+        slurm.stop(agent for agent in agents if isinstance(agent, AgentArray))
+
+
 def command_to_resume(path: str, options: argparse.Namespace) -> str:
     """The command that resumes an interrupted sweep with the same options."""
     flags = [flag for flag in ("--local", "--in-process") if getattr(options, flag[2:].replace("-", "_"))]
-    for name in ("root", "agents", "reports", "readme"):
+    for name in ("root", "agents", "slurm", "reports", "readme"):
         if (value := getattr(options, name)) is not None:
             flags += [f"--{name}", str(value)]
     return shell_command("wandb_tl.run_sweep", path, *flags)
 
 
-def watch(agents: list[AgentProcess], results: Results, total: int | None) -> dict[str, RunStatus]:
+def print_job(definition: Definition | None, options: argparse.Namespace) -> int:
+    """Create the sweep unless it exists, and print the file of a job that runs its agents on other machines.
+
+    On stdout there is nothing but the file.
+    """
+    with signals.deferred():
+        from wandb_tl.analysis.results import Results
+        from wandb_tl.sweeping.work_queue import create_sweep, resume_sweep, server_address
+
+    path = create_sweep(definition) if definition else options.sweep
+    if not definition:
+        resume_sweep(path)
+    url = Results(path).url
+    page = embedded_server.page_link(path, options.root) if options.local else url
+    count = options.agents or job_files.DEFAULT_AGENTS
+    variables = os.environ | {"WANDB_BASE_URL": server_address()}
+    agents = job_files.Agents(path, count, options.in_process, variables)
+    print(job_files.parse(options.print_job).text(agents), end="", flush=True)
+    table = shell_command("wandb_tl.export_table", path, *local_flags(options))
+    print(f"Sweep {path}\nFollow it at {page}\nIts results: {table}", file=sys.stderr)
+    return ExitCode.OK
+
+
+def watch(agents: Agents, results: Results, total: int | None) -> dict[str, RunStatus]:
     """Wait for the agents to end. Print every run that ends, and why runs fail.
 
     Returns the status of every run, by id.
     """
-    from tqdm import tqdm
+    from wandb_tl.progress import tqdm
 
-    printed: set[str] = set()
-
-    def print_once(line: str, key: str, to_stderr: bool = False) -> None:
-        if key not in printed:
-            printed.add(key)
-            tqdm.write(line, file=sys.stderr if to_stderr else None)
-
+    printed: set[tuple[str, str]] = set()
     statuses: dict[str, RunStatus] = {}
-    with tqdm(total=total, unit="run", disable=None) as progress:
+    with tqdm(total=total, unit="run") as progress:
         while True:
             working = any(agent.working for agent in agents)
             try:
                 statuses = results.statuses()
+                ended = {run_id: status for run_id, status in statuses.items() if status.ended}
+                for run_id, status in ended.items():
+                    if (run_id, status.state) not in printed:
+                        tqdm.write(f"{status.state}: {results.description(run_id)}")
+                        printed.add((run_id, status.state))
+                # A crashed run may be handed out again, and then no longer counts as ended.
+                progress.update(len(ended) - progress.n)
             except InputError:
                 # The agents retry while the server is away, and so does this.
                 if not working:
                     raise
-            ended = {run_id: status for run_id, status in statuses.items() if status.ended}
-            for run_id, status in ended.items():
-                print_once(f"{status.state}: {status.name}", key=f"{run_id} {status.state}")
-            for reason in (reason for agent in agents for reason in agent.failures()):
-                print_once(f"error: {reason}", key=reason, to_stderr=True)
-            # A crashed run may be handed out again, and then no longer counts as ended.
-            progress.update(len(ended) - progress.n)
+            reasons = {("error", event.reason) for agent in agents for event in agent.failures()}
+            for _, reason in reasons - printed:
+                tqdm.write(f"error: {reason}", file=sys.stderr)
+            printed |= reasons
             if not working:
                 return statuses
             time.sleep(POLL_SECONDS)
@@ -247,7 +331,8 @@ def watch(agents: list[AgentProcess], results: Results, total: int | None) -> di
 COMMAND = Command(
     name="run_sweep",
     summary="run a whole sweep on this machine: server, agents, report",
-    description="Create a W&B sweep, run its agents on this machine, and print the table of its results.",
+    description="Create a W&B sweep, run its agents on this machine or a SLURM cluster, and print the table "
+    "of its results.",
     epilog="Example: laptop --local --set seed=0,1,2 --reports reports. Agents write logs to ./wandb. "
     "If interrupted by Ctrl-C, it prints the command that resumes the sweep.",
     add_arguments=add_arguments,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from live_server import wait_for
 
 from wandb_tl.sweeping import agent_processes
 from wandb_tl.sweeping.agent_processes import AgentProcess
@@ -28,6 +29,23 @@ def test_gpus_are_those_that_the_user_leaves_visible(monkeypatch, value, gpus):
     assert agent_processes.visible_gpus() == gpus
 
 
+@pytest.mark.parametrize("count", [None, 3])
+def test_more_agents_than_gpus_take_turns(monkeypatch, tmp_path, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-af")
+    agents = agent_processes.start("no/such/sweep", count, False, tmp_path)
+    try:
+        # A process that has just started may not show its environment yet.
+        gpus = [
+            wait_for(
+                lambda agent=agent: psutil.Process(agent.process.pid).environ().get("CUDA_VISIBLE_DEVICES")
+            )
+            for agent in agents
+        ]
+    finally:
+        agent_processes.stop(agents)
+    assert gpus == ["4", "GPU-af", "4"][: count or 2]
+
+
 def test_an_agent_that_does_not_end_goes_with_its_run(monkeypatch):
     run = "import time; print('ready', flush=True); time.sleep(100)"
     agent = f"""
@@ -42,6 +60,6 @@ time.sleep(100)
     [child] = psutil.Process(stubborn.pid).children()
     began = time.monotonic()
     agent_processes.stop([AgentProcess(stubborn, Path("log"), Path("events"))])
-    assert stubborn.wait(timeout=60) == -signal.SIGKILL and time.monotonic() - began > 0.5
-    psutil.wait_procs([child], timeout=60)
+    assert stubborn.wait(timeout=240) == -signal.SIGKILL and time.monotonic() - began > 0.5
+    psutil.wait_procs([child], timeout=240)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

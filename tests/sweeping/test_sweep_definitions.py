@@ -41,6 +41,10 @@ def test_a_folder_of_pictures_is_one_value_and_makes_a_preset_train_on_it(monkey
     assert parameters["dataset"] == {"value": "folder"}
     artifact = load("pictures", ["data_dir=artifact:me/p/leaves:v3"])["parameters"]["data_dir"]
     assert artifact == {"value": "artifact:me/p/leaves:v3"}
+    weights = load("pictures", ["data_dir=x", "weights_file=me/p/model-abc:latest"])["parameters"][
+        "weights_file"
+    ]
+    assert weights == {"value": "me/p/model-abc:latest"}
 
 
 def test_configs_of_all_images_that_a_sweep_uses():

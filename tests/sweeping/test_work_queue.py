@@ -51,3 +51,57 @@ def test_a_definition_that_the_server_refuses_is_one_line(server: Server):
     message = create(server, GRID | {"method": "banana"})
     assert message.startswith("refused: the sweep cannot be created: ") and "banana" in message
     assert "\n" not in message
+
+
+AGAIN = """
+import json, os, sys, wandb
+from wandb_tl.sweeping.work_queue import WorkQueue, create_sweep, resume_sweep
+
+path = create_sweep(json.loads(sys.argv[1]))
+kinds, seeds = [], []
+def ask():
+    [command] = WorkQueue(path).ask()
+    kinds.append(command.kind)
+    if command.kind == "run":
+        seeds.append(command.arguments["seed"]["value"])
+    return command
+
+resume_sweep(path)
+command = ask()
+entity, project, sweep = path.split("/")
+os.environ |= {"WANDB_ENTITY": entity, "WANDB_PROJECT": project, "WANDB_SWEEP_ID": sweep}
+os.environ["WANDB_RUN_ID"] = command.run_id
+with wandb.init() as run:
+    pass
+wandb.teardown()
+for name in ("WANDB_ENTITY", "WANDB_PROJECT", "WANDB_SWEEP_ID", "WANDB_RUN_ID"):
+    del os.environ[name]
+ask()
+resume_sweep(path)
+ask()
+wandb.Api().run(f"{entity}/{project}/{command.run_id}").delete()
+ask()
+resume_sweep(path)
+ask()
+print(json.dumps([kinds, seeds]))
+"""
+
+
+def test_a_sweep_that_is_resumed_hands_out_the_point_of_a_deleted_run_again(server: Server):
+    one_point = {"method": "grid", "parameters": {"seed": {"values": [7]}}}
+    kinds, seeds = server.run(AGAIN, json.dumps(one_point))
+    # Nothing is left, until the run is deleted and the sweep resumed.
+    assert kinds == ["run", "exit", "exit", "exit", "run"] and seeds == [7, 7]
+
+
+def test_a_sweep_that_is_not_there_cannot_be_resumed(server: Server):
+    script = """
+    import json
+    from wandb_tl.errors import InputError
+    from wandb_tl.sweeping.work_queue import resume_sweep
+    try:
+        resume_sweep("local/wandb_tl/nosweep1")
+    except InputError as error:
+        print(json.dumps(str(error)))
+    """
+    assert "nosweep1" in server.run(script)

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from wandb_tl.sweeping import agent_events
+from wandb_tl.sweeping.agent_events import AgentEvent
 
 # How long an agent and its run have to end. A run saves nothing large: its last epoch is already on disk.
 STOP_SECONDS = 60
@@ -24,7 +25,11 @@ STOP_SECONDS = 60
 
 @dataclass(frozen=True)
 class AgentProcess:
-    """An agent, the log file of its output and its runs' output, and its file of events (agent_events)."""
+    """An agent, the log file of its output and its runs' output, and its file of events (agent_events).
+
+    The agent ends when its stdin does, and so with the process that has started it; W&B's own agent, which a
+    sweep with another program or command needs, does not.
+    """
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -34,9 +39,9 @@ class AgentProcess:
     def working(self) -> bool:
         return self.process.poll() is None
 
-    def failures(self) -> list[str]:
-        """Why runs of this agent, or the agent itself, failed, in order."""
-        return [event.reason for event in agent_events.read(self.events) if event.reason]
+    def failures(self) -> list[AgentEvent]:
+        """The runs of this agent that failed, and its own failure, in order."""
+        return [event for event in agent_events.read(self.events) if event.reason]
 
 
 def start(path: str, count: int | None, in_process: bool, folder: Path) -> list[AgentProcess]:
@@ -52,6 +57,8 @@ def start(path: str, count: int | None, in_process: bool, folder: Path) -> list[
     for number in range(count):
         # W&B's own agent, which runs other programs, would otherwise give up after three failed runs.
         environment = {"WANDB_AGENT_DISABLE_FLAPPING": "true", **os.environ}
+        # By it, the agent would use W&B's own process of this one.
+        environment.pop("WANDB_SERVICE", None)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         else:
@@ -66,12 +73,12 @@ def _start_one(path: str, in_process: bool, base: Path, environment: dict[str, s
     log, events = base.with_name(f"{base.name}.log"), base.with_name(f"{base.name}.jsonl")
     # The failures of an earlier start of this sweep must not be reported again.
     events.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "wandb_tl.agent", path, "--events", str(events.resolve())]
+    command = [sys.executable, "-m", "wandb_tl.agent", path, "--until-eof", "--events", str(events.resolve())]
     with log.open("a") as file:
         process = subprocess.Popen(
             [*command, *(["--in-process"] if in_process else [])],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import ipaddress
 import json
+import os
+import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+from urllib.parse import urlsplit
 
-from wandb_tl.errors import InputError
+import portalocker
+from portalocker import LockFlags
+
+from wandb_tl import temporary_folder
+from wandb_tl.errors import InputError, one_line
+
+# Between two looks at a server, and between two attempts to start another one.
+WATCH_SECONDS, RETRY_SECONDS = 0.5, 5
+# The longest pause between attempts, and how long they go on: as long as the runs retry.
+LONGEST_RETRY_SECONDS, OUTAGE_SECONDS = 60, 3600
 
 # A JSON object that a command of wandb_tl.local prints; if the command fails, {"error": …, "served": …}.
 Answer = dict[str, object]
@@ -23,38 +37,223 @@ def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
     """Start the embedded server for the block, unless another process already serves that folder.
 
     Yields the environment variables that point wandb at it. Every user of a server holds a lock on
-    ROOT/users; a server that was started here ends after its last user.
+    ROOT/users; a server that was started here ends after its last user. If it dies before, another one takes
+    its place.
+    """
+    folder = [*_root_arguments(root), "--while-used"]
+    with _users_of(_root_arguments(root)) as users, (logs / "server.log").open("a") as log:
+        server = _start(folder, log)
+        try:
+            variables = _variables(_root_arguments(root))
+        except BaseException:
+            _end(server)
+            raise
+        if server.poll() is not None:
+            yield variables
+            return
+        with _Replacements(server, folder, log, variables):
+            try:
+                yield variables
+            finally:
+                wait_for_others(users)
+
+
+class _Replacements:
+    """In the block, another server takes the place of one that has died, at the same address.
+
+    The server ends with the block.
+    """
+
+    def __init__(
+        self, server: subprocess.Popen[str], folder: list[str], log: IO[str], variables: dict[str, str]
+    ) -> None:
+        self._server, self._folder, self._log = server, folder, log
+        self._port = str(urlsplit(variables["WANDB_BASE_URL"]).port)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        _end(self._server)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(WATCH_SECONDS):
+            if (code := self._server.poll()) is None:
+                continue
+            print(f"The embedded server has ended (exit code {code}); starting it again.", file=sys.stderr)
+            if not self._replace():
+                return
+
+    def _replace(self) -> bool:
+        """Start another server; whether this process has one then. Retries, as while a disk is full."""
+        deadline, pause, printed = time.monotonic() + OUTAGE_SECONDS, RETRY_SECONDS, ""
+        while time.monotonic() < deadline:
+            try:
+                self._server = _start(self._folder, self._log, self._port)
+            except InputError as error:
+                if str(error) != printed:
+                    printed = str(error)
+                    print(f"error: {error}; retrying for an hour", file=sys.stderr)
+            else:
+                # It has ended if another process has started one.
+                return self._server.poll() is None
+            if self._stop.wait(pause):
+                return False
+            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+        print("error: for an hour, the embedded server could not be started again", file=sys.stderr)
+        return False
+
+
+@contextlib.contextmanager
+def used() -> Iterator[None]:
+    """In the block, the embedded server that the environment names, if it is on this machine, has a user."""
+    root = os.environ.get("WANDB_TL_ROOT")
+    is_here = _is_loopback(urlsplit(os.environ.get("WANDB_BASE_URL", "")).hostname or "")
+    with contextlib.ExitStack() as stack:
+        if root and is_here and Path(root).is_dir():
+            try:
+                users = stack.enter_context((Path(root) / "users").open("a+"))
+                portalocker.lock(users, LockFlags.SHARED)
+            except (OSError, portalocker.LockException) as error:
+                print(
+                    f"{root} cannot be locked ({one_line(error)}): its server may end before this agent",
+                    file=sys.stderr,
+                )
+        yield
+
+
+def served_to_nodes(root: str | None) -> dict[str, str]:
+    """The variables that point wandb, on any node of a cluster, at the server that the user has started.
+
+    InputError if no server serves the folder, or only this machine reaches it.
     """
     folder = _root_arguments(root)
+    serve = shlex.join(["python", "-m", "wandb_tl.local", "serve", "--host", "0.0.0.0", *folder])
+    advice = f"jobs need a server that other machines reach; start it first: {serve} &"
+    try:
+        variables = _variables(folder)
+        if _is_loopback(urlsplit(variables["WANDB_BASE_URL"]).hostname or ""):
+            # A server that listens on all addresses names itself by this one.
+            variables |= environment("--host", socket.gethostname(), *folder)
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from None
+    return variables
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host's name stands for addresses of this machine that others cannot reach."""
+    if not host:
+        return False
+    try:
+        addresses = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)
+
+
+class SharedServer:
+    """The embedded server of a folder, for as long as this process or another one uses it.
+
+    It is started unless another process already serves the folder. It ends when no process uses it any more,
+    also if they were killed. environment: the variables that point wandb at it.
+    """
+
+    def __init__(self, root: str | None) -> None:
+        folder = _root_arguments(root)
+        self._users = _users_of(folder)
+        try:
+            with Path(self._users.name).with_name("server.log").open("a") as log:
+                self._server = _start([*folder, "--while-used"], log)
+            try:
+                self.environment = _variables(folder)
+            except BaseException:
+                _end(self._server)
+                raise
+        except BaseException:
+            self._users.close()
+            raise
+
+    def answers(self) -> bool:
+        """Whether the server has not ended."""
+        address = urlsplit(self.environment["WANDB_BASE_URL"])
+        try:
+            socket.create_connection((address.hostname, address.port), timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Stop using the server. It ends now if it was started here and no other process uses it."""
+        # If another process uses it, it ends by itself after that.
+        with self._users as users, contextlib.suppress(portalocker.AlreadyLocked):
+            _lock_alone(users, LockFlags.NON_BLOCKING)
+            _end(self._server)
+
+
+def _users_of(folder: list[str]) -> IO[str]:
+    """ROOT/users, locked as its users lock it until the file is closed. InputError if it cannot be locked."""
     # With a port given, this needs no server to tell where the folder is.
     served = environment("--port", "0", *folder)["WANDB_TL_ROOT"]
-    with Path(served, "users").open("w") as users, (logs / "server.log").open("a") as log:
-        fcntl.flock(users, fcntl.LOCK_SH)
-        port = "8080" if port_is_free(8080) else "0"
-        # A session of its own: Ctrl-C must not reach the server before the runs have sent their data.
-        server = subprocess.Popen(
-            [sys.executable, "-m", "wandb_tl.local", "serve", "--json", "--port", port, *folder],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            answer = _parse(_first_line(server), f"see {log.name}")
-            if "error" in answer and not answer["served"]:
-                raise InputError(f"embedded server: {answer['error']}")
-            if answer.get("served"):
-                # Another server serves the folder, and this one ends.
-                server.wait()
-            # The server is running, so wandb has no reason to be offline.
-            yield environment(*folder) | {"WANDB_MODE": "online"}
-        finally:
-            try:
-                if server.poll() is None:
-                    wait_for_others(users)
-            finally:
-                server.terminate()
-                server.wait()
+    try:
+        # NFS locks only what can be read.
+        users = (Path(served) / "users").open("a+")
+        portalocker.lock(users, LockFlags.SHARED)
+    except (OSError, portalocker.LockException) as error:
+        raise InputError(f"embedded server: {served} cannot be locked: {one_line(error)}") from error
+    return users
+
+
+def _lock_alone(users: IO[str], flags: LockFlags) -> None:
+    """Exchange the lock of a user for an exclusive one. AlreadyLocked if the flags say not to wait."""
+    # Windows does not exchange locks.
+    portalocker.unlock(users)
+    portalocker.lock(users, LockFlags.EXCLUSIVE | flags)
+
+
+def _start(folder: list[str], log: IO[str], port: str | None = None) -> subprocess.Popen[str]:
+    """Start a server, by default on port 8080 or a free one.
+
+    It has ended again if another one serves the folder. InputError if it cannot start.
+    """
+    port = port or ("8080" if port_is_free(8080) else "0")
+    # A session of its own: Ctrl-C must not reach the server before the runs have sent their data.
+    server = subprocess.Popen(
+        [sys.executable, "-m", "wandb_tl.local", "serve", "--json", "--port", port, *folder],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        # It may outlive this process and its temporary folder.
+        env=os.environ | {"TMPDIR": str(temporary_folder.outside())},
+        start_new_session=True,
+    )
+    try:
+        line = _first_line(server)
+        code = "" if line else f"exit code {server.wait()}, "
+        answer = _parse(line, f"{code}see {log.name}")
+        if "error" in answer and not answer["served"]:
+            raise InputError(f"embedded server: {answer['error']}")
+        if answer.get("served"):
+            server.wait()
+    except BaseException:
+        _end(server)
+        raise
+    return server
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    server.terminate()
+    server.wait()
+    if server.stdout:
+        server.stdout.close()
+
+
+def _variables(folder: list[str]) -> dict[str, str]:
+    # The server is running, so wandb has no reason to be offline.
+    return environment(*folder) | {"WANDB_MODE": "online"}
 
 
 def environment(*options: str) -> dict[str, str]:
@@ -72,23 +271,54 @@ def page_link(path: str, root: str | None) -> str:
     return str(ask(*open_arguments(path, root), "--print")["link"])
 
 
-def ask(*arguments: str) -> Answer:
-    """The answer of a command of `wandb_tl.local`. InputError with its reason if it fails."""
+def ask(*arguments: str, content: str | None = None) -> Answer:
+    """The answer of a command of `wandb_tl.local`. InputError with its reason if it fails.
+
+    content: its stdin.
+    """
     command = [sys.executable, "-m", "wandb_tl.local", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    answer = _parse(done.stdout, _last_line(done.stderr))
+    done = subprocess.run(command, capture_output=True, text=True, input=content)
+    answer = _parse(done.stdout, _last_line(done.stderr) or f"exit code {done.returncode}")
     if "error" in answer:
         raise InputError(f"embedded server: {answer['error']}")
     return answer
 
 
+def flags_in_use() -> list[str] | None:
+    """The flags of commands that use the embedded server to which the environment points wandb.
+
+    None if it points at another server.
+    """
+    root, url = os.environ.get("WANDB_TL_ROOT"), os.environ.get("WANDB_BASE_URL")
+    # The folder of a server on another machine is not here.
+    if not root or not url or not Path(root).is_dir():
+        return None
+    try:
+        answer = ask("open", "--print", "--root", root)
+    except InputError:
+        return None
+    if not str(answer["link"]).startswith(f"{url.rstrip('/')}/"):
+        return None
+    arguments = answer["arguments"]
+    return ["--local", *map(str, arguments if isinstance(arguments, list) else [])]
+
+
+def attach_answer(path: str, data: dict[str, Any], flags: Sequence[str]) -> None:
+    """Show the answer of a sweep, see analysis/answer_data.py, on its page of the embedded server.
+
+    flags: as flags_in_use() gives them. InputError if the server refuses it.
+    """
+    root = [flag for flag in flags if flag != "--local"]
+    ask("answer", path, *root, content=json.dumps(data))
+
+
 def wait_for_others(users: IO[str]) -> None:
     """Wait until no other process uses the server of this one."""
     try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("Another sweep still uses the server of this one; waiting for it to end.", file=sys.stderr)
-        fcntl.flock(users, fcntl.LOCK_EX)
+        _lock_alone(users, LockFlags.NON_BLOCKING)
+    except portalocker.AlreadyLocked:
+        print("Another process still uses this server; waiting for it to end.", file=sys.stderr)
+        _lock_alone(users, LockFlags(0))
 
 
 def port_is_free(port: int) -> bool:
@@ -107,7 +337,7 @@ def _root_arguments(root: str | None) -> list[str]:
 
 
 def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _first_line(process: subprocess.Popen[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Required, TypedDict
 
 import yaml
 
-from wandb_tl.config import FIELDS, RunConfig, check_names, check_value
+from wandb_tl.config import FIELDS, RunConfig, artifact_named, check_names, check_value
 from wandb_tl.errors import InputError, nearest, one_line
 from wandb_tl.hyperparameters import Value
 
@@ -139,7 +139,7 @@ def _parse_setting(setting: str) -> tuple[str, Parameter]:
     check_names([name])
     if FIELDS[name].metadata["is_path"]:
         # Agents may work in another folder. A comma is part of a path.
-        is_local = text and not text.startswith("artifact:")
+        is_local = text and not text.startswith("artifact:") and not artifact_named(text)
         try:
             return name, {"value": str(Path(text).expanduser().absolute()) if is_local else text}
         except RuntimeError as error:

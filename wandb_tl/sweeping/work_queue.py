@@ -7,6 +7,8 @@ import io
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ from typing import Any, TypedDict
 
 import requests
 import wandb
-from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
+from wandb_tl import wandb_process
 from wandb_tl.config import DEFAULT_PROJECT
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
@@ -71,7 +73,7 @@ class WorkQueue:
         try:
             api = wandb.Api()
             sweep = api.sweep(path)
-        except (wandb.Error, ValueError) as error:
+        except wandb_process.REQUEST_ERRORS as error:
             raise InputError(f"{path}: {one_line(error)}") from error
         self.entity, self.project, self.sweep = sweep.entity, sweep.project, sweep.id
         self.program: str = sweep.config.get("program") or ""
@@ -81,9 +83,9 @@ class WorkQueue:
         self._session = requests.Session()
         self._session.auth = ("api", api.api_key or "")
         self._agent: str | None = None
-        # wandb has started its service for this process. Runs must not share it: it would keep a run open
+        # The requests below do not need W&B's own process. Runs must not share it: it would keep a run open
         # after the run's own process dies.
-        os.environ.pop("WANDB_SERVICE", None)
+        wandb_process.forget()
 
     def ask(self, working_on: str | None = None) -> list[AgentCommand]:
         """What this agent is to do now. working_on: id of the run that it works on."""
@@ -155,9 +157,36 @@ def create_sweep(definition: Definition) -> str:
         # On stdout wandb prints the sweep's id and link, which the caller prints itself.
         with _default_project_kept(), contextlib.redirect_stdout(io.StringIO()):
             sweep = wandb.sweep(dict(definition), entity=entity, project=project)
-    except (wandb.Error, WandbApiFailedError, ValueError) as error:
+    except wandb_process.REQUEST_ERRORS as error:
         raise InputError(f"the sweep cannot be created: {one_line(error)}") from error
     return f"{entity}/{project}/{sweep}"
+
+
+def resume_sweep(path: str) -> None:
+    """Let a sweep that is over hand out runs again: points whose runs were deleted, and crashed runs.
+
+    A sweep that is not over stays as it is, and so does one without an end, as a search. InputError if there
+    is no such sweep, or W&B cannot be reached.
+    """
+    try:
+        sweep = wandb.Api().sweep(path)
+    except wandb_process.REQUEST_ERRORS as error:
+        raise InputError(f"{path}: {one_line(error)}") from error
+    if sweep.state != "FINISHED" or sweep.expected_run_count is None:
+        return
+    # The client has no public function for this.
+    command = [
+        sys.executable,
+        "-m",
+        "wandb",
+        "sweep",
+        "--resume",
+        f"{sweep.entity}/{sweep.project}/{sweep.id}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise InputError(f"{path}: it cannot be resumed: {lines[-1]}")
 
 
 @contextlib.contextmanager
@@ -171,3 +200,8 @@ def _default_project_kept() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def server_address() -> str:
+    """The address of the W&B server that this process uses."""
+    return str(wandb.Api().settings["base_url"])
