@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -15,6 +17,7 @@ import pytest
 from live_server import REPOSITORY, Server
 
 from wandb_tl.local.access import Session
+from wandb_tl.local.addresses import USUAL_PORT
 
 
 class Visitor:
@@ -30,7 +33,7 @@ class Visitor:
         url = address if address.startswith("http") else self.server.url + address
         request = urllib.request.Request(url, urlencode(form).encode() if form else None, headers)
         try:
-            with self.opener.open(request, timeout=30) as answer:
+            with self.opener.open(request, timeout=100) as answer:
                 return answer.status, answer.url, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.url, error.read().decode()
@@ -60,14 +63,14 @@ def test_pages_ask_for_the_key_and_the_link_lets_in(server: Server) -> None:
 
 def test_the_key_can_be_typed(server: Server) -> None:
     visitor = Visitor(server)
-    status, _, text = visitor.visit("/-/login", {"key": "x" * 40, "next": "/local"})
+    status, _, text = visitor.visit("/login", {"key": "x" * 40, "next": "/local"})
     assert status == 401 and "not the key" in text and not list(visitor.jar)
     # A page elsewhere cannot log its reader in here.
-    status, _, _ = visitor.visit("/-/login", {"key": server.key, "next": "/"}, Origin="http://evil.example")
+    status, _, _ = visitor.visit("/login", {"key": server.key, "next": "/"}, Origin="http://evil.example")
     assert status == 401 and not list(visitor.jar)
-    status, _, _ = visitor.visit("/-/login", {"key": server.key, "next": "/", "more": "x" * 5000})
-    assert status == 401 and not list(visitor.jar)
-    status, url, _ = visitor.visit("/-/login", {"key": server.key, "next": "/authorize"}, Origin=server.url)
+    status, _, text = visitor.visit("/login", {"key": server.key, "next": "/", "more": "x" * 70_000})
+    assert status == 413 and "more than 64 KiB" in text and not list(visitor.jar)
+    status, url, _ = visitor.visit("/login", {"key": server.key, "next": "/authorize"}, Origin=server.url)
     assert status == 200 and url == f"{server.url}/authorize"
 
 
@@ -81,13 +84,18 @@ def test_pages_change_when_records_do_and_only_own_forms_are_heard(server: Serve
     with visitor.opener.open(server.url + page) as answer:
         tag = answer.headers["ETag"]
     assert visitor.visit(page, **{"If-None-Match": tag})[0] in (200, 304)
-    status, _, _ = visitor.visit(page, {"state": "PAUSED"}, Origin="http://evil.example")
+    token = re.search(r'name="token" value="(\w+)"', visitor.visit(page)[2])[1]
+    form = {"state": "PAUSED", "token": token}
+    status, _, _ = visitor.visit(page, form, Origin="http://evil.example")
     assert status == 401 and ">pending<" in visitor.visit(page)[2]
-    assert visitor.visit(page, {"state": "PAUSED"}, Origin=server.url)[0] == 200
+    for wrong in ({}, {"token": ""}, {"token": "é"}, {"token": Session("y" * 64).form_token}):
+        status, _, text = visitor.visit(page, {"state": "PAUSED"} | wrong, Origin=server.url)
+        assert status == 403 and "reload the page" in text and ">pending<" in visitor.visit(page)[2]
+    assert visitor.visit(page, form, Origin=server.url)[0] == 200
     status, _, text = visitor.visit(page, **{"If-None-Match": tag})
     assert status == 200 and ">paused<" in text
-    status, _, text = visitor.visit(page, {"state": "ASLEEP"}, Origin=server.url)
-    assert status == 404 and "cannot be ASLEEP" in text
+    status, _, text = visitor.visit(page, {"state": "ASLEEP", "token": token}, Origin=server.url)
+    assert status == 400 and "cannot be ASLEEP" in text
 
 
 def test_forged_stale_and_foreign_tokens_are_refused(server: Server) -> None:
@@ -106,38 +114,40 @@ def test_forged_stale_and_foreign_tokens_are_refused(server: Server) -> None:
     ):
         assert not session.accepts("link", wrong)
         visitor = Visitor(server)
-        status, _, text = visitor.visit("/-/login?" + urlencode({"token": wrong, "next": "/"}))
+        status, _, text = visitor.visit("/login?" + urlencode({"token": wrong, "next": "/"}))
         assert status == 401 and "older than a day" in text and not list(visitor.jar)
 
 
 @pytest.mark.parametrize("elsewhere", ["//evil.example/", "/\\evil.example", "https://evil.example/", ""])
 def test_a_link_leads_nowhere_else(server: Server, elsewhere: str) -> None:
     token = Session(server.key).token("link", 60)
-    _, url, _ = Visitor(server).visit("/-/login?" + urlencode({"token": token, "next": elsewhere}))
+    _, url, _ = Visitor(server).visit("/login?" + urlencode({"token": token, "next": elsewhere}))
     assert url == f"{server.url}/"
 
 
-def test_open_serves_where_nothing_does(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "wandb_tl.local",
-        "open",
-        "local/p",
-        "--root",
-        str(tmp_path),
-        "--port",
-        "0",
-    ]
+@pytest.mark.parametrize("port", [["--port", "0"], []])
+def test_open_serves_where_nothing_does(tmp_path: Path, port: list[str]) -> None:
+    """Without --port even if another program listens on the usual port."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # If it is taken already, that is as good.
+        with contextlib.suppress(OSError):
+            other.bind(("127.0.0.1", USUAL_PORT))
+            other.listen()
+        opens(tmp_path, port)
+
+
+def opens(folder: Path, port: list[str]) -> None:
+    command = [sys.executable, "-m", "wandb_tl.local", "open", "local/p", "--root", str(folder), *port]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     try:
         link = process.stdout.readline().strip()
         assert parse_qs(urlsplit(link).query)["next"] == ["/local/p"]
         with pytest.raises(urllib.error.HTTPError) as error:
-            urllib.request.urlopen(urllib.request.Request(link), timeout=30)
+            urllib.request.urlopen(urllib.request.Request(link), timeout=100)
         # Without cookies the link leads to the page that asks for the key.
         assert error.value.code == 401 and re.search(r"/local/p$", error.value.url)
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=100) == 0
         process.stdout.close()

@@ -10,4 +10,4 @@ from durability import ride
 
 @pytest.mark.slow
 def test_every_point_runs_once_and_loses_nothing(tmp_path: Path) -> None:
-    ride(tmp_path, agents=6, sides=(6, 4), kills=2)
+    ride(tmp_path, agents=3, sides=(4, 3), kills=2)

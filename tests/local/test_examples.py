@@ -201,7 +201,7 @@ def answer(server: Server) -> Any:
     (client / "sweep.yaml").write_text(NESTED)
     made = subprocess.run(
         ["wandb", "sweep", "--project", "nested", "sweep.yaml"],
-        cwd=client, env=server.env | {"WANDB_SILENT": "false"}, capture_output=True, text=True, timeout=60,
+        cwd=client, env=server.env | {"WANDB_SILENT": "false"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     sweep = made.stderr.rpartition("wandb agent ")[2].split()[0]

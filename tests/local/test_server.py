@@ -228,12 +228,15 @@ def test_killed_server_loses_nothing_and_its_clients_go_on(tmp_path: Path) -> No
 
 def test_answers_are_sent_at_once(server: Server) -> None:
     """Over one connection, as clients ask. A kernel that waits for more to send would take 40 ms."""
-    seconds = []
     with requests.Session() as session:
         session.auth = ("api", server.key)
-        for _ in range(20):
+
+        def seconds() -> float:
             start = time.perf_counter()
             answer = session.post(f"{server.url}/graphql", json={"query": "{ viewer { entity } }"})
-            seconds.append(time.perf_counter() - start)
             assert answer.json() == {"data": {"viewer": {"entity": "local"}}}
-    assert min(seconds[1:]) < 0.03, seconds
+            return time.perf_counter() - start
+
+        seconds()
+        # On a busy machine most answers may come late, but with such a kernel all do.
+        assert any(seconds() < 0.03 for _ in range(200))

@@ -6,13 +6,16 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from wandb_tl.local import addresses
 from wandb_tl.local import root as roots
+from wandb_tl.local.addresses import USUAL_PORT
 from wandb_tl.local.errors import ExitCode, RootError, RootServedError
 
 DESCRIPTION = """\
@@ -37,17 +40,28 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,open,env,push}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,open,env,answer,push}")
     serve = commands.add_parser(
         "serve",
         help="serve a folder until Ctrl-C or SIGTERM",
         epilog="Exit code 3: another server serves the folder.",
+    )
+    serve.add_argument(
+        "--while-used",
+        action="store_true",
+        help="end when no process has locked the file users in the folder",
     )
     open_ = commands.add_parser(
         "open",
         help="open a page in the browser, logged in; serve the folder until Ctrl-C if no server does",
     )
     env = commands.add_parser("env", help="print the shell exports that point wandb at the server")
+    answer = commands.add_parser(
+        "answer",
+        help="show what a sweep's runs say on its page",
+        epilog="The file is a JSON object: sentences, commands (label, line), tables (title, columns, rows, "
+        "caption), runs (how many it was computed from), finished (how many runs of the sweep had finished).",
+    )
     push = commands.add_parser(
         "push",
         help="copy a finished sweep to another W&B server",
@@ -56,19 +70,29 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     _add_page(open_)
     _add_destination(push)
-    for command in (serve, open_, env):
+    answer.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP")
+    answer.add_argument("file", nargs="?", default="-", metavar="FILE", help="default: stdin")
+    for command in (serve, open_):
         command.add_argument(
             "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
         )
+    for command in (serve, open_, env, answer):
         command.add_argument(
             "--json", action="store_true", help='print a JSON object, {"error": …, "served": …} on failure'
         )
-    for command in (serve, open_):
-        command.add_argument(
-            "--port", type=int, default=8080, help="0 selects a free port (default: %(default)s)"
-        )
+    serve.add_argument(
+        "--port", type=int, default=USUAL_PORT, help="0 selects a free port (default: %(default)s)"
+    )
+    open_.add_argument(
+        "--port", type=int, help=f"port of a new server (default: {USUAL_PORT} if it is free, or a free port)"
+    )
+    env.add_argument(
+        "--host",
+        help="name or address by which other hosts reach this machine; 0.0.0.0 selects an address of its "
+        "networks (default: that of the server, for this machine)",
+    )
     env.add_argument("--port", type=int, help="default: the port of the server that serves the folder")
-    for command in (serve, open_, env, push):
+    for command in (serve, open_, env, answer, push):
         command.add_argument(
             "--root",
             type=Path,
@@ -101,14 +125,35 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
+def server_url(root: Path, host: str | None, port: int | None) -> str:
+    """The address of the server of `root`; for other hosts if `host` names this machine.
+
+    Raises RootError if there is no server, or if it listens on this machine only.
+    """
+    if host in addresses.ALL_ADDRESSES:
+        networks = addresses.in_networks()
+        if not networks:
+            raise RootError("this machine has no address in a network; name it with --host")
+        host = networks[0]
+    if port is not None:
+        return addresses.url(host or "127.0.0.1", port)
+    # Without a port, a server must already be running, so that a mistyped folder is not created.
+    url = roots.wait_for_server(root)
+    if host is None:
+        return url
+    if addresses.is_loopback(roots.server_host(root)) and not addresses.is_loopback(host):
+        raise RootError(f"the server at {url} listens on this machine only; start it with --host 0.0.0.0")
+    return addresses.url(host, int(url.rpartition(":")[2]))
+
+
+def environment(root: Path, host: str | None, port: int | None) -> dict[str, str]:
     """The variables that point the wandb client at the server of `root`.
 
     Requests bypass proxies. History is sent every second, so that a killed script loses little of it.
     """
-    # Without a port, a server must already be running, so that a mistyped folder is not created.
-    url = roots.address(host, port) if port is not None else roots.wait_for_server(root)
+    url = server_url(root, host, port)
     key = roots.read_key(roots.prepare(root))
+    is_here = host is None or addresses.is_loopback(host)
     hosts = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
     for name in ("NO_PROXY", "no_proxy"):
         hosts += [part for part in os.environ.get(name, "").split(",") if part]
@@ -116,7 +161,8 @@ def environment(root: Path, host: str, port: int | None) -> dict[str, str]:
     return {
         "WANDB_BASE_URL": url,
         "WANDB_API_KEY": key,
-        "WANDB_TL_ROOT": str(root.resolve()),
+        # Other hosts do not have that folder.
+        **({"WANDB_TL_ROOT": str(root.resolve())} if is_here else {}),
         "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
         "WANDB_ERROR_REPORTING": "false",
         "NO_PROXY": no_proxy,
@@ -135,8 +181,8 @@ def server() -> ModuleType:
     return server
 
 
-def announcement(root: Path, as_json: bool) -> Callable[[str], None]:
-    """A function that prints the server's address and how to use it."""
+def announcement(root: Path, host: str, as_json: bool) -> Callable[[str], None]:
+    """A function that prints the server's address and how to use it. host: what it listens on."""
 
     def announce(url: str) -> None:
         if as_json:
@@ -146,6 +192,10 @@ def announcement(root: Path, as_json: bool) -> Callable[[str], None]:
         python = f"{shlex.quote(sys.executable)} -m wandb_tl.local"
         print(f'serving {root.resolve()} at {url}; to point wandb at it: eval "$({python} env {where})"')
         print(f"to open its pages, logged in: {python} open {where}", flush=True)
+        networks = addresses.in_networks() if host in addresses.ALL_ADDRESSES else []
+        if networks:
+            print(f"other hosts reach it at {' or '.join(networks)}; to write their variables into a file:")
+            print(f"(umask 077; {python} env {where} --host {networks[0]} > wandb.env)", flush=True)
 
     return announce
 
@@ -158,19 +208,39 @@ def print_environment(options: argparse.Namespace) -> None:
         print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
 
 
+def send_answer(options: argparse.Namespace) -> None:
+    from wandb_tl.local import answer
+
+    answer.send(options.root, options.sweep, options.file)
+    print(json.dumps({"sweep": options.sweep}) if options.json else f"{options.sweep} has its answer")
+
+
 def main(arguments: list[str] | None = None) -> ExitCode:
-    options = parse_arguments(arguments)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        # Ctrl-C ended this process until now, so that it prints no traceback; see wandb_tl/__init__.py.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return run(parse_arguments(arguments))
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Run the command of the parsed options."""
     if options.command == "push":
         from wandb_tl.local.push.sweep_push import push
 
         return push(options)
     try:
         if options.command == "serve":
-            server().serve(options.root, options.host, options.port, announcement(options.root, options.json))
+            announce = announcement(options.root, options.host, options.json)
+            server().serve(options.root, options.host, options.port, announce, options.while_used)
         elif options.command == "open":
             server().open_page(
                 options.root, options.host, options.port, options.page, options.print, options.json
             )
+        elif options.command == "answer":
+            send_answer(options)
         else:
             print_environment(options)
     except RootError as error:

@@ -10,12 +10,13 @@ import base64
 import hashlib
 import hmac
 import time
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-LOGIN = "/-/login"
+# At the top, because the cookie is for all addresses below that of the page that sets it.
+LOGIN = "/login"
 
 LINK_SECONDS = 24 * 3600
 COOKIE_SECONDS = 30 * 24 * 3600
@@ -26,6 +27,9 @@ class Session:
 
     def __init__(self, key: str) -> None:
         self.secret = hmac.digest(key.encode(), b"pages", "sha256")
+        # Every form of the pages has it, which pages of other servers cannot read. It is the same for all
+        # browsers, so that a page is the same whenever nothing has changed.
+        self.form_token = hmac.new(self.secret, b"form", hashlib.sha256).hexdigest()
 
     def token(self, purpose: str, seconds: int) -> str:
         expiry = str(int(time.time()) + seconds)
@@ -36,6 +40,10 @@ class Session:
         expiry, _, signature = token.partition(".")
         genuine = hmac.compare_digest(self._signature(purpose, expiry).encode(), signature.encode())
         return genuine and time.time() < int(expiry)
+
+    def sent_form(self, token: str) -> bool:
+        """Whether a form has the token of this server's pages."""
+        return hmac.compare_digest(self.form_token.encode(), token.encode())
 
     def _signature(self, purpose: str, expiry: str) -> str:
         return hmac.new(self.secret, f"{purpose} {expiry}".encode(), hashlib.sha256).hexdigest()
@@ -49,18 +57,25 @@ class Session:
         return self.accepts("cookie", request.cookies.get(cookie_name(request), ""))
 
     def let_in(self, request: Request, path: str) -> Response:
-        """Set the cookie and redirect to a page. `path` comes from an address: it must be on this server."""
-        local = path.startswith("/") and not path.startswith(("//", "/\\"))
-        response = RedirectResponse(path if local else "/", 303)
+        """Log the browser in at the address LOGIN, and redirect it to a page."""
+        response = redirect_to(path)
         response.set_cookie(
             cookie_name(request),
             self.token("cookie", COOKIE_SECONDS),
             max_age=COOKIE_SECONDS,
+            # For this server's addresses alone: below a proxy's prefix, others have the same host.
+            path=None,
             httponly=True,
             samesite="lax",
             secure=request.url.scheme == "https",
         )
         return response
+
+
+def redirect_to(path: str) -> Response:
+    """A redirect from LOGIN to a page. `path` comes from an address: it must be on this server."""
+    local = path.startswith("/") and not path.startswith(("//", "/\\")) and ".." not in unquote(path)
+    return RedirectResponse(f".{path if local else '/'}", 303)
 
 
 def cookie_name(request: Request) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import mimetypes
+import sqlite3
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -20,13 +22,16 @@ from wandb_tl.local.access import has_key
 from wandb_tl.local.api.execution import Graph, GraphQLBody
 from wandb_tl.local.artifacts import manifests
 from wandb_tl.local.artifacts.blobs import Blobs
-from wandb_tl.local.errors import RequestError
+from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.pages.site import Site
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.rows import BlobRow
 from wandb_tl.local.runs import file_stream
 from wandb_tl.local.runs.file_stream import StreamAnswer, StreamBody
+from wandb_tl.local.sweeps import answers
+
+log = logging.getLogger("wandb_tl.local")
 
 T = TypeVar("T")
 
@@ -41,8 +46,8 @@ READABLE = (".log", ".yaml", ".yml", ".md", ".py")
 INERT = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
 
 
-def make_app(database: Database, reading: Database, blobs: Blobs, key: str) -> Starlette:
-    """The application over a root's records, with a connection to write and one to read, and its blobs.
+def make_app(database: Database, reading: Database, drawing: Database, blobs: Blobs, key: str) -> Starlette:
+    """The application over a root's records, with connections to write, to read and for pages, and its blobs.
 
     Every route requires the key, except blobs (whose addresses are signed), telemetry and the pages' own
     scripts.
@@ -54,12 +59,18 @@ def make_app(database: Database, reading: Database, blobs: Blobs, key: str) -> S
             Route("/files/{path:path}", guarded(endpoints.stream, key), methods=["POST"]),
             Route("/artifacts/{entity}/{digest}", guarded(endpoints.content, key), methods=["GET"]),
             Route("/artifactsV2/{path:path}", guarded(endpoints.content, key), methods=["GET"]),
+            Route("/-/answer/{path:path}", guarded(endpoints.attach_answer, key), methods=["PUT"]),
             Route("/blobs/{blob_id}", endpoints.blob, methods=["GET", "PUT", "OPTIONS"]),
             # After a 404 the client sends no more telemetry.
             Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
-            *Site(database, reading, blobs, key).routes(),
+            *Site(database, drawing, blobs, key).routes(),
         ],
-        exception_handlers={RequestError: refuse, ClientDisconnect: hung_up},
+        exception_handlers={
+            RequestError: refuse,
+            ClientDisconnect: hung_up,
+            sqlite3.OperationalError: not_stored,
+            OSError: not_stored,
+        },
     )
 
 
@@ -93,6 +104,16 @@ class Endpoints:
             return file_stream.receive(db, entity, project, run, body, writer_of(request))
 
         return JSONResponse(await run_in_threadpool(self.inside, receive))
+
+    async def attach_answer(self, request: Request) -> Response:
+        """PUT /-/answer/ENTITY/PROJECT/SWEEP, each name with its slashes encoded."""
+        parts = request.scope["raw_path"].decode().split("/")
+        if len(parts) != 6:
+            raise RequestError("there is nothing at this address", 404)
+        entity, project, sweep = (unquote(part) for part in parts[3:])
+        value = await read_json(request, answers.BYTES)
+        await run_in_threadpool(self.inside, lambda db: answers.attach(db, entity, project, sweep, value))
+        return Response(status_code=204)
 
     async def blob(self, request: Request) -> Response:
         blob_id = request.path_params["blob_id"]
@@ -159,11 +180,14 @@ def guarded(endpoint: Endpoint, key: str) -> Endpoint:
     return guard
 
 
-async def read_json(request: Request) -> JsonObject:
-    """The JSON object in the body, which may be compressed with gzip. Raises RequestError (400) otherwise."""
-    body = await request.body()
+async def read_json(request: Request, limit: int | None = None) -> JsonObject:
+    """The JSON object in the body, which may be compressed with gzip.
+
+    limit: of a body without compression, in bytes. Raises RequestError (400, or 413 for a larger body).
+    """
+    body = await request.body() if limit is None else await read_body(request, limit)
     try:
-        if request.headers.get("content-encoding") == "gzip":
+        if limit is None and request.headers.get("content-encoding") == "gzip":
             body = zlib.decompress(body, wbits=zlib.MAX_WBITS | 16)
         # Parsing a large body must not block the event loop.
         parsed: Any = await run_in_threadpool(json.loads, body or b"{}")
@@ -172,6 +196,19 @@ async def read_json(request: Request) -> JsonObject:
     if not isinstance(parsed, dict):
         raise RequestError("the request's body is not a JSON object", 400)
     return parsed
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of a request. Raises RequestError (413) if it has more bytes than the limit."""
+    body, size = bytearray(), 0
+    # To the end: a client that is still sending would not read the refusal.
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            body += chunk
+    if size > limit:
+        raise RequestError(f"the request's body has more than {limit:,} bytes", 413)
+    return bytes(body)
 
 
 def writer_of(request: Request) -> str | None:
@@ -193,6 +230,15 @@ async def refuse(_request: Request, error: Exception) -> Response:
     return failure(
         str(error), error.status if isinstance(error, RequestError) and error.status != 200 else 400
     )
+
+
+async def not_stored(_request: Request, error: Exception) -> Response:
+    """The disk is full, for example. The client repeats the request until it is not."""
+    reason = why_not_stored(error)
+    if reason is None:
+        raise error
+    log.error("%s", reason)
+    return failure(reason, 503)
 
 
 async def hung_up(_request: Request, _error: Exception) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from enum import IntEnum
 
 
@@ -31,6 +33,21 @@ class RootServedError(RootError):
 
 class RemoteError(LocalError):
     """The server to push to cannot be reached, or refuses a request."""
+
+
+# Of SQLite and of the operating system: a full or read-only disk.
+_NOT_STORED_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
+_NOT_STORED_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def why_not_stored(error: BaseException) -> str | None:
+    """One line about an error that says that the server's folder cannot be written; None for others."""
+    if isinstance(error, sqlite3.OperationalError):
+        if (getattr(error, "sqlite_errorname", None) or "").startswith(_NOT_STORED_SQLITE):
+            return f"the server's folder cannot be written: {error}"
+    elif isinstance(error, OSError) and error.errno in _NOT_STORED_SYSTEM:
+        return f"the server's folder cannot be written: {error.strerror}"
+    return None
 
 
 class RequestError(LocalError):

@@ -2,14 +2,14 @@
 
 ROOT/key            the API key, readable only by its owner
 ROOT/lock           locked while a server serves the folder
-ROOT/server.json    {"url", "pid"} of that server
+ROOT/users          locked, together, by the processes that need a server to go on
+ROOT/server.json    {"url", "host", "pid"} of that server; host: what it listens on
 ROOT/wandb.sqlite   the records
 ROOT/blobs/         the files
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -18,16 +18,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import portalocker
+from portalocker import LockFlags
+
 from wandb_tl.local.errors import RootError, RootServedError
 
 # Even on a slow machine, a server needs less time to start and announce itself.
 START_SECONDS = 10
+ALONE = LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
 
 
 def default_root() -> Path:
     """$WANDB_TL_ROOT, else wandb_tl in the user's data folder."""
-    if root := os.environ.get("WANDB_TL_ROOT"):
-        return Path(root)
+    root = os.environ.get("WANDB_TL_ROOT")
+    return Path(root) if root else _in_data_folder()
+
+
+def arguments(root: Path) -> list[str]:
+    """The arguments that select the folder in a shell without $WANDB_TL_ROOT; none for the default folder."""
+    return [] if root.resolve() == _in_data_folder().resolve() else ["--root", str(root.resolve())]
+
+
+def _in_data_folder() -> Path:
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "wandb_tl"
 
@@ -71,8 +83,8 @@ def lock(root: Path) -> IO[str]:
     file = (root / "lock").open("a")
     for _ in range(10):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            portalocker.lock(file, ALONE)
+        except portalocker.LockException:
             # server_url also locks the folder for a moment.
             time.sleep(0.05)
         else:
@@ -84,26 +96,44 @@ def lock(root: Path) -> IO[str]:
     raise RootServedError(f"another server serves {root}" + (f" at {url}" if url else ""))
 
 
+def lock_if_unused(users: IO[str]) -> bool:
+    """Lock the file ROOT/users unless another process has locked it; returns whether it is locked now."""
+    try:
+        portalocker.lock(users, ALONE)
+    except portalocker.LockException:
+        return False
+    return True
+
+
+def unlock(users: IO[str]) -> None:
+    """Let other processes lock the file ROOT/users."""
+    portalocker.unlock(users)
+
+
 def server_url(root: Path) -> str | None:
     """The address of the server that serves the folder now, None if there is none."""
     try:
         with (root / "lock").open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            portalocker.lock(file, LockFlags.SHARED | LockFlags.NON_BLOCKING)
         return None
-    except BlockingIOError:
+    except portalocker.AlreadyLocked:
         pass
-    except OSError:
+    except (OSError, portalocker.LockException):
         return None
+    return _announced(root, "url")
+
+
+def server_host(root: Path) -> str:
+    """The host on which the server of the folder listens, as its user named it."""
+    return _announced(root, "host") or ""
+
+
+def _announced(root: Path, name: str) -> str | None:
+    """An entry of server.json; None if the server has not written it yet."""
     try:
-        return str(json.loads((root / "server.json").read_text(encoding="utf-8"))["url"])
+        return str(json.loads((root / "server.json").read_text(encoding="utf-8"))[name])
     except (OSError, ValueError, KeyError):
         return None
-
-
-def address(host: str, port: int) -> str:
-    """The URL at which this machine reaches a server that listens on host."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def wait_for_server(root: Path) -> str:
@@ -121,8 +151,8 @@ def wait_for_server(root: Path) -> str:
     return url
 
 
-def announce(root: Path, url: str) -> Path:
+def announce(root: Path, url: str, host: str) -> Path:
     """Write server.json in one step; returns its path."""
     path, draft = root / "server.json", root / f"server.json.{os.getpid()}"
-    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps({"url": url, "host": host, "pid": os.getpid()}) + "\n", encoding="utf-8")
     return draft.replace(path)

@@ -12,60 +12,96 @@ import webbrowser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
 
+from wandb_tl.local import addresses
 from wandb_tl.local import root as roots
 from wandb_tl.local.access import Session
 from wandb_tl.local.app import make_app
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, RootError
 from wandb_tl.local.records.database import Database
-from wandb_tl.local.watch import keep_watch
+from wandb_tl.local.watch import keep_columns, keep_watch
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# A killed process may have left a child that still sends what the process logged.
+UNUSED_SECONDS = 10
 
 
-def serve(root: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve(
+    root: Path, host: str, port: int | None, ready: Callable[[str], None], while_used: bool = False
+) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called with the address when the server is ready.
 
-    Raises RootError if the server cannot start.
+    port: 0 is any free port, None is USUAL_PORT if it is free and otherwise any free port.
+    while_used: ends as well when no process has locked ROOT/users. Raises RootError if the server cannot
+    start.
     """
+    # numpy reads it when Bayesian search imports it. Its matrices are small: beside runs that train on all
+    # cores, threads that wait for one another take the search thirty times as long.
+    os.environ["OMP_NUM_THREADS"] = "1"
     root = roots.prepare(root.resolve())
-    with roots.lock(root):
+    # Closed last: who locks it afterwards must be able to start another server.
+    with (root / "users").open("a") as users, roots.lock(root):
         key = roots.read_key(root)
-        listener = listen(host, port)
-        url = roots.address(host, listener.getsockname()[1])
+        listener = listen_anywhere(host) if port is None else listen(host, port)
+        url = addresses.url(host, listener.getsockname()[1])
         try:
             database = Database(root / "wandb.sqlite")
-            reading = Database(root / "wandb.sqlite", read_only=True)
+            # The charts of long histories must not delay what clients ask for.
+            reading, drawing = (Database(root / "wandb.sqlite", read_only=True) for _ in range(2))
         except RequestError as error:
             raise RootError(str(error)) from None
         blobs = Blobs(root / "blobs", key)
         with database.transaction() as db:
             blobs.delete_unnamed(db)
-        app = make_app(database, reading, blobs, key)
-        announcement = roots.announce(root, url)
+        app = make_app(database, reading, drawing, blobs, key)
+        announcement = roots.announce(root, url, host)
         # uvicorn raises the signal again after it has stopped: ignore it then.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        if host not in LOOPBACK:
+        if not addresses.is_loopback(host):
             warning = "everyone with the key can read and change everything; the connection is not encrypted"
             print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
         stop = threading.Event()
-        watch = threading.Thread(target=keep_watch, args=(database, blobs, stop), daemon=True)
-        watch.start()
+        server = uvicorn.Server(configuration(app))
+        threads = [
+            threading.Thread(target=keep_watch, args=(database, blobs, stop), daemon=True),
+            threading.Thread(target=keep_columns, args=(database, stop), daemon=True),
+        ]
+        if while_used:
+            threads.append(threading.Thread(target=end_unused, args=(server, users, stop), daemon=True))
+        for thread in threads:
+            thread.start()
         try:
             ready(url)
-            uvicorn.Server(configuration(app)).run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             announcement.unlink(missing_ok=True)
             stop.set()
-            watch.join()
+            for thread in threads:
+                thread.join()
             reading.close()
+            drawing.close()
             database.close()
+
+
+def end_unused(server: uvicorn.Server, users: IO[str], stop: threading.Event) -> None:
+    """End the server when it has had no user for UNUSED_SECONDS."""
+    unused_seconds = 0
+    while not stop.wait(1):
+        if not roots.lock_if_unused(users):
+            unused_seconds = 0
+        elif unused_seconds < UNUSED_SECONDS:
+            unused_seconds += 1
+            roots.unlock(users)
+        else:
+            # Still locked, so that a new user waits for the end of this server, and starts another one.
+            server.should_exit = True
+            return
 
 
 def configuration(app: Starlette) -> uvicorn.Config:
@@ -92,27 +128,36 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except (OSError, OverflowError) as error:
         listener.close()
+        advice = "; --port 0 takes a free port" if port else ""
         raise RootError(
-            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); "
-            "--port 0 takes a free port"
+            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}){advice}"
         ) from None
     return listener
 
 
+def listen_anywhere(host: str) -> socket.socket:
+    """A socket that listens on USUAL_PORT if it is free, and otherwise on any free port."""
+    try:
+        return listen(host, addresses.USUAL_PORT)
+    except RootError:
+        return listen(host, 0)
+
+
 def open_page(
-    root: Path, host: str, port: int, page: str, only_print: bool = False, as_json: bool = False
+    root: Path, host: str, port: int | None, page: str, only_print: bool = False, as_json: bool = False
 ) -> None:
     """Print a link that logs a browser in and opens a page, and open it if there is a screen.
 
-    Serves the root until SIGINT or SIGTERM if no server does. `only_print`: does neither, and raises
-    RootError if no server serves the root. `as_json`: prints {"link": …}.
+    Serves the root until SIGINT or SIGTERM if no server does; port: as serve() takes it. `only_print`: does
+    neither, and raises RootError if no server serves the root. `as_json`: prints {"link": …, "arguments": …},
+    the latter as roots.arguments() gives them.
     """
     path = "/" + (urlsplit(page).path if "://" in page else page).strip("/")
 
     def show(url: str) -> None:
         session = Session(roots.read_key(root))
         link = session.link(url, path)
-        print(json.dumps({"link": link}) if as_json else link, flush=True)
+        print(json.dumps({"link": link, "arguments": roots.arguments(root)}) if as_json else link, flush=True)
         screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if screen and not only_print:
             # All users of the machine can see the browser's command line, so that link expires soon. In a

@@ -1,4 +1,4 @@
-"""What the server does periodically: give up silent runs, delete abandoned uploads."""
+"""What the server does in the background: give up silent runs, delete abandoned uploads, store columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 
 from wandb_tl.local.artifacts import versions
 from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.errors import why_not_stored
 from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.run_states import give_up_silent
+from wandb_tl.local.runs import history_columns
 
 log = logging.getLogger("wandb_tl.local")
 
@@ -17,6 +19,9 @@ log = logging.getLogger("wandb_tl.local")
 # after which the server notices its own absence, must be several times as long.
 WATCH_SECONDS = 5
 CLEAN_SECONDS = 3600
+# Between looks for new lines of histories to store as columns, and between two transactions that store some:
+# without a pause, the lock of the database would go to the same thread again.
+COLUMN_SECONDS, PAUSE_SECONDS = 2, 0.01
 
 
 def keep_watch(database: Database, blobs: Blobs, stop: threading.Event) -> None:
@@ -33,9 +38,46 @@ def keep_watch(database: Database, blobs: Blobs, stop: threading.Event) -> None:
             if time.monotonic() >= clean_at:
                 clean_at = time.monotonic() + CLEAN_SECONDS
                 clean(database, blobs)
-        except Exception:
-            # For example a full disk, which may have room at the next attempt.
-            log.exception("cannot check for silent runs and abandoned uploads now")
+        except Exception as error:
+            # A full disk may have room at the next attempt.
+            reason = why_not_stored(error)
+            log.error("cannot look for silent runs now: %s", reason or error, exc_info=not reason)
+
+
+def keep_columns(database: Database, stop: threading.Event) -> None:
+    """Store the numbers of histories as columns until `stop` is set.
+
+    Charts are read from the lines until there are columns. A run whose columns cannot be stored is left out
+    until the server starts again, so that the others have theirs.
+    """
+    skipped: set[int] = set()
+    while not stop.wait(COLUMN_SECONDS):
+        try:
+            while store_columns(database, skipped) and not stop.wait(PAUSE_SECONDS):
+                pass
+        except Exception as error:
+            reason = why_not_stored(error)
+            log.error("cannot store the columns of histories now: %s", reason or error, exc_info=not reason)
+
+
+def store_columns(database: Database, skipped: set[int]) -> bool:
+    """Store the next columns of one run; False if there are none. A run that fails is added to `skipped`."""
+    with database.transaction() as db:
+        lines = history_columns.unstored(db, skipped)
+    if lines is None:
+        return False
+    try:
+        # Outside of a transaction: clients do not wait until the lines are parsed.
+        columns = [history_columns.columns_of(block) for block in lines.blocks]
+        with database.transaction() as db:
+            history_columns.store(db, lines, columns)
+    except Exception as error:
+        # A full disk may have room at the next attempt.
+        if why_not_stored(error):
+            raise
+        skipped.add(lines.run_id)
+        log.exception("cannot store the columns of the run with the id %d: it is left out", lines.run_id)
+    return True
 
 
 def clean(database: Database, blobs: Blobs) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import playwright.sync_api as playwright
 import pytest
+from browser_tab import Tab, needs_chromium
 from live_server import Server, wait_for
+from prefix_proxy import PREFIX, proxy_of
+from run_writer import write_run
 
 from wandb_tl.local.access import Session
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and not os.environ.get("CI"), reason="no Chromium is installed (apt install chromium)"
-)
+pytestmark = needs_chromium
 
 SCRIPT = """
 import json, numpy as np, wandb
@@ -78,53 +75,6 @@ with wandb.init() as run:
 """
 
 
-class Tab:
-    """A page of a logged-in browser that notes what goes wrong on it."""
-
-    def __init__(self, server: Server, page: playwright.Page) -> None:
-        self.server, self.page, self.problems = server, page, []
-        page.on("console", lambda said: said.type in ("error", "warning") and self.problems.append(said.text))
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("request", self.note)
-        page.on("response", lambda answer: answer.status >= 400 and self.problems.append(answer.url))
-
-    def note(self, request: playwright.Request) -> None:
-        if not request.url.startswith((self.server.url, "data:", "blob:")):
-            self.problems.append(f"asks another host: {request.url}")
-
-    def open(self, address: str) -> playwright.Page:
-        self.page.goto(address if "://" in address else self.server.url + address)
-        return self.page
-
-    def charts(self, kind: str) -> list[int]:
-        """How many lines, points or bars each chart of a kind shows, once all have been drawn."""
-        drawn = self.page.locator(f"[data-chart={kind}][data-drawn]:visible")
-        for chart in self.page.locator(f"[data-chart={kind}]:visible").all():
-            chart.scroll_into_view_if_needed()
-            wait_for(lambda chart=chart: chart.get_attribute("data-drawn"))
-            assert chart.locator("canvas").count() == 1
-        return [int(chart.get_attribute("data-drawn")) for chart in drawn.all()]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        # Chromium's own sandbox cannot be had by root, as whom CI runs.
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(server: Server, browser: playwright.Browser) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    tab = Tab(server, context.new_page())
-    tab.open(Session(server.key).link(server.url, "/"))
-    yield tab
-    context.close()
-    assert not tab.problems
-
-
 @pytest.fixture(scope="module")
 def logged(server: Server) -> dict[str, str]:
     """A finished run of SCRIPT: its id, and the links that the client printed."""
@@ -140,9 +90,9 @@ def logged(server: Server) -> dict[str, str]:
     )
     assert done.returncode == 0, done.stderr
     out, err = done.stdout, done.stderr
-    told = json.loads(out.strip().splitlines()[-1])
+    ids = json.loads(out.strip().splitlines()[-1])
     links = re.findall(rf"{server.url}[\w/-]*", re.sub(r"\x1b\[[0-9;]*m", "", err))
-    return told | {"links": sorted(set(links))}
+    return ids | {"links": sorted(set(links))}
 
 
 @pytest.mark.slow
@@ -170,9 +120,10 @@ def test_run_page(tab: Tab, logged: dict) -> None:
     assert tab.charts("plot") == [1] and tab.charts("bars") == [64]
     picture = page.locator("#strip-picture")
     assert picture.locator("figcaption:visible").all_inner_texts() == ["epoch 3"]
-    picture.locator("input").fill("0")
+    page.get_by_role("slider", name="epoch of all media").fill("0")
     wait_for(lambda: picture.locator("figcaption:visible").all_inner_texts() == ["epoch 1"])
     assert picture.locator("img:visible").evaluate("image => image.complete && image.naturalWidth") == 32
+    page.get_by_role("slider", name="epoch of all media").fill("2")
     cells = page.locator("#strip-predictions tbody tr").nth(1)
     assert cells.inner_text().split() == ["epoch", "2", "<b>bag</b>", "0.5"]
     assert cells.locator("img").evaluate("image => image.naturalWidth") == 32
@@ -202,7 +153,7 @@ def test_a_run_is_followed_while_it_trains(tab: Tab, server: Server) -> None:
             for line in sys.stdin:
                 run.log({"loss": 1 / float(line)})
                 print("logged", line.strip(), flush=True)
-                open("told", "w").close()
+                open("logged", "w").close()
     """
     process = subprocess.Popen(
         [sys.executable, "-c", "import textwrap, sys; exec(textwrap.dedent(sys.argv[1]))", script],
@@ -215,12 +166,11 @@ def test_a_run_is_followed_while_it_trains(tab: Tab, server: Server) -> None:
     try:
         process.stdin.write("1\n")
         process.stdin.flush()
-        wait_for((server.folder / "client" / "told").exists)
+        wait_for((server.folder / "client" / "logged").exists)
         page = tab.open("/local/live/runs/following")
         assert page.locator("#state .state").inner_text() == "running"
         wait_for(lambda: tab.charts("curves") == [1])
-        chart = "echarts.getInstanceByDom(document.querySelector('[data-chart=curves] .canvas'))"
-        count = f"{chart}.getOption().series[0].data.length"
+        count = "document.querySelector('[data-chart=curves] .canvas').data[0].x.length"
         assert page.evaluate(count) == 1
         page.evaluate("window.stayed = true")
         process.stdin.write("2\n3\n")
@@ -271,8 +221,9 @@ def test_sweep_page(tab: Tab, server: Server) -> None:
         ["b", "1", "1"],
     ]
     rows = page.locator(".runs tbody tr")
-    assert [row.split("\t")[-1] for row in rows.all_inner_texts()] == ["1.3", "1.201", "0.3", "0.201"]
-    page.get_by_role("searchbox").fill("opt=SGD")
+    values = [row.locator("td").nth(1).inner_text() for row in rows.all()]
+    assert values == ["1.3", "1.201", "0.3", "0.201"]
+    page.get_by_role("searchbox", name="Filter runs").fill("opt=SGD")
     wait_for(lambda: rows.count() == 2)
 
 
@@ -302,16 +253,17 @@ def test_project_page_sorts_filters_and_compares(tab: Tab, server: Server) -> No
     labels = page.locator("#curves figcaption").all_inner_texts()
     assert labels == ["loss", "only1", "only2"] and tab.charts("curves") == [2, 1, 1]
     assert page.evaluate("document.activeElement.value") in page.url
-    page.get_by_role("searchbox").fill("lr < 0.05")
-    wait_for(lambda: names.all_inner_texts() == ["run2"])
+    page.get_by_role("searchbox", name="Filter runs").fill("lr < 0.05")
+    # Ticked runs stay in sight.
+    wait_for(lambda: names.all_inner_texts() == ["run1", "run2"])
     assert "the 2 ticked runs" in page.locator("#curves h2").inner_text() and "sort=" in page.url
     assert page.evaluate("window.stayed")
     page.go_back()
     wait_for(lambda: names.count() == 3)
-    assert page.get_by_role("searchbox").input_value() == ""
-    page.get_by_role("searchbox").fill("nobody")
-    wait_for(lambda: names.count() == 0)
-    assert "No run matches" in page.locator("#table").inner_text()
+    assert page.get_by_role("searchbox", name="Filter runs").input_value() == ""
+    page.get_by_role("searchbox", name="Filter runs").fill("nobody")
+    page.get_by_text("No run matches").wait_for()
+    assert names.all_inner_texts() == ["run1", "run2"]
 
 
 HOSTILE = """
@@ -352,8 +304,8 @@ def test_what_a_run_logged_is_shown_and_never_obeyed(tab: Tab, server: Server) -
     page = tab.open(f"/local/hostile/runs/{run}")
     assert page.locator("#strips h3", has_text='we"ird').count() == 1
     page.locator("#files summary").click()
-    script = page.get_by_role("link", name="evil.js").get_attribute("href")
-    answer = page.request.get(server.url + script)
+    script = page.get_by_role("link", name="evil.js").evaluate("link => link.href")
+    answer = page.request.get(script)
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -413,6 +365,52 @@ def test_names_of_all_kinds_have_pages(tab: Tab, server: Server) -> None:
     assert len(tab.charts("curves")) == 2
 
 
+@pytest.mark.slow
+def test_the_pages_work_below_the_prefix_of_a_proxy(
+    server: Server, browser: playwright.Browser, logged: dict
+) -> None:
+    made = server.run("""
+        import json, wandb
+        definition = {"method": "grid", "parameters": {"a": {"values": [1]}}}
+        print(json.dumps(wandb.sweep(definition, project="lab")))
+    """)
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    with proxy_of(server.url) as url:
+        tab = Tab(url, context.new_page())
+        page = tab.open(Session(server.key).link(url, f"/local/lab/sweeps/{made.split()[-1]}"))
+        assert [cookie["path"] for cookie in context.cookies()] == [PREFIX]
+        page.get_by_role("button", name="Pause").click()
+        wait_for(lambda: page.locator("#state .state").inner_text() == "paused")
+        page.get_by_role("link", name="wandb_tl").click()
+        page.get_by_role("link", name="local / lab").click()
+        assert page.url == f"{url}/local/lab" and tab.charts("curves")
+        page.get_by_role("searchbox", name="Filter runs").fill("nothing has this name")
+        page.get_by_text("No run matches").wait_for()
+        page.go_back()
+        page.get_by_role("link", name="<i>odd</i>").first.click()
+        assert page.url == f"{url}/local/lab/runs/{logged['id']}"
+        image = page.locator("#strip-picture img:visible")
+        assert image.evaluate("image => image.complete && image.naturalWidth") == 32
+        assert tab.charts("curves") == [1, 1]
+        page.locator("#files summary").click()
+        with page.expect_download() as download:
+            page.get_by_role("row", name="output.log").get_by_role("link", name="download").click()
+        assert "epoch 1 of 3" in download.value.path().read_text()
+        tab.open(f"/local/lab/{logged['id']}")
+        assert page.url == f"{url}/local/lab/runs/{logged['id']}"
+        assert not tab.problems
+        # A link that has expired leads a browser that is logged in to its page, and asks others for the key.
+        stale = Session(server.key).link(url, "/local/lab", seconds=-1)
+        tab.open(stale)
+        assert page.url == f"{url}/local/lab"
+        context.clear_cookies()
+        tab.open(stale)
+        page.get_by_label("paste the key").fill(server.key)
+        page.get_by_role("button", name="Log in", exact=True).click()
+        assert page.url == f"{url}/local/lab" and page.locator("h1").inner_text() == "lab"
+    context.close()
+
+
 def test_what_is_not_there_is_said(server: Server, browser: playwright.Browser) -> None:
     page = browser.new_context().new_page()
     page.goto(Session(server.key).link(server.url, "/local/none"))
@@ -421,3 +419,83 @@ def test_what_is_not_there_is_said(server: Server, browser: playwright.Browser) 
         assert page.goto(server.url + address).status == 404
     for address in ("/local/%2e%2e/%2e%2e/key", "/-/static/..%2f..%2fapp.py", "/-/static/../app.py"):
         assert server.request(address)[0] == 404
+
+
+def test_a_run_is_described_and_deleted_on_its_page(tab: Tab, server: Server) -> None:
+    make = """
+    import json, wandb
+    with wandb.init(project="desk", id="doomed", name="old") as run:
+        run.log({"acc": 1})
+        artifact = wandb.Artifact("weights", "model")
+        with artifact.new_file("w.txt") as file:
+            file.write("w")
+        run.log_artifact(artifact).wait()
+    print(1)
+    """
+    server.run(make)
+    page = tab.open("/local/desk/runs/doomed")
+    page.locator(".forms summary").click()
+    page.get_by_label("Name").fill("<b>new</b>")
+    page.get_by_label("Tags").fill("good, , baseline,good")
+    page.get_by_label("Notes").fill("to be kept")
+    page.get_by_role("button", name="Save").click()
+    wait_for(lambda: page.locator("h1").inner_text() == "<b>new</b>")
+    assert page.locator(".tag").all_inner_texts() == ["good", "baseline"]
+    assert page.locator(".notes").inner_text() == "to be kept"
+
+    page.locator(".forms summary").click()
+    # The browser itself asks for the tick.
+    page.get_by_role("button", name="Delete").click()
+    assert urlsplit(page.url).path == "/local/desk/runs/doomed" and page.locator("h1").inner_text()
+    page.get_by_label("also delete the 1 artifact version").check()
+    page.get_by_label("delete <b>new</b>").check()
+    page.get_by_role("button", name="Delete").click()
+    page.wait_for_url("**/local/desk")
+    assert page.locator("table.runs tbody tr").count() == 0
+    read = """
+    import json, wandb
+    api = wandb.Api()
+    print(json.dumps([len(api.runs("local/desk")), api.artifact_exists("local/desk/weights:v0")]))
+    """
+    assert server.run(read) == [0, False]
+
+
+def test_a_run_that_ends_can_be_deleted_while_its_name_is_typed(tab: Tab, server: Server) -> None:
+    write_run(server, "desk3", "ends", {}, [{"acc": 1.0}], finished=False)
+    page = tab.open("/local/desk3/runs/ends")
+    page.locator(".forms summary").click()
+    assert page.get_by_role("button", name="Delete").count() == 0
+    page.get_by_label("Name").fill("half typed")
+    write_run(server, "desk3", "ends", {}, [{"acc": 1.0}])
+    page.get_by_role("button", name="Delete").wait_for()
+    assert page.get_by_label("Name").input_value() == "half typed"
+
+
+def test_what_a_form_refuses(server: Server, tab: Tab) -> None:
+    make = """
+    import wandb
+    wandb.init(project="desk2", id="kept", name="old").finish()
+    print(1)
+    """
+    server.run(make)
+    page = tab.open("/local/desk2/runs/kept")
+    token = {"token": Session(server.key).form_token}
+    for form, status, message in (
+        ({"describe": "1", "name": "x" * 129}, 400, "has 1 to 128 characters, not 129"),
+        ({"describe": "1", "name": "x", "tags": "y" * 65}, 400, "a tag has at most 64 characters"),
+        ({"delete": "kept"}, 400, "was not confirmed"),
+        ({"delete": "other", "sure": "1"}, 400, "was not confirmed"),
+        ({"describe": "1", "name": "new", "notes": "z" * 66_000}, 413, "more than 64 KiB"),
+    ):
+        answer = page.request.post(page.url, form=form | token, headers={"Origin": tab.url})
+        assert answer.status == status and message in answer.text(), form
+        assert ("<h1>Too large</h1>" if status == 413 else "<h1>Not done</h1>") in answer.text()
+    nowhere = page.request.post(tab.url + "/local/desk2", form=token, headers={"Origin": tab.url})
+    assert nowhere.status == 404 and "<h1>Not found</h1>" in nowhere.text()
+    assert page.request.post(
+        page.url, form={"delete": "kept", "sure": "1"} | token, headers={"Origin": "http://evil"}
+    )
+    stale = page.request.post(page.url, form={"delete": "kept", "sure": "1"}, headers={"Origin": tab.url})
+    assert stale.status == 403 and "reload the page" in stale.text()
+    page.reload()
+    assert page.locator("h1").inner_text() == "old"

@@ -6,13 +6,13 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from live_server import REPOSITORY, Server, wait_for
+from warm_python import WarmProcess
 
 from wandb_tl.local.push import run_push
 
@@ -99,17 +99,11 @@ def push(source: Server, target: Server, path: str, *arguments: str) -> subproce
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def start(source: Server, url: str, path: str, *arguments: str, **env: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "wandb_tl.local", "push", path, "--to", url, "--root", str(source.root)]
+def start(source: Server, url: str, path: str, *arguments: str, **env: str) -> WarmProcess:
+    command = ["-m", "wandb_tl.local", "push", path, "--to", url, "--root", str(source.root)]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    return subprocess.Popen(
-        [*command, *arguments],
-        cwd=REPOSITORY,
-        env=variables | {"NETRC": str(source.folder / "netrc")} | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    variables |= {"NETRC": str(source.folder / "netrc")} | env
+    return WarmProcess([*command, *arguments], REPOSITORY, variables)
 
 
 @pytest.fixture(scope="module")

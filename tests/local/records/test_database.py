@@ -36,19 +36,32 @@ def test_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
         Database(tmp_path / "wandb.sqlite")
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A file of version 2, which had no saved views, with a project in it."""
+# What takes a file of a version back to the one before.
+BACK = {
+    6: "DROP TABLE alert;",
+    5: "DROP TABLE history_column; DROP INDEX run_behind; DROP TRIGGER run_changed_lines;"
+    " ALTER TABLE run DROP COLUMN column_lines;",
+    4: "DROP TABLE answer;",
+    3: "DROP TABLE saved_view;",
+}
+
+
+@pytest.fixture(params=[migrations.OLDEST])
+def old(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A file of an older version, the oldest unless a test names others, with a project in it."""
     path = tmp_path / "old.sqlite"
     database = Database(path)
     with database.transaction() as db:
         ensure_project(db, "me", "p")
     database.close()
     with sqlite3.connect(path) as records:
-        records.executescript("DROP TABLE saved_view; PRAGMA user_version = 2;")
+        for version in range(migrations.VERSION, request.param, -1):
+            records.executescript(BACK[version])
+        records.execute(f"PRAGMA user_version = {request.param}")
     return path
 
 
+@pytest.mark.parametrize("old", range(migrations.OLDEST, migrations.VERSION), indirect=True)
 def test_file_of_an_older_release_is_lifted(old: Path, tmp_path: Path) -> None:
     lifted, new = Database(old), Database(tmp_path / "new.sqlite")
     with lifted.transaction() as db:
@@ -65,7 +78,7 @@ def test_lifting_that_is_cut_off_starts_again(old: Path, monkeypatch: pytest.Mon
         Database(old)
     monkeypatch.setitem(migrations.MIGRATIONS, 3, "CREATE TABLE new (id INTEGER PRIMARY KEY)")
     with Database(old).transaction() as db:
-        assert db.all("SELECT * FROM new") == [] and db.value("PRAGMA user_version") == 3
+        assert db.all("SELECT * FROM new") == [] and db.value("PRAGMA user_version") == migrations.VERSION
 
 
 def test_file_from_before_the_first_release_is_refused(tmp_path: Path) -> None:
@@ -95,7 +108,7 @@ def test_reading_beside_the_server(tmp_path: Path) -> None:
 
 
 def shape(database: Database) -> dict[str, set]:
-    """The columns and foreign keys of every table, and the indices with their columns."""
+    """The columns and foreign keys of every table, the indices with their columns, and the triggers."""
 
     def pragma(name: str, of: str, *wanted: str) -> set:
         rows = db.all(f"SELECT * FROM pragma_{name}(?)", of)
@@ -103,11 +116,13 @@ def shape(database: Database) -> dict[str, set]:
 
     with database.transaction() as db:
         tables = [row["name"] for row in db.all("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         indices = [row["name"] for row in db.all("SELECT name FROM sqlite_master WHERE type = 'index'")]
         return (
             {table: pragma("table_info", table, "name", "type", "notnull", "dflt_value") for table in tables}
             | {f"keys of {t}": pragma("foreign_key_list", t, "table", "from", "on_delete") for t in tables}
             | {f"index {index}": pragma("index_info", index, "seqno", "name") for index in indices}
+            | {"triggers": {row["name"] for row in db.all(triggers)}}
         )
 
 

@@ -44,7 +44,7 @@ def names(db: Transaction, wanted: Any, order: str | None = None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("wanted", "expected"),
     [
         (None, "abcd"),
         ({}, "abcd"),
@@ -98,12 +98,12 @@ def names(db: Transaction, wanted: Any, order: str | None = None) -> str:
         ({"name": "a' OR 1=1 --"}, ""),
     ],
 )
-def test_filter(db: Transaction, wanted: Any, found: str) -> None:
-    assert names(db, wanted) == found
+def test_filter(db: Transaction, wanted: Any, expected: str) -> None:
+    assert names(db, wanted) == expected
 
 
 @pytest.mark.parametrize(
-    ("order", "found"),
+    ("order", "expected"),
     [
         (None, "abcd"),
         ("+created_at", "abcd"),
@@ -114,8 +114,16 @@ def test_filter(db: Transaction, wanted: Any, found: str) -> None:
         ("-state,-name", "dcab"),
     ],
 )
-def test_order_puts_runs_without_the_key_last(db: Transaction, order: str | None, found: str) -> None:
-    assert names(db, None, order) == found
+def test_order_puts_runs_without_the_key_last(db: Transaction, order: str | None, expected: str) -> None:
+    assert names(db, None, order) == expected
+
+
+def nested(levels: int) -> str:
+    return '{"$not": ' * (levels - 1) + '{"name": "a"}' + "}" * (levels - 1)
+
+
+def test_a_filter_may_have_many_levels(db: Transaction) -> None:
+    assert names(db, json.loads(nested(19))) == "a"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +138,8 @@ def test_order_puts_runs_without_the_key_last(db: Transaction, order: str | None
         ('{"name": {"$regex": "("}}', "not a valid regular expression"),
         (json.dumps({"name": {"$regex": "a" * 1001}}), "may have 1000 characters, not 1001"),
         ('{"created_at": {"$gt": "soon"}}', "not a valid ISO 8601 time"),
+        (nested(21), "nested 20 levels deep"),
+        (nested(50_000), "nested 20 levels deep"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, says: str) -> None:

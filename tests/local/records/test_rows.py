@@ -15,6 +15,7 @@ TABLES = {
     "agent": rows.AgentRow,
     "run": rows.RunRow,
     "stream_line": rows.StreamLineRow,
+    "history_column": rows.HistoryColumnRow,
     "blob": rows.BlobRow,
     "file": rows.FileRow,
     "artifact_type": rows.ArtifactTypeRow,
@@ -28,8 +29,10 @@ TABLES = {
     "run_artifact": rows.RunArtifactRow,
     "client_id": rows.ClientIdRow,
     "saved_view": rows.ViewRow,
+    "answer": rows.AnswerRow,
+    "alert": rows.AlertRow,
 }
-SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
+SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
 @pytest.mark.parametrize("table", TABLES)

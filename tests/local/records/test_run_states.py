@@ -23,6 +23,8 @@ FIELDS = {
     ("api/resolvers/runs.py", "running"),
     ("api/resolvers/runs.py", "failed"),
     ("runs/file_stream.py", "preempting"),
+    ("sweeps/answers.py", "finished"),
+    ("pages/answer.py", "finished"),
 }
 ENDED = [state for state in RunState if state not in LIVE]
 

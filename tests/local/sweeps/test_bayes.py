@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -9,7 +10,11 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import pytest
+import yaml
+from live_server import Server
+from threadpoolctl import threadpool_limits
 
 from wandb_tl.local.sweeps import bayes, distributions, grid
 
@@ -215,10 +220,33 @@ def test_a_hundred_runs_propose_in_well_under_a_second_and_always_the_same() -> 
         bayes.Trial("finished", point, loss, loss, loss) for point, loss in zip(points, losses, strict=False)
     ]
     trials += [bayes.Trial("pending", point) for point in points[100:]]
-    began = time.process_time()
-    proposed = bayes.propose(CONFIG, trials, 1)
-    # Less than a tenth of a second by itself, and others may be using the machine.
-    assert time.process_time() - began < 2
+    # As in the server. On a busy machine several threads of numpy's library mostly wait for one another.
+    with threadpool_limits(1):
+        began = time.thread_time()
+        proposed = bayes.propose(CONFIG, trials, 1)
+        # Less than a tenth of a second, whatever else the machine does.
+        assert time.thread_time() - began < 1
     assert proposed == bayes.propose(CONFIG, trials, 1) != bayes.propose(CONFIG, trials, 2)
     assert proposed["outer"]["value"]["fixed"] == 7 and isinstance(proposed["batch"]["value"], int)
     assert abs(math.log10(proposed["lr"]["value"]) + 2) < 1
+
+
+def first_command(server: Server, config: dict) -> dict:
+    """What the server answers to the first agent of a new sweep."""
+    create = """mutation ($c: String!) { upsertSweep(input: {config: $c, projectName: "p"}) {
+        sweep { name } } }"""
+    name = server.query(create, c=yaml.safe_dump(config))["upsertSweep"]["sweep"]["name"]
+    join = """mutation ($s: String!) { createAgent(input: {projectName: "p", sweep: $s, host: "here"}) {
+        agent { id } } }"""
+    agent = server.query(join, s=name)["createAgent"]["agent"]["id"]
+    beat = "mutation ($id: ID!) { agentHeartbeat(input: {id: $id}) { commands } }"
+    [command] = json.loads(server.query(beat, id=agent)["agentHeartbeat"]["commands"])
+    return command
+
+
+def test_a_server_needs_no_more_threads_for_it(server: Server) -> None:
+    # A random search first, so that the threads that answer requests are there.
+    first_command(server, CONFIG | {"method": "random"})
+    before = psutil.Process(server.process.pid).num_threads()
+    assert first_command(server, CONFIG)["args"]["outer"]["value"]["fixed"] == 7
+    assert psutil.Process(server.process.pid).num_threads() <= before

@@ -30,8 +30,8 @@ CONFIG = {"method": "grid", "parameters": PARAMETERS}
 
 def left_by_the_engine(configs: list[dict]) -> set[str]:
     runs = [SweepRun(config=config) for config in configs]
-    found = [run for run in next_runs(CONFIG, runs, n=1000) if run is not None]
-    return {grid.canonical(run.config) for run in found}
+    runs_made = [run for run in next_runs(CONFIG, runs, n=1000) if run is not None]
+    return {grid.canonical(run.config) for run in runs_made}
 
 
 def left(configs: list[dict]) -> set[str]:

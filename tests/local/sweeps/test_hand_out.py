@@ -202,6 +202,38 @@ def test_pause_stop_and_cancel(lab: SweepLab) -> None:
         to("SLEEPING")
 
 
+def test_the_number_of_runs_of_a_sweep_is_changed(lab: SweepLab) -> None:
+    sweep = lab.sweep("program: train.py\nmethod: random\nrun_cap: 1\nparameters: {a: {min: 0.0, max: 1.0}}")
+
+    def current() -> dict:
+        return lab.inside(lambda db: db.get("sweep", sweep["id"]))
+
+    def cap(number: int | None) -> None:
+        row = current()
+        lab.inside(lambda db: sweep_rows.cap_runs(db, row, number))
+
+    def move(state: str) -> None:
+        row = current()
+        lab.inside(lambda db: sweep_rows.change(db, row, None, state))
+
+    agent = lab.agent(sweep)
+    done(lab, lab.beat(agent)[0])
+    cap(2)
+    [command] = lab.beat(agent)
+    assert command["type"] == "run" and command["program"] == "train.py"
+    done(lab, command)
+    assert lab.beat(agent) == [{"type": "exit"}] and current()["state"] == "FINISHED"
+    cap(None)
+    assert "run_cap" not in current()["config"]
+    move("RUNNING")
+    assert lab.beat(lab.agent(sweep))[0]["type"] == "run"
+    with pytest.raises(RequestError, match="run_cap must be"):
+        cap(0)
+    move("CANCELED")
+    with pytest.raises(RequestError, match="is cancelled"):
+        cap(5)
+
+
 def test_run_cap_and_random_draws(lab: SweepLab) -> None:
     sweep = lab.sweep("""
         method: random
@@ -325,6 +357,6 @@ def test_cancel_from_the_command_line_stops_the_script(
     subprocess.run(command, env=server.env, check=True, capture_output=True, timeout=120)
     out, _ = agent.communicate(timeout=120)
     assert agent.returncode == 0, out
-    found = server.query(RUNS, sweep=sweep)["project"]["sweep"]
-    assert found["state"] == "CANCELED"
-    assert [edge["node"]["state"] for edge in found["runs"]["edges"]] == ["killed"]
+    answer = server.query(RUNS, sweep=sweep)["project"]["sweep"]
+    assert answer["state"] == "CANCELED"
+    assert [edge["node"]["state"] for edge in answer["runs"]["edges"]] == ["killed"]

@@ -149,10 +149,10 @@ def test_a_thousand_runs_are_no_burden(lab: SweepLab) -> None:
     agent = lab.agent(sweep)
     [command] = lab.beat(agent)
     name = command["run_id"]
-    began = time.process_time()
+    began = time.thread_time()
     for line in range(64):  # Seven bands.
         chunk = {"offset": line, "content": [json.dumps({"val.loss": -1})]}
         assert lab.post(name, files={"wandb-history.jsonl": chunk}) == {}
         assert lab.beat(agent, name) == []
-    # About a millisecond each, and others may be using the machine.
-    assert (time.process_time() - began) / 128 < 0.05
+    # About a millisecond each.
+    assert (time.thread_time() - began) / 128 < 0.05

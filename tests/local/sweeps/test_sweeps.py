@@ -52,11 +52,11 @@ def join(lab: SweepLab, sweep: dict, *names: str) -> None:
 
 def points(lab: SweepLab, agent: dict) -> list[int]:
     """Let an agent work until the sweep is over; returns the values that it was given."""
-    found = []
+    values = []
     while (command := lab.beat(agent)) and command[0]["type"] != "exit":
-        found.append(command[0]["args"]["a"]["value"])
+        values.append(command[0]["args"]["a"]["value"])
         lab.post(command[0]["run_id"], complete=True, exitcode=0)
-    return found
+    return values
 
 
 def test_prior_runs_take_points_of_a_grid_and_are_not_repeated(lab: SweepLab) -> None:
@@ -386,7 +386,7 @@ def write(values, **more):
     pathlib.Path("sweep.json").write_text(json.dumps(config))
 
 def last():
-    return max(wandb.Api().project("p", "local").sweeps(), key=lambda found: found._attrs["createdAt"])
+    return max(wandb.Api().project("p", "local").sweeps(), key=lambda sweep: sweep._attrs["createdAt"])
 
 for name, a in (("onpoint", 1), ("beside", 9)):
     with wandb.init(project="p", id=name, config={"a": a}) as run:
@@ -450,9 +450,9 @@ def test_commands_of_the_client_and_an_agent_within_a_script(server: Server) -> 
     process = server.spawn(COMMANDS, WANDB_SILENT="false")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
-    found = json.loads(out.strip().splitlines()[-1])
-    sweep_id = found.pop("id")
-    assert found == {
+    answer = json.loads(out.strip().splitlines()[-1])
+    sweep_id = answer.pop("id")
+    assert answer == {
         "expected": [2, 3],
         "paused": "PAUSED",
         "given": [2, 3],

@@ -45,7 +45,7 @@ from wandb_tl.local.api.resolvers import (
     views,
 )
 from wandb_tl.local.artifacts.blobs import Blobs
-from wandb_tl.local.errors import RequestError
+from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.records.database import Database
 
 log = logging.getLogger("wandb_tl.local")
@@ -161,6 +161,10 @@ class Graph:
             cause = error.original_error
             if isinstance(cause, RequestError):
                 status = max(status, cause.status)
+            elif cause is not None and (reason := why_not_stored(cause)):
+                # The client repeats a request that has such a status.
+                status = 503
+                log.error("%s", reason)
             elif cause is not None:
                 log.error("%s failed at %s", name, error.path, exc_info=cause)
         messages = [{"message": error.message, "path": error.path} for error in result.errors]

@@ -100,6 +100,7 @@ class AlertInput(RunNameInput):
     title: str
     text: str
     severity: str
+    waitDuration: NotRequired[int | None]
 
 
 # ---- sweeps ----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -100,6 +101,9 @@ class Blobs:
 
 
 def _sync(folder: Path) -> None:
+    if sys.platform == "win32":
+        # Windows cannot open folders.
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,6 +6,7 @@ import json
 
 from wandb_tl.local.artifacts import collections
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.pages import table_page
 from wandb_tl.local.pages.view import Answer, Page, PageRequest
 from wandb_tl.local.records.database import existing
 from wandb_tl.local.records.rows import ManifestEntryRow, Row
@@ -48,7 +49,7 @@ def listing(request: PageRequest) -> Answer:
 
 
 def version(request: PageRequest) -> Answer:
-    """One version; the latest one if the address names only the collection."""
+    """One version, the latest one if the address names only the collection; with ?table= a Table in it."""
     db, project = request.db, request.project()
     name, alias = request.names[4], request.names[5] if len(request.names) > 5 else "latest"
     collection = collections.named(db, project, name)
@@ -56,6 +57,8 @@ def version(request: PageRequest) -> Answer:
     if collection is None or membership is None:
         raise RequestError(f"There is no artifact {name}:{alias} in this project.", 404)
     artifact = existing(db.get("artifact", membership["artifact_id"]))
+    if place := request.query.get("table"):
+        return table_page.of_artifact(request, request.blobs, artifact["id"], place)
     users = f"{RUNS} IN (SELECT run_id FROM run_artifact WHERE artifact_id = ? AND role = 'input')"
     return Page(
         "artifact.html",
@@ -81,7 +84,7 @@ def files(request: PageRequest, artifact_id: int) -> list[ListedFile]:
     query = "SELECT * FROM manifest_entry WHERE artifact_id = ? ORDER BY path LIMIT ?"
     listed: list[ListedFile] = []
     for entry in request.db.all(query, artifact_id, FILES, row=ManifestEntryRow):
-        url = entry["ref"] or request.blobs.addresses.url("", "GET", existing(entry["blob_id"]))
+        url = entry["ref"] or request.file(existing(entry["blob_id"]))
         listed.append({**entry, "url": url})
     return listed
 

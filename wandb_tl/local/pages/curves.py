@@ -3,39 +3,60 @@
 from __future__ import annotations
 
 import fnmatch
-import json
-from typing import TypedDict
+import time
+from collections import Counter
+from typing import NotRequired, TypedDict
 
+from wandb_tl.local.pages.recipes import Recipe, mean_curve
+from wandb_tl.local.pages.thinning import CurvePoint, CurveReader, Source, Thinned, sample
 from wandb_tl.local.pages.values import Run, client_records, is_number, read_line
 from wandb_tl.local.records.database import Transaction
-from wandb_tl.local.records.json_path import JsonObject, find
+from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.rows import RunRow
-from wandb_tl.local.records.streams import EVENTS, HISTORY, line_count
+from wandb_tl.local.records.streams import EVENTS, HISTORY
 from wandb_tl.local.runs import history, history_keys
 
-POINTS = 400
-RUNS = 100
+# Points of a curve at most, and at least where there are many curves; and of all curves of a chart.
+POINTS, LEAST_POINTS, ALL_POINTS = 800, 100, 40_000
+RUNS = 200
+# After this time, what has not been read of long histories is left for the next request.
+READING_SECONDS = 0.4
+# What the reader can choose to draw over, and the keys under which the client logs it.
+AXES = {"step": "_step", "relative": "_runtime", "wall": "_timestamp"}
+NAMES = {"_step": "step", "_runtime": "seconds", "_timestamp": ""}
 # A family with more members, such as test/accuracy_by_class/…, is kept apart from the common metrics.
 FAMILY = 6
 
-# (x, y); y is None if the run logged a value that is not a finite number.
-CurvePoint = tuple[float, float | None]
-
 
 class Series(TypedDict):
-    """The curve of one run."""
+    """The curve of one run: its whole name, and the label that tells it apart from the others."""
 
     id: str
     name: str
+    label: str
     color: str
+    dash: str
     points: list[CurvePoint]
+    # Of a recipe: how many runs its mean is of, and the interval of the mean as [x, low, high].
+    runs: NotRequired[int]
+    # The means of buckets, which stand for the points of a long curve where it is smoothed.
+    means: NotRequired[list[CurvePoint]]
+    band: NotRequired[list[tuple[float, float, float]]]
 
 
 class Curves(TypedDict):
-    """The curves of one metric, as charts.js draws them."""
+    """The curves of one metric, as charts.js draws them. lowest_first: whether low values are good.
+
+    axis_type: linear or date; lacking: runs that have the metric and not the axis; partial: whether curves
+    lack points that the next request will have.
+    """
 
     key: str
     axis: str
+    axis_type: str
+    lowest_first: bool
+    lacking: int
+    partial: bool
     series: list[Series]
 
 
@@ -49,13 +70,19 @@ def metric_keys(db: Transaction, run: RunRow) -> list[str]:
     ]
 
 
-def by_family(db: Transaction, runs: list[Run]) -> tuple[list[str], dict[str, list[str]]]:
-    """The metrics of some runs: those of small families together, and {family: keys} of the large ones."""
+def by_family(db: Transaction, runs: list[Run], sought: str = "") -> tuple[list[str], dict[str, list[str]]]:
+    """The metrics of some runs: those of small families together, and {family: keys} of the large ones.
+
+    sought: only metrics with this in their names, in upper or lower case; these together.
+    """
     families: dict[str, list[str]] = {}
     for run in runs:
         for key in metric_keys(db, run.row):
             if not is_axis(run.row, key) and key not in families.setdefault(family(key), []):
                 families[family(key)].append(key)
+    if sought:
+        matches = {key for keys in families.values() for key in keys if sought.lower() in key.lower()}
+        return sorted(matches), {}
     large = {name: sorted(keys) for name, keys in sorted(families.items()) if name and len(keys) > FAMILY}
     common = sorted(key for name, keys in families.items() if name not in large for key in keys)
     return common, large
@@ -96,59 +123,107 @@ def is_axis(run: RunRow, key: str) -> bool:
     )
 
 
-def of_runs(db: Transaction, runs: list[Run], key: str) -> Curves:
-    """The curves of the first RUNS runs."""
-    axes = [axis(run.row, key) for run in runs]
-    # If the runs declared different step metrics, over the steps, which every run has.
-    shared = axes[0] if len(set(axes)) == 1 else "_step"
+def of_runs(
+    db: Transaction,
+    runs: list[Run],
+    key: str,
+    lowest_first: bool | None = None,
+    recipes: list[Recipe] | None = None,
+    x: str | None = None,
+    reader: CurveReader | None = None,
+    only_whole: bool = False,
+) -> Curves:
+    """The curves of the first RUNS runs, or the means of recipes.
+
+    lowest_first: None guesses from the key. x: one of AXES, otherwise the step metric that the runs declared.
+    Where reading takes long, the answer is partial: of runs that have not been read it has a few points, or
+    with only_whole it has no curves at all.
+    """
+    reader = reader or CurveReader()
+    shared = AXES.get(x or "") or shared_axis([axis(run.row, key) for run in runs if declares(run)])
+    until = time.monotonic() + READING_SECONDS
+    groups = [recipe.runs for recipe in recipes] if recipes else [[run] for run in runs]
+    groups = groups[:RUNS]
+    most = max(LEAST_POINTS, min(POINTS, ALL_POINTS // max(len(groups), 1)))
     series: list[Series] = []
-    for run in runs[:RUNS]:
-        points = of_run(db, run.row, key, shared)
-        if points:
-            series.append({"id": run.id, "name": run.name, "color": run.color, "points": points})
-    return {"key": key, "axis": shared, "series": series}
+    lacking, unread = 0, 0
+    for number, members in enumerate(groups):
+        lines: list[Thinned] = []
+        for run in members:
+            source = Source(run.row["id"], HISTORY, key, shared)
+            curve, is_complete = reader.read(db, source, until)
+            lines.append(curve if is_complete or only_whole else sample(db, source))
+            unread += not is_complete
+        if unread and only_whole:
+            continue
+        lacking += sum(curve.last is None and curve.lacking > 0 for curve in lines)
+        if recipes:
+            series += of_recipe(recipes[number], [curve.means(most) for curve in lines])
+        elif lines[0].last:
+            series.append(series_of(members[0], lines[0].points(most)))
+            if lines[0].size > 1:
+                series[-1]["means"] = lines[0].means(most // 2)
+    return {
+        "key": key,
+        "axis": NAMES.get(shared, shared),
+        "axis_type": "date" if shared == AXES["wall"] else "linear",
+        "lowest_first": is_cost(key) if lowest_first is None else lowest_first,
+        "lacking": lacking,
+        "partial": unread > 0,
+        "series": [] if unread and only_whole else series,
+    }
 
 
-def of_run(db: Transaction, run: RunRow, key: str, step_key: str, stream: str = HISTORY) -> list[CurvePoint]:
-    """The points of one run: about POINTS at most, evenly spread, with the last one."""
-    points: list[CurvePoint] = []
-    for line in map(read_line, _lines(db, run, key, stream)):
-        x, y = find(line, step_key), find(line, key)
-        if is_number(x) and y is not None:
-            points.append((x, y if is_number(y) else None))
-    return points
+def declares(run: Run) -> bool:
+    """Whether a run has said over what it draws: one at work declares its step metrics after its start."""
+    return not run.live or bool(declared_metrics(run.row))
 
 
-def _lines(db: Transaction, run: RunRow, key: str, stream: str) -> list[str]:
-    """Lines with the key, chosen before they are parsed: a long history has thousands."""
-    place = (run["id"], stream)
-    count = line_count(db, run["id"], stream)
-    if count > 4 * POINTS:
-        # A few lines are enough for a key that most lines have; only a rare key needs a search of all lines.
-        spread = [round(i * (count - 1) / (POINTS - 1)) for i in range(POINTS)]
-        numbers = json.dumps([*spread, *range(count - 5, count)])
-        query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND line IN (SELECT value FROM"
-        rows = db.all(f"{query} json_each(?)) ORDER BY line", *place, numbers)
-        lines = [row["text"] for row in rows if find(read_line(row["text"]), key) is not None]
-        if len(lines) >= POINTS / 2:
-            return lines
-    rows = db.all(
-        "SELECT text FROM (SELECT text, row_number() OVER (ORDER BY line) AS n, count(*) OVER () AS total"
-        " FROM stream_line WHERE run_id = ?1 AND stream = ?2 AND (instr(text, ?3) OR instr(text, ?4))"
-        " AND pluck(text, ?5) IS NOT NULL) WHERE n % ((total + ?6 - 1) / ?6) = 0 OR n = total",
-        *place,
-        *spellings(key),
-        key,
-        POINTS,
-    )
-    return [row["text"] for row in rows]
+def shared_axis(axes: list[str]) -> str:
+    """The step metric over which curves are drawn together: that of more than half of the runs."""
+    declared = Counter(name for name in axes if name != "_step")
+    name, count = max(declared.items(), key=lambda pair: pair[1], default=("_step", 0))
+    return name if 2 * count > len(axes) else "_step"
 
 
-def spellings(key: str) -> tuple[str, str]:
-    """The JSON spellings of a key, with and without escapes; of a dotted key, those of its last part."""
-    part = key.rpartition(".")[2]
-    escaped, plain = (json.dumps(part, ensure_ascii=ascii_only) for ascii_only in (True, False))
-    return (escaped, plain) if part == key else (escaped[1:-1], plain[1:-1])
+def is_cost(key: str) -> bool:
+    """Whether the name of a metric says that low values are good."""
+    return any(word in key.lower() for word in ("loss", "error", "perplexity"))
+
+
+def series_of(run: Run, points: list[CurvePoint]) -> Series:
+    return {
+        "id": run.id,
+        "name": run.name,
+        "label": run.label or run.name,
+        "color": run.color,
+        "dash": run.dash,
+        "points": points,
+    }
+
+
+def of_recipe(recipe: Recipe, curves: list[list[CurvePoint]]) -> list[Series]:
+    """The mean of a recipe's curves and its interval; nothing if they are empty."""
+    means = mean_curve(curves)
+    if not means:
+        return []
+    n = sum(bool(points) for points in curves)
+    return [
+        {
+            "id": recipe.id,
+            "name": recipe.name,
+            "label": f"{recipe.label} · n {n}",
+            "color": recipe.color,
+            "dash": recipe.dash,
+            "points": [(x, mean.value) for x, mean in means],
+            "runs": n,
+            "band": [
+                (x, mean.low, mean.high)
+                for x, mean in means
+                if mean.low is not None and mean.high is not None
+            ],
+        }
+    ]
 
 
 def system_keys(db: Transaction, run: RunRow) -> list[str]:
@@ -157,8 +232,16 @@ def system_keys(db: Transaction, run: RunRow) -> list[str]:
     return sorted(key for key, value in last.items() if key.startswith("system.") and is_number(value))
 
 
-def system(db: Transaction, run: Run, key: str) -> Curves:
+def system(db: Transaction, run: Run, key: str, reader: CurveReader | None = None) -> Curves:
     """The curve of one measurement of the machine, over seconds."""
-    points = of_run(db, run.row, key, "_runtime", EVENTS)
-    series: Series = {"id": run.id, "name": run.name, "color": run.color, "points": points}
-    return {"key": key.removeprefix("system."), "axis": "seconds", "series": [series]}
+    source = Source(run.row["id"], EVENTS, key, AXES["relative"])
+    curve, _ = (reader or CurveReader()).read(db, source)
+    return {
+        "key": key.removeprefix("system."),
+        "axis": "seconds",
+        "axis_type": "linear",
+        "lowest_first": False,
+        "lacking": 0,
+        "partial": False,
+        "series": [series_of(run, curve.points(POINTS))],
+    }

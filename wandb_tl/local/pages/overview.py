@@ -5,9 +5,10 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.pages import curves, report, runs_table
+from wandb_tl.local.pages import curves, recipes, report, runs_table, table_csv
+from wandb_tl.local.pages.labels import differing, label_runs
 from wandb_tl.local.pages.values import read_runs
-from wandb_tl.local.pages.view import Answer, Page, PageRequest, path
+from wandb_tl.local.pages.view import Answer, Page, PageRequest
 from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import ProjectRow, SweepRow
 from wandb_tl.local.records.run_states import IS_FINISHED
@@ -17,6 +18,8 @@ from wandb_tl.local.sweeps.sweep_states import HANDED_OUT
 
 # The number of runs with curves, unless the reader chooses the runs.
 COMPARED = 10
+# The number of recipes in their table.
+RECIPES = 50
 
 
 class SweepCounts(SweepRow):
@@ -31,6 +34,7 @@ class ListedSweep(SweepCounts):
 
     method: str
     metric: str | None
+    maximize: bool
     expected: int | None
 
 
@@ -53,21 +57,32 @@ def project(request: PageRequest) -> Answer:
     """A project; with ?curves=KEY the curves of the runs that ?run= names."""
     db, project = request.db, request.project()
     ticked = request.query.getlist("run")
-    if key := request.query.get("curves"):
-        return curves.of_runs(db, request.runs(project, ticked), key)
     runs = read_runs(db, project)
+    label_runs(runs)
+    chosen = request.query.get("group")
+    keys = differing(runs)
+    if key := request.query.get("curves"):
+        compared = [run for run in runs if run.id in ticked]
+        grouped = recipes.group(compared, chosen, keys).recipes
+        x = request.query.get("x")
+        more = request.query.get("more") == "1"
+        return curves.of_runs(db, compared, key, recipes=grouped, x=x, reader=request.reader, only_whole=more)
     sweeps = listed_sweeps(db, project)
     metrics = [sweep["metric"] for sweep in sweeps if sweep["metric"]]
-    table = runs_table.make(
-        runs,
-        request.query.get("sort", ""),
-        request.query.get("filter", ""),
-        request.page(),
-        metrics[0] if metrics else None,
-        request.query.get("columns") == "all",
-    )
+    maximize = next((sweep["maximize"] for sweep in sweeps if sweep["metric"]), True)
+    choice = runs_table.choice(request.query, request.page())
+    table = runs_table.make(runs, choice, metrics[0] if metrics else None)
+    if request.query.get("download") == "csv":
+        return table_csv.download(table, project["name"])
+    listed = set(ticked) if ticked else {run.id for run in table.runs}
+    grouping = recipes.group([run for run in runs if run.id in listed], chosen, keys)
+    measure = metrics[0] if metrics else None
+    columns = runs_table.summary_columns(runs, measure)
+    recipe_rows = recipes.rows(grouping, columns, measure, maximize)
     compared = [run for run in runs if run.id in ticked] if ticked else table.page_runs[:COMPARED]
-    common, families = curves.by_family(db, compared)
+    if recipe_rows and not ticked:
+        compared = [run for row in recipe_rows[:COMPARED] for run in row["recipe"].runs][: curves.RUNS]
+    common, families = curves.by_family(db, compared, request.query.get("charts", ""))
     return Page(
         "project.html",
         {
@@ -76,12 +91,15 @@ def project(request: PageRequest) -> Answer:
             "reports": report.reports(request, project),
             "view": report.workspace(request, project),
             "table": table,
+            "grouping": grouping,
+            "recipe_columns": columns,
+            "recipe_rows": recipe_rows[:RECIPES],
             "total": len(runs),
             "ticked": set(ticked),
             "compared": compared,
             "common": common,
             "families": families,
-            "runs_query": "&" + urlencode([("run", run.id) for run in compared]),
+            "runs_query": "&" + urlencode([("run", run.id) for run in compared] + [("group", grouping.by)]),
             "artifacts": db.value("SELECT count(*) FROM collection WHERE project_id = ?", project["id"]),
             "live": any(run.live for run in runs) or any(sweep["state"] in HANDED_OUT for sweep in sweeps),
         },
@@ -94,7 +112,7 @@ def shortcut(request: PageRequest) -> Answer:
     for table, part in (("sweep", "sweeps"), ("run", "runs")):
         query = f"SELECT id FROM {table} WHERE project_id = ? AND name = ?"
         if request.db.one(query, project["id"], name):
-            return path(project["entity"], project["name"], part, name)
+            return request.path(project["entity"], project["name"], part, name)
     raise RequestError(f"There is no sweep and no run {name} in this project.", 404)
 
 
@@ -115,6 +133,7 @@ def listed_sweeps(db: Transaction, project: ProjectRow) -> list[ListedSweep]:
                 **row,
                 "method": config["method"],
                 "metric": sweep_config.metric_name(config),
+                "maximize": sweep_config.maximizes(config),
                 "expected": expected_runs(config),
             }
         )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.media import Media
-from wandb_tl.local.pages.values import COLORS, Run, client_records, is_number, parsed
+from wandb_tl.local.pages.values import Run, bins, client_records, color, dash, is_number, parsed
 from wandb_tl.local.records.json_path import JsonObject
 
 
@@ -33,7 +33,9 @@ BINS = 30
 
 class Line(TypedDict):
     name: str
+    label: str
     color: str
+    dash: str
     points: list[list[Any]]
 
 
@@ -63,6 +65,16 @@ def keys(run: Run) -> list[str]:
     return [key for key, config in panel_configs(run).items() if _panel(config)]
 
 
+def notes(run: Run) -> dict[str, str]:
+    """{key of the Table: a line} of the charts that only W&B's own pages draw, with Vega."""
+    others = {key: config for key, config in panel_configs(run).items() if not _panel(config)}
+    return {
+        f"{key}_table": f"The data of the chart {key}, which W&B draws with Vega: {config.get('panelDefId')}"
+        for key, config in others.items()
+        if not str(config.get("panelDefId")).startswith("wandb/confusion_matrix/")
+    }
+
+
 def read(media: Media, key: str) -> Plot:
     """The data of a chart. Raises RequestError (404) if its Table was not uploaded."""
     config = panel_configs(media.run).get(key) or {}
@@ -78,29 +90,33 @@ def read(media: Media, key: str) -> Plot:
     places = [columns.index(name) if name in columns else None for name in names]
     rows = [[row[place] if place is not None else None for place in places] for row in content["data"]]
     title = config.get("stringSettings", {}).get("title") or key
-    return {"kind": panel.kind, "key": title, "axis": str(names[0]), "series": _series(panel.kind, rows)}
+    return {
+        "kind": panel.kind,
+        "key": title,
+        "axis": str(names[0]),
+        "series": _series(media.run, panel.kind, rows),
+    }
 
 
-def _series(kind: str, rows: list[list[Any]]) -> list[Line]:
+def _series(run: Run, kind: str, rows: list[list[Any]]) -> list[Line]:
     if kind == "histogram":
-        return [{"name": "count", "color": COLORS[0], "points": histogram([row[0] for row in rows])}]
+        return [_line(run.color, "solid", "count", histogram([row[0] for row in rows]))]
     lines: dict[str, list[list[Any]]] = {}
     for x, y, name in rows:
         if is_number(y):
             lines.setdefault("" if name is None else str(name), []).append([x, y])
-    return [
-        {"name": name, "color": COLORS[i % len(COLORS)], "points": points}
-        for i, (name, points) in enumerate(lines.items())
-    ]
+    if len(lines) == 1:
+        # It shows the run alone, in the colour that the run has everywhere.
+        return [_line(run.color, run.dash, name, points) for name, points in lines.items()]
+    return [_line(color(i), dash(i), name, points) for i, (name, points) in enumerate(lines.items())]
+
+
+def _line(color: str, dash: str, name: str, points: list[list[Any]]) -> Line:
+    return {"name": name, "label": name, "color": color, "dash": dash, "points": points}
 
 
 def histogram(values: list[Any]) -> list[list[float]]:
     """[middle of the bin, count] of BINS bins, over the finite numbers among the values."""
-    numbers = [value for value in values if is_number(value)]
-    low, high = float(min(numbers, default=0.0)), float(max(numbers, default=1.0))
-    # Halved first: the difference of two floats may overflow.
-    half = (high / 2 - low / 2) / BINS or 0.5
-    counts = [0] * BINS
-    for value in numbers:
-        counts[min(int((value / 2 - low / 2) / half), BINS - 1)] += 1
+    low, half, counts = bins([value for value in values if is_number(value)], BINS)
+    half = half or 0.5
     return [[low + (2 * i + 1) * half, count] for i, count in enumerate(counts)]

@@ -1,20 +1,27 @@
-"""Reports and saved workspaces: their texts, and the names of their panels, whose charts W&B draws."""
+"""Reports and saved workspaces: their texts, and their panels with the runs that they name."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+from markupsafe import Markup
+
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.pages.view import Answer, Page, PageRequest, path
+from wandb_tl.local.pages import markdown, panels
+from wandb_tl.local.pages.panels import Panel
+from wandb_tl.local.pages.run_sets import RunSetReader
+from wandb_tl.local.pages.view import Answer, Page, PageRequest
 from wandb_tl.local.records.json_path import JsonObject, find, json_object
 from wandb_tl.local.records.names import decode_id, encode_id
 from wandb_tl.local.records.rows import ProjectRow, Row, SweepRow, ViewRow
 
-# The fields of W&B's panels that hold the keys they show.
-KEYS = ("metrics", "columns", "xAxis", "yAxis", "zAxis", "targetKey", "mediaKeys")
 # The number of a sweep's runs with links; the sweep's own page has all of them.
 RUNS = 50
+# How deep lists of a report lie in each other, at most.
+DEPTH = 6
 
 
 class ListedReport(ViewRow):
@@ -29,20 +36,36 @@ class SweepWithRuns(SweepRow):
     runs: list[Row]
 
 
-class Panel(TypedDict):
-    type: str
-    title: str
-    keys: list[str]
+class Span(TypedDict):
+    """A part of a line: its text, the tags that mark it, and the address that it leads to, or ""."""
+
+    text: str
+    tags: list[str]
+    url: str
 
 
-class Block(TypedDict, total=False):
-    """A block of a report: its kind, and its text, its lines, the parts of a text, or its panels."""
+@dataclass
+class Line:
+    """A line of a report's list: its spans, whether it is ticked (None: not a checklist), lists below it."""
+
+    spans: list[Span]
+    checked: bool | None = None
+    below: list[Block] = field(default_factory=list)
+
+
+@dataclass
+class Block:
+    """A block of a report. kind: heading, paragraph, quote, callout, list, code, html, rule, panels, link."""
 
     kind: str
-    text: str
-    lines: list[str]
-    parts: list[str]
-    panels: list[Panel]
+    spans: list[Span] = field(default_factory=list)
+    level: int = 2
+    text: str = ""
+    url: str = ""
+    lines: list[Line] = field(default_factory=list)
+    ordered: bool = False
+    html: Markup | None = None
+    panels: list[Panel] = field(default_factory=list)
 
 
 class Section(TypedDict):
@@ -62,16 +85,21 @@ def report(request: PageRequest) -> Answer:
     view = request.db.get("saved_view", decode_id("View", view_id + "=" * (-len(view_id) % 4)))
     if view is None or view["project_id"] != project["id"] or not view["type"].startswith("runs"):
         raise RequestError("There is no such report in this project; it may have been deleted.", 404)
-    nodes = objects_at(json_object(view["spec"]), "blocks")
-    blocks: list[Block] = []
-    runsets: list[JsonObject] = []
-    while nodes:
-        node = nodes.pop(0)
-        blocks.append(block(node))
-        runsets += objects_at(node, "metadata.runSets")
-        nodes[:0] = objects_at(node, "collapsedChildren")
+    nodes = list(_nodes(objects_at(json_object(view["spec"]), "blocks")))
+    reader = RunSetReader(request, project)
+    blocks = [block for node in nodes if (block := _block(reader, node))]
+    runsets = [runset for node in nodes for runset in objects_at(node, "metadata.runSets")]
     context = {"project": project, "report": view, "blocks": blocks, "live": False}
     return Page("report.html", context | {"sweeps": sweeps_of(request, project, runsets)})
+
+
+def _nodes(nodes: list[JsonObject]) -> Iterator[JsonObject]:
+    """The blocks of a report, with those that a heading hides while it is collapsed."""
+    stack = nodes[::-1]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack += reversed(objects_at(node, "collapsedChildren"))
 
 
 def reports(request: PageRequest, project: ProjectRow) -> list[ListedReport]:
@@ -82,7 +110,7 @@ def reports(request: PageRequest, project: ProjectRow) -> list[ListedReport]:
         # As the client makes it of a title.
         slug = re.sub(r"\W+", "-", row["display_name"]).strip("-")
         name = f"{slug}--{encode_id('View', row['id']).rstrip('=')}"
-        listed.append({**row, "address": path(project["entity"], project["name"], "reports", name)})
+        listed.append({**row, "address": request.path(project["entity"], project["name"], "reports", name)})
     return listed
 
 
@@ -94,48 +122,84 @@ def workspace(request: PageRequest, project: ProjectRow) -> Workspace | None:
     if view is None:
         return None
     section = find(json_object(view["spec"]), "section")
+    runs = RunSetReader(request, project).all(objects_at(section, "runSets"))
     sections: list[Section] = [
-        {"name": string(each.get("name")), "panels": [panel(node) for node in objects_at(each, "panels")]}
+        {
+            "name": string(each.get("name")),
+            "panels": [
+                one for node in objects_at(each, "panels") for one in panels.read(request, node, runs)
+            ],
+        }
         for each in objects_at(section, "panelBankConfig.sections")
+        if objects_at(each, "panels")
     ]
     sweeps = sweeps_of(request, project, objects_at(section, "runSets"))
     return {"name": view["display_name"], "sections": sections, "sweeps": sweeps}
 
 
-def block(node: JsonObject) -> Block:
-    """A block of a report's spec."""
-    match node.get("type"):
+def _block(reader: RunSetReader, node: JsonObject) -> Block | None:
+    """A block of a report's spec; None for one without content."""
+    kind = node.get("type")
+    match kind:
         case "heading":
-            return {"kind": "heading", "text": text_of(node)}
+            level = node.get("level")
+            # The title of the report is the heading above.
+            level = min(level, 3) + 1 if isinstance(level, int) and level > 0 else 2
+            return Block("heading", spans_of(node), level=level)
         case "list":
-            return {"kind": "list", "lines": [text_of(item) for item in objects_at(node, "children")]}
-        case "code-block" | "callout-block":
-            lines = [text_of(line) for line in objects_at(node, "children")]
-            return {"kind": "verbatim", "text": "\n".join(lines)}
-        case "markdown-block" | "latex":
-            return {"kind": "markdown", "parts": string(node.get("content")).split("\n\n")}
+            return _list(node)
+        case "code-block":
+            return Block("code", text="\n".join(text_of(line) for line in objects_at(node, "children")))
+        case "callout-block":
+            return Block("callout", text="\n".join(text_of(line) for line in objects_at(node, "children")))
+        case "block-quote":
+            return Block("quote", spans_of(node))
+        case "horizontal-rule":
+            return Block("rule")
+        case "markdown-block":
+            return Block("html", html=markdown.render(string(node.get("content"))))
+        case "latex":
+            return Block("code", text=string(node.get("content")))
         case "panel-grid":
-            panels = objects_at(node, "metadata.panelBankSectionConfig.panels")
-            return {"kind": "panels", "panels": [panel(each) for each in panels]}
-    return {"kind": "paragraph", "text": text_of(node)}
+            runs = reader.all(objects_at(node, "metadata.runSets"))
+            nodes = objects_at(node, "metadata.panelBankSectionConfig.panels")
+            all_panels = [one for each in nodes for one in panels.read(reader.request, each, runs)]
+            return Block("panels", panels=all_panels)
+    if url := markdown.web_address(node.get("url")):
+        # An image or a page of another host: the pages of this server load nothing from there.
+        return Block("link", text=text_of(node) or url, url=url)
+    spans = spans_of(node)
+    return Block("paragraph", spans) if any(span["text"] for span in spans) else None
 
 
-def panel(node: JsonObject) -> Panel:
-    """A panel of a report's spec."""
-    config = node.get("config")
-    if not isinstance(config, dict):
-        config = {}
-    keys = []
-    for field in KEYS:
-        value = config.get(field)
-        for key in value if isinstance(value, list) else [value]:
-            name = string(key.get("accessor") if isinstance(key, dict) else key)
-            keys.append(name.rpartition(":")[2].removesuffix(".value"))
-    return {
-        "type": string(node.get("viewType")) or "Panel",
-        "title": string(config.get("chartTitle")),
-        "keys": [key for key in dict.fromkeys(keys) if key],
-    }
+def _list(node: JsonObject, depth: int = 0) -> Block:
+    lines = []
+    for item in objects_at(node, "children"):
+        parts = objects_at(item, "children")
+        lists = [part for part in parts if part.get("type") == "list"]
+        spans = [span for part in parts if part.get("type") != "list" for span in spans_of(part)]
+        checked = item.get("checked")
+        below = [_list(each, depth + 1) for each in lists] if depth < DEPTH else []
+        lines.append(Line(spans, checked if isinstance(checked, bool) else None, below))
+    return Block("list", lines=lines, ordered=node.get("ordered") is True)
+
+
+# The marks of a text, and the tags that they are written with.
+TAGS = {"bold": "strong", "italic": "em", "underline": "u", "strikethrough": "s", "inlineCode": "code"}
+
+
+def spans_of(node: JsonObject, url: str = "") -> list[Span]:
+    """The texts of a node and of all nodes below it, with their marks and links."""
+    spans: list[Span] = []
+    nodes = [(node, url)]
+    while nodes:
+        node, url = nodes.pop()
+        if text := string(node.get("text")):
+            tags = [tag for mark, tag in TAGS.items() if node.get(mark) is True]
+            spans.append({"text": text, "tags": tags, "url": url})
+        own = markdown.web_address(node.get("url")) or url
+        nodes += [(child, own) for child in reversed(objects_at(node, "children"))]
+    return spans
 
 
 def sweeps_of(request: PageRequest, project: ProjectRow, runsets: list[JsonObject]) -> list[SweepWithRuns]:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from typing import TypedDict
 
+from wandb_tl.local.artifacts import run_deletion
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.pages import curves, plots
-from wandb_tl.local.pages.media import Media
+from wandb_tl.local.pages import curves, plots, table_page
+from wandb_tl.local.pages.console_lines import last_lines
+from wandb_tl.local.pages.media import SUMMARY, Media, slider_of
 from wandb_tl.local.pages.values import Run, client_records
-from wandb_tl.local.pages.view import Answer, Frame, Page, PageRequest
+from wandb_tl.local.pages.view import Acted, Answer, Frame, Page, PageRequest
 from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.rows import Row
-from wandb_tl.local.runs import console
-from wandb_tl.local.runs.console import LogLine
+from wandb_tl.local.runs import alerts, run_rows
+from wandb_tl.local.sweeps import sweep_config
+from wandb_tl.local.sweeps.sweep_states import SweepState
 
 LOG_LINES = 1000
-# The colours and cursor movements that programs write for terminals.
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class ConsoleLine(TypedDict):
-    text: str
-    error: bool
 
 
 def find(request: PageRequest) -> Run:
@@ -35,30 +29,37 @@ def find(request: PageRequest) -> Run:
 
 
 def run(request: PageRequest) -> Answer:
-    """A run's page; with ?curves=, ?system= or ?plot= the data of a chart, with ?media= or ?html= a part."""
+    """A run's page, or what its query asks for.
+
+    ?curves=, ?system= or ?plot= is the data of a chart, ?media= or ?html= a part, ?table= a Table's page.
+    """
     run, db, query = find(request), request.db, request.query
     if key := query.get("curves"):
-        return curves.of_runs(db, [run], key)
+        return curves.of_runs(db, [run], key, x=query.get("x"), reader=request.reader)
     if key := query.get("system"):
-        return curves.system(db, run, key)
-    media = Media(db, request.blobs, run)
+        return curves.system(db, run, key, request.reader)
+    media = Media(request, run)
     if key := query.get("plot"):
         return plots.read(media, key)
     if key := query.get("media"):
         line = query.get("line", "")
-        items = media.at(key, int(line)) if line.isdecimal() and len(line) < 10 else []
+        items = media.at(key, int(line) if line.isdecimal() and len(line) < 10 else SUMMARY)
         return Page("moment.html", {"items": items})
     if name := query.get("html"):
         return Frame(media.html(name))
+    if key := query.get("table"):
+        return table_page.of_run(request, run, media, key)
     return page(request, run, media)
 
 
 def page(request: PageRequest, run: Run, media: Media) -> Page:
     db, process = request.db, origin(run)
-    common, families = curves.by_family(db, [run])
+    common, families = curves.by_family(db, [run], request.query.get("charts", ""))
     plot_keys = plots.keys(run)
     tables = {f"{key}_table" for key in plot_keys}
-    log = console.log_lines(db, run.row["id"], None, None, LOG_LINES)["edges"]
+    strips = [strip for strip in media.strips() if strip.key not in tables]
+    log = last_lines(db, run.row["id"], LOG_LINES)
+    logged = artifacts(request, run, "output")
     return Page(
         "run.html",
         {
@@ -68,11 +69,16 @@ def page(request: PageRequest, run: Run, media: Media) -> Page:
             "families": families,
             "system": curves.system_keys(db, run.row),
             "plots": plot_keys,
-            "strips": [strip for strip in media.strips() if strip.key not in tables],
-            "log": [console_line(edge["node"]) for edge in log],
-            "log_start": log[0]["node"]["number"] if log else 0,
+            "strips": strips,
+            "slider": slider_of(strips),
+            "notes": plots.notes(run),
+            "log": [line for _, line in log],
+            "log_start": log[0][0] if log else 0,
             "files": files(request, run),
-            "artifacts": [(role, artifacts(request, run, role)) for role in ("output", "input")],
+            "artifacts": [("output", logged), ("input", artifacts(request, run, "input"))],
+            "logged": len(logged),
+            "alerts": alerts.of_run(db, run.row["id"]),
+            "point_returns": _is_point_of_grid(request, run),
             "origin": process,
             "machine": [process[name] for name in ("host", "os", "python", "gpu") if process.get(name)],
             "command": command(run),
@@ -81,17 +87,36 @@ def page(request: PageRequest, run: Run, media: Media) -> Page:
     )
 
 
-def act(request: PageRequest, form: dict[str, str]) -> None:
-    """Ask the run to stop: its script gets a KeyboardInterrupt within fifteen seconds."""
-    run = find(request)
-    if form.get("stop") and run.live:
-        request.db.update("run", run.row["id"], stop_requested=1)
+def act(request: PageRequest, form: dict[str, str]) -> Acted:
+    """Stop the run, change what a person says of it, or delete it, by the button that was pressed.
+
+    A run that stops gets a KeyboardInterrupt within fifteen seconds. Raises RequestError for a name or tag
+    that is not valid, for a run that is still running, and without the tick that confirms a deletion.
+    """
+    run, db = find(request), request.db
+    if "stop" in form and run.live:
+        db.update("run", run.row["id"], stop_requested=1)
+    elif "describe" in form:
+        tags = form.get("tags", "").split(",")
+        run_rows.describe(db, run.row, form.get("name", ""), tags, form.get("notes", ""))
+    elif "delete" in form:
+        if run.live:
+            raise RequestError("The run is still running: stop it before you delete it.", 409)
+        if form["delete"] != run.id or "sure" not in form:
+            raise RequestError("Nothing was deleted: the deletion was not confirmed.", 400)
+        unused = run_deletion.delete(db, run.row, with_artifacts="artifacts" in form)
+        project = request.project()
+        home = (project["entity"], project["name"], *(("sweeps", run.sweep) if run.sweep else ()))
+        return Acted(home, tuple(unused))
+    return Acted()
 
 
-def console_line(line: LogLine) -> ConsoleLine:
-    """A console line without the codes for terminals; of a progress bar, the last state."""
-    text = ESCAPES.sub("", line["line"]).rstrip("\r\n").rpartition("\r")[2]
-    return {"text": text, "error": line["level"] == "error"}
+def _is_point_of_grid(request: PageRequest, run: Run) -> bool:
+    """Whether the run's sweep hands out the run's point again once the run is deleted."""
+    sweep = request.db.get("sweep", run.row["sweep_id"])
+    if sweep is None or run.row["sweep_args"] is None or sweep["state"] == SweepState.CANCELED:
+        return False
+    return sweep_config.parse(sweep["config"])["method"] == "grid"
 
 
 def files(request: PageRequest, run: Run) -> list[Row]:
@@ -101,7 +126,7 @@ def files(request: PageRequest, run: Run) -> list[Row]:
         " WHERE run_id = ? AND uploaded_at IS NOT NULL ORDER BY file.name",
         run.row["id"],
     )
-    return [row | {"url": request.blobs.addresses.url("", "GET", row["id"])} for row in rows]
+    return [row | {"url": request.file(row["id"])} for row in rows]
 
 
 def artifacts(request: PageRequest, run: Run, role: str) -> list[Row]:

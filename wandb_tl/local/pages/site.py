@@ -7,23 +7,26 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode
+from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from wandb_tl.local.access import LOGIN, Session, from_here, has_key
+from wandb_tl.local.access import LOGIN, Session, from_here, has_key, redirect_to
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.pages import artifact, overview, report, run, sweep, values
-from wandb_tl.local.pages.view import Answer, Frame, Page, PageRequest, path
+from wandb_tl.local.pages import artifact, comparison, overview, report, run, runs_table, sweep, values
+from wandb_tl.local.pages.plotly_script import PlotlyScript
+from wandb_tl.local.pages.thinning import CurveReader
+from wandb_tl.local.pages.view import Acted, Answer, Download, Frame, Page, PageRequest, path
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.names import project_named
 from wandb_tl.local.runs.history_keys import strict
@@ -32,8 +35,13 @@ HERE = Path(__file__).parent
 
 # The longest time that a page may show an agent at work after it fell silent.
 SILENCE_SHOWS_SECONDS = 15
-# The size of the largest form of these pages.
-FORM_BYTES = 4096
+# The size of the largest form of these pages: of a run with many tags.
+FORM_BYTES = 65_536
+# A form without the token of this server's pages.
+STALE_FORM = "This form is not from a page of this server: reload the page, and try again."
+# What the page of a refusal is called; others are called REFUSED.
+HEADINGS = {404: "Not found", 409: "Not possible now", 413: "Too large"}
+REFUSED = "Not done"
 
 # No content from other servers, and no scripts but this server's own files. Charts set styles on elements.
 POLICY = (
@@ -63,6 +71,8 @@ class Site:
         self.database, self.reading, self.blobs, self.key = database, reading, blobs, key
         self.session = Session(key)
         self.start = time.time_ns()
+        self.plotly = PlotlyScript()
+        self.reader = CurveReader()
         self.templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -70,19 +80,26 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.globals |= {"path": path, "changed": changed}
+        self.templates.globals |= {
+            "changed": changed,
+            "plotly_name": self.plotly.name,
+            "form_token": self.session.form_token,
+        }
         self.templates.filters |= {
             "show": values.show,
+            "difference": runs_table.show_difference,
             "duration": values.show_duration,
             "time": values.show_time,
             "size": values.show_size,
             "shell": shlex.quote,
+            "literal": lambda text: json.dumps(text, ensure_ascii=False),
             "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
         }
 
     def routes(self) -> list[BaseRoute]:
         return [
             Route(LOGIN, self.log_in, methods=["GET", "POST"]),
+            Route(f"/-/{self.plotly.name}", self.plotly.send, methods=["GET"]),
             Mount("/-/static", StaticFiles(directory=HERE / "static")),
             Route("/{path:path}", self.get, methods=["GET"]),
             Route("/{path:path}", self.post, methods=["POST"]),
@@ -94,43 +111,56 @@ class Site:
             goal = request.query_params.get("next", "/")
             if self.session.accepts("link", request.query_params.get("token", "")):
                 return self.session.let_in(request, goal)
-            return self.ask_for_key(goal, "This link is older than a day, or belongs to another server.")
-        form = await read_form(request)
+            if self.session.knows(request):
+                return redirect_to(goal)
+            problem = "This link is older than a day, or belongs to another server."
+            return self.ask_for_key(request, goal, problem)
+        try:
+            form = await read_form(request)
+        except RequestError as error:
+            return self.refuse(request, error)
         if from_here(request) and hmac.compare_digest(
             form.get("key", "").strip().encode(), self.key.encode()
         ):
             return self.session.let_in(request, form.get("next", "/"))
-        return self.ask_for_key(form.get("next", "/"), "This is not the key of this server.")
+        return self.ask_for_key(request, form.get("next", "/"), "This is not the key of this server.")
 
     def knows(self, request: Request) -> bool:
         """Whether the request comes from a browser that was logged in, or from a client with the key."""
         return self.session.knows(request) or has_key(request, self.key)
 
-    def ask_for_key(self, goal: str, problem: str | None = None) -> Response:
-        return self.render(Page("login.html", {"goal": goal, "problem": problem}), 401)
+    def ask_for_key(self, request: Request, goal: str, problem: str | None = None) -> Response:
+        return self.render(request, Page("login.html", {"goal": goal, "problem": problem}), 401)
 
     async def get(self, request: Request) -> Response:
         goal = request.scope["raw_path"].decode()
         if request.url.query:
             goal += f"?{request.url.query}"
         if not self.knows(request):
-            return self.ask_for_key(goal)
+            return self.ask_for_key(request, goal)
         if request.url.path == "/authorize":
-            return self.render(Page("key.html", {}))
+            return self.render(request, Page("key.html", {}))
         tag = await run_in_threadpool(self.tag)
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=HEADERS | {"ETag": tag})
         try:
             answer = await run_in_threadpool(self.look, request)
         except RequestError as error:
-            return self.render(Page("missing.html", {"message": str(error)}), 404)
+            return self.refuse(request, error, default=404)
         if isinstance(answer, str):
             return RedirectResponse(answer, 302)
         if isinstance(answer, Frame):
             return HTMLResponse(answer.html, headers=HEADERS | {"Content-Security-Policy": FRAME_POLICY})
+        if isinstance(answer, Download):
+            disposition = f"attachment; filename*=UTF-8''{quote(answer.name, safe='')}"
+            headers = HEADERS | {"Content-Disposition": disposition}
+            return Response(answer.text, headers=headers, media_type=f"{answer.media_type}; charset=utf-8")
         if isinstance(answer, Mapping):
-            return JSONResponse(strict(answer), headers=HEADERS | {"ETag": tag})
-        return await run_in_threadpool(self.render, answer, 200, {"ETag": tag})
+            # What is partial is asked for again, even if nothing has changed.
+            tagged = {} if answer.get("partial") else {"ETag": tag}
+            text = await run_in_threadpool(chart_text, answer)
+            return Response(text, headers=HEADERS | tagged, media_type="application/json")
+        return await run_in_threadpool(self.render, request, answer, 200, {"ETag": tag})
 
     def tag(self) -> str:
         """A tag that changes with each commit, and with time, because agents may fall silent."""
@@ -148,33 +178,71 @@ class Site:
         return answer
 
     def page_request(self, request: Request, db: Transaction) -> PageRequest:
-        return PageRequest(db, self.blobs, with_whole_entity(db, names_in(request)), request.query_params)
+        names = with_whole_entity(db, names_in(request))
+        return PageRequest(db, self.blobs, names, request.query_params, home_of(request), self.reader)
 
     async def post(self, request: Request) -> Response:
         """A button on a sweep's or a run's page."""
         if not self.knows(request) or not from_here(request):
-            return self.ask_for_key(request.url.path)
-        form = await read_form(request)
+            return self.ask_for_key(request, request.url.path)
         actions = {"sweeps": sweep.act, "runs": run.act}
 
-        def act() -> None:
+        def act(form: dict[str, str]) -> Acted:
             with self.database.transaction() as db:
                 page_request = self.page_request(request, db)
                 names = page_request.names
                 action = actions.get(names[2]) if len(names) == 4 else None
                 if action is None:
                     raise RequestError("This page has no buttons.", 404)
-                action(page_request, form)
+                acted = action(page_request, form)
+            for blob_id in acted.unused_blobs:
+                self.blobs.delete(blob_id)
+            return acted
 
         try:
-            await run_in_threadpool(act)
+            form = await read_form(request)
+            if not self.session.sent_form(form.pop("token", "")):
+                raise RequestError(STALE_FORM, 403)
+            acted = await run_in_threadpool(act, form)
         except RequestError as error:
-            return self.render(Page("missing.html", {"message": str(error)}), 404)
-        return RedirectResponse(request.scope["raw_path"].decode(), 303)
+            return self.refuse(request, error)
+        home = home_of(request)
+        goal = path(home, *acted.goal) if acted.goal else home + request.scope["raw_path"].decode()
+        return RedirectResponse(goal, 303)
 
-    def render(self, page: Page, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-        html = self.templates.get_template(page.template).render(**page.context)
+    def refuse(self, request: Request, error: RequestError, default: int = 400) -> Response:
+        """The page that says why. default: its status where the error has that of a GraphQL answer, 200."""
+        status = default if error.status == 200 else error.status
+        page = Page("missing.html", {"message": str(error), "heading": HEADINGS.get(status, REFUSED)})
+        return self.render(request, page, status)
+
+    def render(
+        self, request: Request, page: Page, status: int = 200, headers: dict[str, str] | None = None
+    ) -> Response:
+        template = self.templates.get_template(page.template)
+        html = template.render(path=partial(path, home_of(request)), **page.context)
         return HTMLResponse(html, status, headers=HEADERS | (headers or {}))
+
+
+compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def chart_text(answer: Mapping[str, object]) -> str:
+    """The JSON of a chart. Its lines are written one by one: other requests wait while one is written."""
+    parts = []
+    for name, value in answer.items():
+        items = [compact(strict(item)) for item in value] if isinstance(value, list) else []
+        parts.append(f"{compact(name)}:{'[' + ','.join(items) + ']' if items else compact(strict(value))}")
+    return "{" + ",".join(parts) + "}"
+
+
+def home_of(request: Request) -> str:
+    """The address of the home page, relative to the page of the request.
+
+    All addresses in pages are relative, so that they hold below any prefix that a proxy adds, and without
+    trust in a header that names the prefix.
+    """
+    return "/".join([".."] * (request.scope["raw_path"].count(b"/") - 1)) or "."
 
 
 def names_in(request: Request) -> list[str]:
@@ -207,6 +275,8 @@ def view_of(names: list[str]) -> Callable[[PageRequest], Answer]:
         if len(names) == 3:
             return overview.project
         return {"runs": run.run, "sweeps": sweep.sweep, "reports": report.report}[names[2]]
+    if names[2] == "media" and len(names) == 3:
+        return comparison.compare
     if names[2] == "artifacts":
         return artifact.version if len(names) > 4 else artifact.listing
     if len(names) == 3:
@@ -215,10 +285,16 @@ def view_of(names: list[str]) -> Callable[[PageRequest], Answer]:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form; none if the body is larger than the forms of these pages."""
+    """The fields of a form.
+
+    Raises RequestError (404) for another body, which is meant for another server, and (413) for one larger
+    than the forms of these pages.
+    """
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise RequestError("This address takes forms only.", 404)
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > FORM_BYTES:
-            return {}
+            raise RequestError(f"This form has more than {FORM_BYTES // 1024} KiB: nothing was changed.", 413)
     return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}

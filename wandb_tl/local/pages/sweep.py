@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from dataclasses import dataclass, replace
+from typing import Any, NotRequired, TypedDict
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.pages import curves, runs_table
-from wandb_tl.local.pages.media import Item, Media
+from wandb_tl.local.pages import (
+    answer,
+    curves,
+    objectives,
+    ranges,
+    recipes,
+    runs_table,
+    sweep_actions,
+    table_csv,
+)
+from wandb_tl.local.pages.labels import differing, is_seed, label_runs
+from wandb_tl.local.pages.media import Media
+from wandb_tl.local.pages.media_items import Item
+from wandb_tl.local.pages.recipes import Grouping
+from wandb_tl.local.pages.run_filter import matching
+from wandb_tl.local.pages.sweep_progress import progress
 from wandb_tl.local.pages.values import Run, flat_config, is_number, read_runs
-from wandb_tl.local.pages.view import Answer, Page, PageRequest
-from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.pages.view import Acted, Answer, Download, Page, PageRequest
 from wandb_tl.local.records.rows import SweepRow
-from wandb_tl.local.records.run_states import AGENT_SILENCE_SECONDS, RunState
+from wandb_tl.local.runs import alerts
 from wandb_tl.local.sweeps import grid, sweep_config
 from wandb_tl.local.sweeps.sweep_config import SweepConfig
-from wandb_tl.local.sweeps.sweep_rows import change, expected_runs
+from wandb_tl.local.sweeps.sweep_rows import expected_runs
 from wandb_tl.local.sweeps.sweep_states import OVER, SweepState
 
 # An axis is logarithmic if the values of its parameter span more than this factor.
 LOGARITHMIC = 30
-
-
-class Button(NamedTuple):
-    """A button that sets the sweep's state."""
-
-    label: str
-    state: SweepState
-    title: str
-
-
-PAUSE = Button("Pause", SweepState.PAUSED, "Start no more runs until the sweep is resumed")
-RESUME = Button("Resume", SweepState.RUNNING, "Let agents start runs again")
-STOP = Button("Stop", SweepState.FINISHED, "Let the running runs end; start no more")
-CANCEL = Button("Cancel", SweepState.CANCELED, "Stop the running runs too")
-BUTTONS = {
-    SweepState.PENDING: (PAUSE, STOP, CANCEL),
-    SweepState.RUNNING: (PAUSE, STOP, CANCEL),
-    SweepState.PAUSED: (RESUME, STOP, CANCEL),
-    SweepState.FINISHED: (RESUME,),
-    SweepState.CANCELED: (),
-}
 
 
 class Axis(TypedDict):
@@ -53,10 +47,14 @@ class Axis(TypedDict):
 
 
 class Parallel(TypedDict):
-    """A parallel-coordinates chart; a line has a run's id, name and its value on each axis."""
+    """A parallel-coordinates chart; a line has a run's id, name and its value on each axis.
+
+    lowest_first: whether the lowest value of the last axis is the best one.
+    """
 
     axes: list[Axis]
     lines: list[dict[str, Any]]
+    lowest_first: bool
 
 
 class Strip(TypedDict):
@@ -101,10 +99,9 @@ def ranking(runs: list[Run], config: SweepConfig, metric: str | None) -> Ranking
     measures = metrics_of(runs)
     name = metric or sweep_config.metric_name(config) or next(iter(measures), None)
     maximize = sweep_config.maximizes(config)
-    # run.define_metric(name, summary="min") puts {name: {"min": value}} into the summary.
-    better = ("max", "min") if maximize else ("min", "max")
-    candidates = [f"{name}.{how}" for how in (*better, "best", "last", "mean")]
-    measure = next((key for key in (name, *candidates) if key in measures), name)
+    if name is not None and (own := [one for one in sweep_config.objectives(config) if one["name"] == name]):
+        maximize = own[0].get("goal") == "maximize"
+    measure = None if name is None else objectives.measure_of(name, maximize, set(measures))
     return Ranking(runs, name, measure, maximize)
 
 
@@ -118,68 +115,123 @@ def sweep(request: PageRequest) -> Answer:
     sweep = find(request)
     config = sweep_config.parse(sweep["config"])
     runs = read_runs(request.db, request.project(), "run.sweep_id = ?", sweep["id"])
+    ticked = set(request.query.getlist("run"))
     order = ranking(runs, config, request.query.get("metric"))
-    parameters = parameters_of(runs, config)
+    varied = parameters_of(runs, config)
+    label_runs(runs, [*varied, *(key for key in differing(runs) if is_seed(key) and key not in varied)])
+    # A seed is chosen by chance: the metric over it shows nothing.
+    parameters = [key for key in varied if not is_seed(key)]
+    grouping = recipes.group(runs, request.query.get("group"), parameters)
+    filter = request.query.get("filter", "")
+    listed = in_ranges(order, parameters, config, grouping, request.query)
     match request.query.get("chart"):
         case "curves":
-            ranked = {run.id: run for run in order.ranked}
-            others = [run for run in runs if run.id not in ranked]
-            return curves.of_runs(request.db, [*ranked.values(), *others], order.metric or "")
+            # Ticked runs stay in the table, whatever its filter is.
+            drawn = [run for run in runs if run.id in ticked] or matching(listed, filter)[0]
+            best_first = grouping.of(drawn).ranked(order.measure, order.maximize)
+            ranked = {run.id: run for run in replace(order, runs=drawn).ranked}
+            compared = [*ranked.values(), *(run for run in drawn if run.id not in ranked)]
+            return curves.of_runs(
+                request.db,
+                compared,
+                order.metric or "",
+                lowest_first=not order.maximize,
+                recipes=best_first,
+                x=request.query.get("x"),
+                reader=request.reader,
+                only_whole=request.query.get("more") == "1",
+            )
         case "parallel":
-            return parallel(order.ranked, parameters, order.measure or "", config)
+            # The lines outside of the ranges fade.
+            drawn, _ = matching(runs, filter)
+            return parallel(replace(order, runs=drawn), parameters, config, grouping.of(drawn))
+        case "objectives":
+            return objectives.chart(runs, config, request.query.get("pair", ""))
         case "strip":
-            return strip(order.ranked, request.query.get("parameter", ""), order.measure or "", config)
-    return page(request, sweep, order, parameters)
+            drawn, _ = matching(listed, filter)
+            ranked_runs = replace(order, runs=drawn).ranked
+            return strip(ranked_runs, request.query.get("parameter", ""), order.measure or "", config)
+    return page(request, sweep, order, parameters, grouping, listed)
 
 
-def page(request: PageRequest, sweep: SweepRow, order: Ranking, parameters: list[str]) -> Page:
+def in_ranges(
+    order: Ranking, parameters: list[str], config: SweepConfig, grouping: Grouping, query: QueryParams
+) -> list[Run]:
+    """The runs in the ranges on the axes of the parallel coordinates; all runs without a range."""
+    if not any(key.startswith(ranges.PREFIXES) and value for key, value in query.items()):
+        return order.runs
+    chart = parallel(order, parameters, config, grouping)
+    ids = ranges.within(chart["axes"], chart["lines"], query)
+    if ids is None:
+        return order.runs
+    return [run for run in order.runs if run.id in ids or run.recipe in ids]
+
+
+def page(
+    request: PageRequest,
+    sweep: SweepRow,
+    order: Ranking,
+    parameters: list[str],
+    grouping: Grouping,
+    listed: list[Run],
+) -> Page | Download:
+    """listed: the runs in the ranges that the reader chose."""
     config, runs, ranked = sweep_config.parse(sweep["config"]), order.runs, order.ranked
     best_first = ("-" if order.maximize else "+") + f"summary.{order.measure}"
+    choice = runs_table.choice(request.query, request.page())
     table = runs_table.make(
-        runs,
-        request.query.get("sort") or (best_first if order.measure else ""),
-        request.query.get("filter", ""),
-        request.page(),
-        order.measure,
-        request.query.get("columns") == "all",
+        listed, choice.sorted_by_default(best_first if order.measure else ""), order.measure
     )
+    if request.query.get("download") == "csv":
+        return table_csv.download(table, sweep["name"])
     metrics = metrics_of(runs)
+    aims = objectives.of_sweep(config, runs)
+    best = objectives.front(runs, aims) if len(aims) > 1 else []
     over = sweep["state"] in OVER and not any(run.live for run in runs)
     return Page(
         "sweep.html",
         {
             "project": request.project(),
             "sweep": sweep,
-            "buttons": BUTTONS[SweepState(sweep["state"])],
+            "answer": answer.of_sweep(request.db, sweep, runs),
+            "buttons": sweep_actions.BUTTONS[SweepState(sweep["state"])],
             "metric": order.metric,
             "measure": order.measure,
             "goal": "maximize" if order.maximize else "minimize",
             "metrics": metrics if order.metric in metrics or not order.metric else [order.metric, *metrics],
             "parameters": parameters,
+            "grouping": grouping,
+            "recipe_columns": (recipe_columns := runs_table.summary_columns(runs, order.measure)),
+            "recipe_rows": recipes.rows(grouping, recipe_columns, order.measure, order.maximize),
             "table": table,
             "total": len(runs),
-            "drawn": min(len(runs), curves.RUNS),
-            "states": Counter(run.state for run in runs if run.state != RunState.FINISHED),
-            "expected": expected_runs(config),
-            "ended": sum(not run.live for run in runs),
+            "drawn": min(len(table.ticked or table.runs), curves.RUNS),
+            "filter_query": urlencode({"filter": choice.filter} if choice.filter else {}),
+            "range_query": urlencode(
+                [(key, value) for key, value in request.query.items() if key.startswith(ranges.PREFIXES)]
+            ),
+            "ticked_query": urlencode([("run", run.id) for run in table.ticked]),
+            "progress": progress(request.db, sweep, runs, expected_runs(config), over),
+            "live_runs": [run for run in runs if run.live],
+            "run_cap": config.get("run_cap"),
+            "alerts": alerts.of_sweep(request.db, sweep["id"]),
+            "root": request.blobs.folder.parent,
             "best": ranked[0] if ranked else None,
+            "objectives": aims if len(aims) > 1 else [],
+            "front": best,
+            "front_ids": {run.id for run in best},
+            "pairs": objectives.pairs(aims),
+            "in_range": len(listed) if listed is not runs else None,
             "matrices": matrices(request, ranked),
-            "agents": 0 if over else agents(request.db, sweep),
             "live": not over,
         },
     )
 
 
-def act(request: PageRequest, form: dict[str, str]) -> None:
-    """Change the sweep's state, as `wandb sweep --pause` and its other options do."""
-    change(request.db, find(request), None, form.get("state"))
-
-
-def agents(db: Transaction, sweep: SweepRow) -> int:
-    """The number of agents at work."""
-    since = db.now - AGENT_SILENCE_SECONDS
-    query = "SELECT count(*) FROM agent WHERE sweep_id = ? AND heartbeat_at > ?"
-    return int(db.value(query, sweep["id"], since))
+def act(request: PageRequest, form: dict[str, str]) -> Acted:
+    """What a button of the page does; see sweep_actions."""
+    sweep_actions.act(request.db, find(request), form)
+    return Acted()
 
 
 def parameters_of(runs: list[Run], config: SweepConfig) -> list[str]:
@@ -190,63 +242,88 @@ def parameters_of(runs: list[Run], config: SweepConfig) -> list[str]:
         for path, spec in grid.leaves(config["parameters"])
         if "value" not in spec and len(spec.get("values") or [0, 0]) > 1
     }
-    differing = runs_table.differing(runs)
+    apart = differing(runs)
     keys = dict.fromkeys(key for run in runs for key in run.config)
-    return [key for key in keys if key in varied or (key in points and key in differing)]
+    return [key for key in keys if key in varied or (key in points and key in apart)]
 
 
 def matrices(request: PageRequest, ranked: list[Run]) -> list[tuple[str, Run, Item]]:
     """(label, run, item) of the best and of the worst run's confusion matrix, if both logged one."""
     if len(ranked) < 2:
         return []
-    best, worst = (Media(request.db, request.blobs, run).confusion() for run in (ranked[0], ranked[-1]))
+    best, worst = (Media(request, run).confusion() for run in (ranked[0], ranked[-1]))
     if best is None or worst is None:
         return []
     return [("Best", ranked[0], best), ("Worst", ranked[-1], worst)]
 
 
-def parallel(runs: list[Run], parameters: list[str], metric: str, config: SweepConfig) -> Parallel:
-    """The chart of all parameters; the metric is the last axis."""
+def parallel(order: Ranking, parameters: list[str], config: SweepConfig, grouping: Grouping) -> Parallel:
+    """The chart of all parameters; the metric, of recipes its mean, is the last axis."""
+    metric = order.measure or ""
+    lines = [(run.id, run.name, run.label, run.config, run.summary[metric]) for run in order.ranked]
+    if grouping.by == "recipe":
+        means = [(recipe, recipe.mean(metric)) for recipe in grouping.recipes]
+        lines = [
+            (recipe.id, recipe.name, recipe.label, recipe.runs[0].config, mean.value)
+            for recipe, mean in means
+            if mean
+        ]
     logarithmic = log_parameters(config)
-    columns = [[run.config.get(key) for run in runs] for key in parameters]
-    columns.append([run.summary[metric] for run in runs])
+    columns = [[values.get(key) for _, _, _, values, _ in lines] for key in parameters]
+    columns.append([measured for *_, measured in lines])
     axes: list[Axis] = []
     scaled = []
     for name, column in zip([*parameters, metric], columns, strict=True):
-        axis, values = scale(column, name in logarithmic)
+        axis, values = scale(column, logarithmic.get(name))
         axes.append({**axis, "name": name})
         scaled.append(values)
-    lines = [
-        {"id": run.id, "name": run.name, "values": [values[i] for values in scaled]}
-        for i, run in enumerate(runs)
-    ]
-    return {"axes": axes, "lines": lines}
+    return {
+        "axes": axes,
+        "lines": [
+            {"id": id, "name": name, "label": label, "values": [values[i] for values in scaled]}
+            for i, (id, name, label, *_) in enumerate(lines)
+        ],
+        "lowest_first": not order.maximize,
+    }
 
 
 def strip(runs: list[Run], parameter: str, metric: str, config: SweepConfig) -> Strip:
     """The chart of one parameter, with one point per run."""
-    axis, values = scale([run.config.get(parameter) for run in runs], parameter in log_parameters(config))
+    column = [run.config.get(parameter) for run in runs]
+    axis, values = scale(column, log_parameters(config).get(parameter))
     points = [
-        {"id": run.id, "name": run.name, "color": run.color, "value": [value, run.summary[metric]]}
+        {
+            "id": run.id,
+            "name": run.name,
+            "label": run.label,
+            "group": run.recipe,
+            "color": run.color,
+            "value": [value, run.summary[metric]],
+        }
         for run, value in zip(runs, values, strict=True)
     ]
     return {"axis": {**axis, "name": parameter}, "metric": metric, "points": points}
 
 
-def log_parameters(config: SweepConfig) -> set[str]:
-    """The parameters that the sweep draws from a logarithmic distribution."""
-    leaves = grid.leaves(config["parameters"])
-    return {".".join(path) for path, spec in leaves if "log" in str(spec.get("distribution"))}
+def log_parameters(config: SweepConfig) -> dict[str, bool]:
+    """{parameter: whether it is drawn from a logarithmic distribution} of those that are drawn from one."""
+    return {
+        ".".join(path): "log" in str(spec.get("distribution"))
+        for path, spec in grid.leaves(config["parameters"])
+        if "distribution" in spec or "min" in spec
+    }
 
 
-def scale(column: list[Any], logarithmic: bool = False) -> tuple[Axis, list[Any]]:
+def scale(column: list[Any], logarithmic: bool | None = None) -> tuple[Axis, list[Any]]:
     """An axis for some values, and the values on it: numbers, or the names of categories.
 
-    Logarithmic if `logarithmic` says so or the values span a wide range, and all of them are above 0.
+    Only values above 0 can be logarithmic. None: logarithmic if the values span a wide range.
     """
     values = [value for value in column if value is not None]
     if values and all(is_number(value) for value in values):
-        wide = min(values) > 0 and (logarithmic or max(values) / min(values) > LOGARITHMIC)
-        return {"type": "log" if wide else "value"}, column
+        is_above = min(values) > 0
+        wide = is_above and max(values) / min(values) > LOGARITHMIC
+        is_log = is_above and (wide if logarithmic is None else logarithmic)
+        return {"type": "log" if is_log else "value"}, column
     names = [str(value) for value in column]
     return {"type": "category", "categories": sorted(dict.fromkeys(names))}, names

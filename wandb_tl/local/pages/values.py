@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 import time
 from dataclasses import dataclass, field
@@ -27,8 +28,10 @@ COLORS = (
     "#7f8c8d",
 )
 
-# Degrees between the hues of further runs: multiples of this angle never coincide.
-GOLDEN_ANGLE = 137.508
+# The dashes of a curve, as plotly names them: every further ten runs have other ones.
+DASHES = ("solid", "dot", "dash", "dashdot")
+# The share of the circle of hues between further runs: multiples of it never coincide.
+GOLDEN_RATIO = 0.381966
 
 T = TypeVar("T")
 
@@ -58,7 +61,12 @@ class Run:
     job_type: str | None
     sweep: str | None
     color: str
+    dash: str
     row: RunRow = field(repr=False)
+    # A short name that tells the run apart from others on the same page.
+    label: str = ""
+    # The id of the recipe with which the run is shown.
+    recipe: str = ""
 
     @property
     def live(self) -> bool:
@@ -112,15 +120,22 @@ def read_run(row: NumberedRunRow) -> Run:
         job_type=row["job_type"],
         sweep=row["sweep_name"],
         color=color(row["number"] - 1),
+        dash=dash(row["number"] - 1),
         row=row,
     )
 
 
 def color(number: int) -> str:
     """The colour of a project's run by its number, from 0."""
-    if number < len(COLORS):
-        return COLORS[number]
-    return f"hsl({number * GOLDEN_ANGLE % 360:.0f} {55 + 15 * (number % 2)}% {48 + 6 * (number % 3)}%)"
+    if number < len(COLORS) * len(DASHES):
+        return COLORS[number % len(COLORS)]
+    shares = colorsys.hls_to_rgb(number * GOLDEN_RATIO % 1, 0.48 + 0.06 * (number % 3), 0.6)
+    return "#" + "".join(f"{round(255 * share):02x}" for share in shares)
+
+
+def dash(number: int) -> str:
+    """The dashes of a project's run by its number, from 0."""
+    return DASHES[number // len(COLORS) % len(DASHES)]
 
 
 def flat_config(text: str) -> JsonObject:
@@ -169,6 +184,17 @@ def client_records(run: RunRow, name: str, kind: type[T]) -> T:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number, which a chart can draw."""
     return finite(value) is not None
+
+
+def bins(numbers: list[float], count: int) -> tuple[float, float, list[int]]:
+    """(least number, half the width of a bin, counts of the bins); the width of equal numbers is 0."""
+    low, high = float(min(numbers, default=0.0)), float(max(numbers, default=1.0))
+    # Halved first: the difference of two floats may overflow.
+    half = (high / 2 - low / 2) / count
+    counts = [0] * count
+    for number in numbers:
+        counts[min(int((number / 2 - low / 2) / half), count - 1) if half else 0] += 1
+    return low, half, counts
 
 
 def show(value: Any) -> str:

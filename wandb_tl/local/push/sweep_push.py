@@ -9,7 +9,6 @@ created now, has no agent, and failed if it crashed. Links of versions to other 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sys
 from argparse import Namespace
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import TypedDict
 from urllib.parse import quote
 
+import portalocker
+from portalocker import LockFlags
 from tqdm import tqdm
 
 from wandb_tl.local import root as roots
@@ -194,7 +195,7 @@ def _lock(root: Path) -> Iterator[None]:
     """Two pushes at a time would create the sweep twice. Raises RootError while another push runs."""
     with (root / "pushed.lock").open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            portalocker.lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
+        except portalocker.LockException:
             raise RootError(f"another push from {root} is running") from None
         yield

@@ -230,7 +230,9 @@ class Database:
                 yield Transaction(self.connection, self.listening_since)
                 self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                # SQLite has done so itself if the disk is full.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
                 raise
 
     def close(self) -> None:

@@ -42,6 +42,10 @@ TIMES = {
 # A search holds up other clients.
 LONGEST_PATTERN = 1000
 
+# The levels of a filter. The stack of the parser of SQLite has 100 places, of which a level takes up to five.
+DEEPEST = 20
+TOO_DEEP = f"a filter can be nested {DEEPEST} levels deep"
+
 COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 # An SQL expression or condition, and the values of its placeholders.
@@ -82,7 +86,19 @@ def where(filters: str | None, kind: Kind | None = None) -> Compiled:
         parsed = json.loads(filters) if filters else {}
     except ValueError:
         raise RequestError(f"the filter is not valid JSON: {filters}") from None
+    except RecursionError:
+        raise RequestError(TOO_DEEP) from None
+    if _is_deeper(parsed, DEEPEST):
+        raise RequestError(TOO_DEEP)
     return _condition(parsed or {}, kind or RUNS)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether JSON has more levels of objects and lists than this."""
+    if not isinstance(value, (dict, list)):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def _condition(filters: Any, kind: Kind) -> Compiled:
@@ -120,7 +136,7 @@ def _tree(conditions: list[str], glue: str) -> str:
 
 def _negated(part: Compiled) -> Compiled:
     # A comparison with a missing value is NULL in SQL and false in Mongo; its negation is true.
-    return f"(NOT coalesce({part[0]}, 0))", part[1]
+    return f"({part[0]} IS NOT TRUE)", part[1]
 
 
 def _key(key: str, operand: Any, kind: Kind) -> Compiled:

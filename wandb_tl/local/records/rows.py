@@ -82,6 +82,7 @@ class RunRow(TypedDict):
     prior: int
     early_stopped: int
     stop_seen_at: float | None
+    column_lines: int
 
 
 class StreamLineRow(TypedDict):
@@ -90,6 +91,15 @@ class StreamLineRow(TypedDict):
     line: int
     step: int | None
     text: str
+
+
+class HistoryColumnRow(TypedDict):
+    id: int
+    run_id: int
+    key: str
+    block: int
+    places: bytes
+    numbers: bytes
 
 
 class BlobRow(TypedDict):
@@ -228,3 +238,22 @@ class ViewRow(TypedDict):
     spec: str
     created_at: float
     updated_at: float
+
+
+class AlertRow(TypedDict):
+    """What a script said with run.alert(). severity is INFO, WARN or ERROR."""
+
+    id: int
+    run_id: int
+    severity: str
+    title: str
+    text: str
+    created_at: float
+
+
+class AnswerRow(TypedDict):
+    """What the runs of a sweep say: content holds JSON that sweeps/answers.py has checked."""
+
+    sweep_id: int
+    content: str
+    created_at: float

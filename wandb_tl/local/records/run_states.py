@@ -52,6 +52,8 @@ class RunState(StrEnum):
 
 # A process works on the run, or an agent is about to start a process.
 LIVE = (RunState.PENDING, RunState.RUNNING, RunState.PREEMPTING)
+# The run has ended, and nobody waits for it. One that was preempted is handed out again.
+ENDED = (RunState.FINISHED, RunState.FAILED, RunState.KILLED, RunState.CRASHED)
 ENDED_BADLY = (RunState.FAILED, RunState.CRASHED, RunState.KILLED)
 # The run's process has reported how it ended, or the server has done so in its place.
 ENDED_KNOWINGLY = (RunState.FINISHED, RunState.FAILED, RunState.KILLED, RunState.PREEMPTED)

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS run (
     agent_id INTEGER REFERENCES agent ON DELETE SET NULL,
     sweep_args TEXT, claimed_at REAL, crashes INTEGER NOT NULL DEFAULT 0,
     prior INTEGER NOT NULL DEFAULT 0, early_stopped INTEGER NOT NULL DEFAULT 0, stop_seen_at REAL,
+    column_lines INTEGER NOT NULL DEFAULT 0,
     UNIQUE (project_id, name));
 CREATE INDEX IF NOT EXISTS run_by_sweep ON run (sweep_id, state);
 CREATE INDEX IF NOT EXISTS run_by_state ON run (state);
@@ -32,6 +33,20 @@ CREATE TABLE IF NOT EXISTS stream_line (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, stream TEXT NOT NULL, line INTEGER NOT NULL,
     step INTEGER, text TEXT NOT NULL, PRIMARY KEY (run_id, stream, line)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS stream_line_by_step ON stream_line (run_id, stream, step);
+-- The numbers of a key in a block of history lines, as doubles, and the places of their lines in the block, one
+-- byte each, empty if all lines have the key. See runs/history_columns.py.
+CREATE TABLE IF NOT EXISTS history_column (
+    id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    key TEXT NOT NULL, block INTEGER NOT NULL, places BLOB NOT NULL, numbers BLOB NOT NULL,
+    UNIQUE (run_id, key, block));
+CREATE INDEX IF NOT EXISTS run_behind ON run (id) WHERE history_keys_lines - column_lines >= 240;
+-- Lines that had been counted have changed.
+CREATE TRIGGER IF NOT EXISTS run_changed_lines AFTER UPDATE OF history_keys_lines ON run
+    WHEN NEW.history_keys_lines < OLD.history_keys_lines
+    BEGIN
+        DELETE FROM history_column WHERE run_id = NEW.id;
+        UPDATE run SET column_lines = 0 WHERE id = NEW.id;
+    END;
 -- The values of a sweep's metric in the history of its runs; number counts a run's values from 1.
 CREATE TABLE IF NOT EXISTS metric_value (
     run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, line INTEGER NOT NULL, number INTEGER NOT NULL,
@@ -130,3 +145,12 @@ CREATE TABLE IF NOT EXISTS saved_view (
     type TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL, description TEXT NOT NULL,
     spec TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL,
     UNIQUE (project_id, type, name));
+-- What the runs of a sweep say, as a client has computed it; sweeps/answers.py checks the JSON in content.
+CREATE TABLE IF NOT EXISTS answer (
+    sweep_id INTEGER PRIMARY KEY REFERENCES sweep ON DELETE CASCADE,
+    content TEXT NOT NULL, created_at REAL NOT NULL);
+-- What scripts said with run.alert(). severity: INFO, WARN or ERROR.
+CREATE TABLE IF NOT EXISTS alert (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    severity TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, created_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS alert_by_run ON alert (run_id, title);

@@ -75,7 +75,7 @@ def _up_to_date(db: Transaction, run: RunRow) -> tuple[HistoryKeys, int]:
         history_keys["lastStep"] = max(history_keys["lastStep"], -1 if row["step"] is None else row["step"])
         line = json_object(row["text"]) or {}
         try:
-            values = [(key, _kind(value), strict(value)) for key, value in _flat(line)]
+            values = [(key, _kind(value), strict(value)) for key, value in flat(line)]
         except RecursionError:
             # Nested too deeply to be shown.
             continue
@@ -93,10 +93,11 @@ def _count(statistics: KeyStatistics, kind: str) -> None:
     statistics["typeCounts"].append({"type": kind, "count": 1})
 
 
-def _flat(line: JsonObject, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(line: JsonObject, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of a line, nested dictionaries under dotted keys."""
     for key, value in line.items():
         if isinstance(value, dict) and "_type" not in value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -157,6 +157,8 @@ def parse(text: str) -> SweepConfig:
     parsed = SweepConfig(method=config["method"], parameters=_parameters(config.get("parameters")))
     if metric := _metric(config.get("metric")):
         parsed["metric"] = metric
+    if metrics := _metrics(config.get("metrics")):
+        parsed["metrics"] = metrics
     if config.get("early_terminate"):
         parsed["early_terminate"] = config["early_terminate"]
     if config.get("run_cap") is not None:
@@ -183,6 +185,12 @@ def _metric(value: Any) -> Metric | None:
     return metric
 
 
+def _metrics(value: Any) -> list[Metric]:
+    """The metrics of a sweep that has several, without entries that have no name."""
+    metrics = [_metric(item) for item in value] if isinstance(value, list) else []
+    return [metric for metric in metrics if metric is not None]
+
+
 def _parameters(value: Any) -> Parameters:
     """The parameters that are mappings. Only those of a sweep with a scheduler may be anything else."""
     if not isinstance(value, dict):
@@ -196,16 +204,21 @@ def _parameters(value: Any) -> Parameters:
     return parameters
 
 
+def objectives(config: SweepConfig) -> list[Metric]:
+    """The metrics that the sweep optimizes: `metrics`, which schedulers read first, or its metric."""
+    if metrics := config.get("metrics"):
+        return metrics
+    return [config["metric"]] if "metric" in config else []
+
+
 def metric_name(config: SweepConfig) -> str | None:
-    """The name of the sweep's metric, None for a sweep without one."""
-    metric = config.get("metric")
-    return metric["name"] if metric else None
+    """The name of the sweep's metric, of the first if there are several; None for a sweep without one."""
+    return next((metric["name"] for metric in objectives(config)), None)
 
 
 def maximizes(config: SweepConfig) -> bool:
     """Whether the greater value of the sweep's metric is the better one. Sweeps minimize by default."""
-    metric = config.get("metric")
-    return metric is not None and metric.get("goal") == "maximize"
+    return any(metric.get("goal") == "maximize" for metric in objectives(config)[:1])
 
 
 def scheduled_outside(config: Mapping[str, Any] | SweepConfig) -> bool:

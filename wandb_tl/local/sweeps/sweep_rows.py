@@ -6,6 +6,8 @@ import json
 import secrets
 import string
 
+import yaml
+
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters
 from wandb_tl.local.records.database import Transaction, existing
@@ -58,6 +60,22 @@ def change(db: Transaction, sweep: SweepRow, config: str | None, state: str | No
     if observations.noted_name(before) != observations.noted_name(after):
         observations.note_again(db, existing(db.get("sweep", sweep["id"])))
     return warnings
+
+
+def cap_runs(db: Transaction, sweep: SweepRow, cap: int | None) -> list[str]:
+    """Limit how many runs a sweep makes in all, None for no limit; returns warnings about the config.
+
+    The runs that it has made stay. Raises RequestError for a sweep that is cancelled, and for a limit that
+    its config cannot have.
+    """
+    if sweep["state"] == SweepState.CANCELED:
+        raise RequestError("the sweep is cancelled, and makes no more runs")
+    config = sweep_config.read(sweep["config"])
+    if cap is None:
+        config.pop("run_cap", None)
+    else:
+        config["run_cap"] = cap
+    return change(db, sweep, yaml.safe_dump(config, sort_keys=False, allow_unicode=True), None)
 
 
 def _move(db: Transaction, sweep: SweepRow, state: str) -> SweepState:

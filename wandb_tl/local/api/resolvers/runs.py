@@ -19,16 +19,16 @@ from wandb_tl.local.api.inputs import (
     UpsertBucketInput,
 )
 from wandb_tl.local.api.resolvers import projects, viewer
-from wandb_tl.local.artifacts import blobs, versions
+from wandb_tl.local.artifacts import run_deletion
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters
 from wandb_tl.local.records.database import Page, Transaction, existing
 from wandb_tl.local.records.json_path import JsonObject, find, json_object
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
-from wandb_tl.local.records.rows import ArtifactRow, Columns, ProjectRow, RunRow, SqlValue
+from wandb_tl.local.records.rows import Columns, ProjectRow, RunRow, SqlValue
 from wandb_tl.local.records.run_states import LIVE, RunState, checked, set_by_hand, started
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT, line_count
-from wandb_tl.local.runs import branches, console, history, history_keys
+from wandb_tl.local.runs import alerts, branches, console, history, history_keys
 
 log = logging.getLogger("wandb_tl.local")
 
@@ -200,8 +200,12 @@ def rewind_run(_row: object, info: Info, input: RewindRunInput) -> Payload:
 
 
 def notify_alert(_row: object, info: Info, input: AlertInput) -> Payload:
-    """Print an alert to the server's own output: there is no one to send it to."""
+    """Store an alert for the pages, and print it to the server's own output."""
     run = _by_name(info.context.db, input)
+    wait_seconds = (input.get("waitDuration") or 0) / 1000
+    is_new = alerts.note(info.context.db, run, input["severity"], input["title"], input["text"], wait_seconds)
+    if not is_new:
+        return {"success": True}
     title, text = (" ".join(part.split()) for part in (input["title"], input["text"]))
     log.warning(
         "%s from run %s (%s): %s: %s", input["severity"], run["name"], run["display_name"], title, text
@@ -236,13 +240,7 @@ def delete_run(_row: object, info: Info, input: DeleteRunInput) -> Payload:
     run = db.get("run", decode_id("Run", input["id"]))
     if run is None:
         return {}
-    if input.get("deleteArtifacts"):
-        query = "SELECT * FROM artifact WHERE created_by = ?"
-        for artifact in db.all(query, run["id"], row=ArtifactRow):
-            info.context.unused_blobs.extend(versions.delete(db, artifact, with_aliases=True))
-    blob_ids = [row["blob_id"] for row in db.all("SELECT blob_id FROM file WHERE run_id = ?", run["id"])]
-    db.run("DELETE FROM run WHERE id = ?", run["id"])
-    info.context.unused_blobs.extend(blobs.delete_unused(db, blob_ids))
+    info.context.unused_blobs.extend(run_deletion.delete(db, run, bool(input.get("deleteArtifacts"))))
     return {}
 
 

@@ -1,21 +1,44 @@
-// Draws every [data-chart] of the page with ECharts: what each shows, its data-src tells as JSON.
-/* global echarts */
+// Draws every [data-chart] of the page with plotly: what each shows, its data-src gives as JSON.
+import { offerTable } from "./chart_table.js";
+import { buttons } from "./downloads.js";
+import { FIGURES } from "./figures.js";
+import { follow, legend, mark } from "./hover.js";
+import { showRanges } from "./ranges.js";
+import { settings } from "./settings.js";
 
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const charts = new Map(); // element -> {chart, text: the JSON that is drawn, data}
-
+const charts = new Map(); // element -> {canvas, text: the JSON that is drawn, data, figure, again: timer of the next part}
 const inView = new Set();
+// Milliseconds until more of a part is asked for, and between two parts that are drawn.
+const [AGAIN, DRAWN_PARTS] = [200, 5000];
+let loading = null;
 
 const visible = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     inView[isIntersecting ? "add" : "delete"](target);
-    if (isIntersecting) load(target);
+    if (isIntersecting) load(target).catch(() => {});
   }
 }, { rootMargin: "300px" });
 
 const resized = new ResizeObserver((entries) => {
-  for (const entry of entries) charts.get(entry.target.parentElement)?.chart.resize();
+  for (const { target, contentRect } of entries) {
+    if (contentRect.width && charts.get(target.parentElement)?.figure) window.Plotly.Plots.resize(target);
+  }
 });
+
+/** plotly.js, fetched when the first chart comes into view: the page can be read before. */
+function plotly() {
+  loading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = document.querySelector("main").dataset.plotly;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => {
+      loading = null;
+      reject(new Error("plotly.js did not load"));
+    };
+    document.head.append(script);
+  });
+  return loading;
+}
 
 /** Take charge of the charts below `root`; those that come into view are fetched and drawn. */
 export function adopt(root) {
@@ -27,8 +50,11 @@ export function abandon(root) {
   for (const element of root.querySelectorAll("[data-chart]")) {
     visible.unobserve(element);
     inView.delete(element);
-    resized.unobserve(element.querySelector(".canvas"));
-    charts.get(element)?.chart.dispose();
+    const chart = charts.get(element);
+    if (!chart) continue;
+    clearTimeout(chart.again);
+    resized.unobserve(chart.canvas);
+    window.Plotly?.purge(chart.canvas);
     charts.delete(element);
   }
 }
@@ -38,218 +64,95 @@ export async function refresh() {
   await Promise.all([...inView].map(load));
 }
 
+/** Draw the charts in view anew, as the settings in the address have changed; others when they come into view. */
+export async function redraw() {
+  for (const element of inView) if (charts.get(element)?.drawn !== wanted(element)) await draw(element);
+  await refresh();
+}
+
 async function load(element) {
-  let text = element.dataset.bars;
+  plotly().catch(() => {});
+  let [text, more] = [element.dataset.bars, false];
   if (text === undefined) {
-    const answer = await fetch(element.dataset.src, { headers: { Accept: "application/json" } });
+    const { x } = settings(element.dataset.chart);
+    // Where a part was drawn just now, the next one is of use only if it is whole.
+    const { part } = charts.get(element) ?? {};
+    more = part?.wanted === wanted(element) && Date.now() - part.at < DRAWN_PARTS;
+    const choices = `${x ? `&x=${encodeURIComponent(x)}` : ""}${more ? "&more=1" : ""}`;
+    const source = element.dataset.src + (element.dataset.chart === "curves" ? choices : "");
+    const answer = await fetch(source, { headers: { Accept: "application/json" } });
     if (!answer.ok) return;
     text = await answer.text();
+    // An answer that comes late: the reader has chosen something else to draw over.
+    if (settings(element.dataset.chart).x !== x) return;
   }
-  if (charts.get(element)?.text === text || !element.isConnected) return;
-  const known = charts.get(element) ?? { chart: create(element) };
-  known.text = text;
-  known.data = JSON.parse(text);
-  charts.set(element, known);
-  render(element, known);
+  if (!element.isConnected) return;
+  const chart = charts.get(element) ?? create(element);
+  // Where histories are long, the server answers in parts, which are not all drawn: drawing takes longer. Two
+  // parts may be equal, and more follow.
+  const isPart = text.includes('"partial":true');
+  clearTimeout(chart.again);
+  if (isPart) chart.again = setTimeout(() => inView.has(element) && load(element).catch(() => {}), AGAIN);
+  if (chart.text === text && chart.drawn === wanted(element)) return;
+  if (isPart && more) return;
+  chart.part = isPart ? { wanted: wanted(element), at: Date.now() } : null;
+  Object.assign(chart, { text, data: JSON.parse(text) });
+  await draw(element);
 }
 
 function create(element) {
-  const canvas = element.querySelector(".canvas");
-  resized.observe(canvas);
-  const chart = echarts.init(canvas, null, { renderer: "canvas" });
-  chart.on("click", (event) => {
-    // A curve is a series with the run's id, a line or a point holds it in its data.
-    const id = event.data?.id ?? event.seriesId;
-    const runs = document.querySelector("main").dataset.runs;
-    if (id && runs && !location.pathname.includes("/runs/")) location.href = `${runs}/${encodeURIComponent(id)}`;
-  });
-  // Drawing anew forgets what was chosen on the axes of parallel coordinates.
-  const chosen = new Map();
-  chart.on("axisareaselected", (event) => chosen.set(event.parallelAxisId, event.intervals));
-  element.choose = () => {
-    for (const [parallelAxisId, intervals] of chosen) chart.dispatchAction({ type: "axisAreaSelect", parallelAxisId, intervals });
-  };
+  const chart = { canvas: element.querySelector(".canvas") };
+  charts.set(element, chart);
+  follow(chart.canvas, () => chart.figure, choose);
   return chart;
 }
 
-function render(element, { chart, data }) {
-  const option = OPTIONS[element.dataset.chart](data);
-  chart.setOption({ animation: false, textStyle: { fontFamily: style("--font") }, ...option }, { notMerge: true });
-  element.choose();
-  element.dataset.drawn = element.dataset.chart === "bars" ? data.length : size(data);
+/** Go to the page of the run that a line belongs to; the mean of a group has none. */
+function choose(line) {
+  const runs = document.querySelector("main").dataset.runs;
+  if (line.id && !line.id.startsWith("group:") && runs && !location.pathname.includes("/runs/")) location.href = `${runs}/${encodeURIComponent(line.id)}`;
+}
+
+const config = (element) => ({
+  displaylogo: false,
+  doubleClick: "reset",
+  modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  modeBarButtonsToAdd: buttons(element.getAttribute("aria-label"), () => charts.get(element)),
+});
+
+/** The settings that a chart is to be drawn with. */
+const wanted = (element) => JSON.stringify(settings(element.dataset.chart));
+
+async function draw(element) {
+  const library = await plotly();
+  const chart = charts.get(element);
+  if (!chart?.data || !element.isConnected) return;
+  // Several parts may have come while plotly.js was loading.
+  if (chart.drawnText === chart.text && chart.drawn === wanted(element)) return;
+  const figure = FIGURES[element.dataset.chart](chart.data, settings(element.dataset.chart), chart.canvas.clientWidth);
+  // Where the reader has zoomed to stays while new data arrive, not where an axis changes.
+  const { xaxis, yaxis } = figure.layout;
+  figure.layout.uirevision = [xaxis.title?.text, xaxis.type, yaxis.type].join();
+  Object.assign(chart, { figure, drawn: wanted(element), drawnText: chart.text });
+  chart.canvas.lines = figure.lines;
+  await library.react(chart.canvas, figure.traces, figure.layout, config(element));
+  const { lacking, partial, axis } = chart.data;
+  const notes = [partial ? "still reading" : lacking ? `${lacking} without ${axis}` : "", figure.note];
+  const note = notes.filter(Boolean).join(" · ");
+  if (figure.legend) element.querySelector("figcaption").dataset.note = note;
+  if (figure.legend) legend(element, figure.lines, chart.data.lowest_first, choose);
+  if (figure.spans) showRanges(element, chart);
+  mark([]);
+  resized.observe(chart.canvas);
+  offerTable(element, chart);
+  element.dataset.drawn = element.dataset.chart === "bars" ? chart.data.length : size(chart.data);
 }
 
 const size = (data) => (data.series ?? data.lines ?? data.points ?? []).length;
 
-const show = (value) => (typeof value === "number" ? Number(value.toPrecision(4)).toString() : String(value ?? ""));
-
-function axis(name, extra = {}) {
-  return {
-    name,
-    nameLocation: "middle",
-    nameGap: 26,
-    scale: true,
-    axisLine: { lineStyle: { color: style("--line") } },
-    axisLabel: { color: style("--quiet"), hideOverlap: true, formatter: extra.type === "category" ? undefined : show },
-    nameTextStyle: { color: style("--quiet") },
-    splitLine: { lineStyle: { color: style("--line"), opacity: 0.5 } },
-    ...extra,
-  };
-}
-
-const tooltip = (extra = {}) => ({
-  confine: true,
-  backgroundColor: style("--panel"),
-  borderColor: style("--line"),
-  textStyle: { color: style("--text"), fontSize: 12 },
-  ...extra,
-});
-
-const grid = { left: 8, right: 14, top: 10, bottom: 30, containLabel: true };
-
-const shortened = (text) => (text.length > 18 ? `${text.slice(0, 17)}…` : text);
-
-function escaped(text) {
-  const span = document.createElement("span");
-  span.textContent = text;
-  return span.innerHTML;
-}
-
-const mark = (color, text) =>
-  `<span class="dot" style="background:${encodeURI(color)}"></span>${escaped(text)}`;
-
-function curves(data) {
-  const many = data.series.length > 1;
-  const whole = data.series.every((series) => series.points.every((point) => Number.isInteger(point[0])));
-  return {
-    grid,
-    tooltip: tooltip({
-      trigger: "axis",
-      order: "valueDesc",
-      formatter: (points) =>
-        [escaped(`${data.axis} ${show(points[0].axisValue)}`)]
-          .concat(points.slice(0, 12).map((p) => `${mark(p.color, many ? p.seriesName : "")} <b>${escaped(show(p.value[1]))}</b>`))
-          .concat(points.length > 12 ? [`and ${points.length - 12} more`] : [])
-          .join("<br>"),
-    }),
-    xAxis: axis(data.axis, { type: "value", min: "dataMin", max: "dataMax", minInterval: whole ? 1 : 0 }),
-    yAxis: axis("", { type: "value" }),
-    series: data.series.map((series) => ({
-      type: "line",
-      id: series.id,
-      name: series.name,
-      data: series.points,
-      color: series.color,
-      showSymbol: series.points.length < 2,
-      symbolSize: 6,
-      lineStyle: { width: 1.8 },
-      triggerLineEvent: true,
-      emphasis: { focus: "series", lineStyle: { width: 3 } },
-    })),
-  };
-}
-
-function parallel(data) {
-  const metric = data.axes.length - 1;
-  const values = data.lines.map((line) => line.values[metric]);
-  const [least, most] = [Math.min(...values), Math.max(...values)];
-  return {
-    tooltip: tooltip({ formatter: (line) => `${escaped(line.data.name)}<br>${escaped(data.axes[metric].name)} <b>${escaped(show(line.data.value[metric]))}</b>` }),
-    // There is nothing to tell apart by colour before the second value.
-    visualMap: least < most ? {
-      dimension: metric,
-      min: least,
-      max: most,
-      calculable: false,
-      orient: "vertical",
-      right: 0,
-      top: "middle",
-      itemHeight: 120,
-      itemWidth: 10,
-      formatter: show,
-      textStyle: { color: style("--quiet") },
-      inRange: { color: ["#3b4cc0", "#2a9d8f", "#e9a03b", "#d1495b"] },
-    } : undefined,
-    parallel: { left: 60, right: 110, top: 40, bottom: 24, parallelAxisDefault: { nameLocation: "end" } },
-    parallelAxis: data.axes.map((given, dim) => ({
-      dim,
-      id: given.name,
-      name: given.name,
-      type: given.type,
-      data: given.categories,
-      scale: true,
-      nameTextStyle: { color: style("--text"), width: 120, overflow: "truncate" },
-      axisLine: { lineStyle: { color: style("--quiet") } },
-      axisLabel: { color: style("--text"), backgroundColor: style("--back"), padding: [1, 3], formatter: given.type === "category" ? shortened : show },
-      areaSelectStyle: { width: 16, borderColor: style("--accent"), color: style("--accent"), opacity: 0.25 },
-    })),
-    series: [
-      {
-        type: "parallel",
-        smooth: 0.1,
-        lineStyle: { width: 2, opacity: 0.8, color: style("--accent") },
-        inactiveOpacity: 0.05,
-        activeOpacity: 1,
-        data: data.lines.map((line) => ({ id: line.id, name: line.name, value: line.values })),
-      },
-    ],
-  };
-}
-
-function strip(data) {
-  return {
-    grid,
-    tooltip: tooltip({
-      formatter: (point) => `${mark(point.color, point.data.name)}<br>${escaped(show(point.value[0]))} <b>${escaped(show(point.value[1]))}</b>`,
-    }),
-    xAxis: axis("", { type: data.axis.type, data: data.axis.categories }),
-    yAxis: axis(data.metric, { type: "value", nameGap: 44 }),
-    series: [
-      {
-        type: "scatter",
-        symbolSize: 10,
-        data: data.points.map((point) => ({ ...point, itemStyle: { color: point.color, opacity: 0.85 } })),
-      },
-    ],
-  };
-}
-
-function plot(data) {
-  if (data.kind === "bar") {
-    const points = data.series.flatMap((series) => series.points);
-    return {
-      grid,
-      tooltip: tooltip({ trigger: "item" }),
-      xAxis: axis(data.axis, { type: "category", data: points.map((point) => String(point[0])) }),
-      yAxis: axis("", { type: "value", scale: false }),
-      series: [{ type: "bar", data: points.map((point) => point[1]), color: data.series[0]?.color }],
-    };
-  }
-  if (data.kind === "histogram") return bars(data.series[0].points.map(([x, y]) => [x, x, y]));
-  if (data.kind === "line") return curves(data);
-  return {
-    grid,
-    tooltip: tooltip({ trigger: "item" }),
-    xAxis: axis(data.axis, { type: "value" }),
-    yAxis: axis("", { type: "value" }),
-    series: data.series.map((series) => ({ type: "scatter", name: series.name, color: series.color, symbolSize: 6, data: series.points })),
-  };
-}
-
-function bars(data) {
-  return {
-    grid,
-    tooltip: tooltip({ trigger: "axis" }),
-    xAxis: axis("", { type: "category", data: data.map(([left, right]) => show((left + right) / 2)) }),
-    yAxis: axis("", { type: "value", scale: false }),
-    series: [{ type: "bar", data: data.map((bar) => bar[2]), barCategoryGap: "4%", color: style("--accent") }],
-  };
-}
-
-const OPTIONS = { curves, parallel, strip, plot, bars };
-
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const [element, known] of charts) render(element, known);
+  for (const chart of charts.values()) chart.drawn = null;
+  redraw();
 });
 
 adopt(document);

@@ -1,14 +1,16 @@
 // Keeps the page up to date, and changes its tables without leaving it: the server renders, this puts the
 // parts that differ ([data-live]) in place.
-import { abandon, adopt, refresh } from "./charts.js";
+import { abandon, adopt, redraw, refresh } from "./charts.js";
+import { place } from "./media.js";
 
 const main = document.querySelector("main");
 const away = document.getElementById("away");
-const shown = new Map(); // id of a part -> the HTML that the server sent for it
+const refusal = document.getElementById("refusal");
+const parts = new Map(); // id of a part -> the HTML that the server sent for it
 let last = null; // the page's text as the server sent it last
 let asked = 0; // requests for the page so far: an answer that was overtaken is dropped
 
-for (const part of document.querySelectorAll("[data-live]")) shown.set(part.id, part.innerHTML);
+for (const part of document.querySelectorAll("[data-live]")) parts.set(part.id, part.innerHTML);
 
 /** Fetch a page and put what differs from the one in view in its place. Says so where the server is away. */
 async function show(url) {
@@ -37,7 +39,7 @@ async function show(url) {
 
 function remove(part) {
   abandon(part);
-  shown.delete(part.id);
+  parts.delete(part.id);
   part.remove();
 }
 
@@ -45,24 +47,24 @@ function replace(fresh) {
   const old = document.getElementById(fresh.id);
   if (!old) {
     // New on the page, as the first media of a key.
-    shown.set(fresh.id, fresh.innerHTML);
+    parts.set(fresh.id, fresh.innerHTML);
     document.getElementById(fresh.parentElement.id)?.append(fresh);
     adopt(fresh);
+    place(fresh);
     return;
   }
-  if (shown.get(fresh.id) === fresh.innerHTML) return;
-  shown.set(fresh.id, fresh.innerHTML);
+  if (parts.get(fresh.id) === fresh.innerHTML) return;
+  parts.set(fresh.id, fresh.innerHTML);
   const open = new Map([...old.querySelectorAll("[data-keep]")].map((part) => [part.dataset.keep, part.open]));
-  const [slider, log] = [old.querySelector(".slider input"), old.querySelector("[data-follow]")];
-  // Where the reader has put them; nowhere while they stand at the newest.
-  const line = slider && slider.value !== slider.max ? old.querySelectorAll(".moment")[slider.value].dataset.line : null;
+  const log = old.querySelector("[data-follow]");
+  // Where the reader has scrolled to; nowhere while it stands at the newest.
   const read = log && log.scrollTop + log.clientHeight < log.scrollHeight - 4 ? log.scrollTop : null;
   const focused = old.contains(document.activeElement) ? label(document.activeElement) : null;
   const { scrollLeft, scrollTop } = old;
   abandon(old);
   old.replaceChildren(...fresh.childNodes);
   for (const part of old.querySelectorAll("[data-keep]")) part.open = open.get(part.dataset.keep) ?? part.open;
-  if (line !== null) slide(old, [...old.querySelectorAll(".moment")].findIndex((moment) => moment.dataset.line === line));
+  place(old);
   Object.assign(old, { scrollLeft, scrollTop });
   follow(old, read);
   adopt(old);
@@ -74,30 +76,14 @@ function label(control) {
   return [control.tagName, control.name, control.getAttribute("value"), control.title || control.textContent].join(" ");
 }
 
-/** Show another moment of a strip of media; what it holds is fetched when it is looked at first. */
-async function slide(strip, place) {
-  const moments = strip.querySelectorAll(".moment");
-  const moment = moments[place];
-  if (!moment) return;
-  strip.querySelector(".slider input").value = place;
-  strip.querySelector("output").textContent = moment.dataset.at;
-  moments.forEach((other) => (other.hidden = other !== moment));
-  if (!moment.dataset.part) return;
-  const answer = await fetch(moment.dataset.part).catch(() => null);
-  if (!answer?.ok) return;
-  delete moment.dataset.part;
-  moment.innerHTML = await answer.text();
-  adopt(moment);
-}
-
 /** A console stands at its end, or where its reader has scrolled to. */
 function follow(root, read = null) {
   for (const log of root.querySelectorAll("[data-follow]")) log.scrollTop = read ?? log.scrollHeight;
 }
 
 /** Go to another view of this page, such as another order of its table. */
-function go(query) {
-  history.pushState(null, "", query.size ? `?${query}` : location.pathname);
+export function go(query, replaces = false) {
+  history[replaces ? "replaceState" : "pushState"](null, "", query.size ? `?${query}` : location.pathname);
   show(location.href);
 }
 
@@ -112,13 +98,20 @@ document.addEventListener("click", (event) => {
 function submit(form) {
   const query = new URLSearchParams(location.search);
   query.delete("page");
-  for (const field of form.elements) {
-    if (field.name && field.type !== "hidden") field.value ? query.set(field.name, field.value) : query.delete(field.name);
+  const fields = [...form.elements].filter((field) => field.name && field.type !== "hidden");
+  for (const field of fields) query.delete(field.name);
+  for (const field of fields) {
+    const isDefault = field.type === "checkbox" ? !field.checked : field.value === "" || (field.type === "range" && field.value === field.min);
+    if (!isDefault) query.append(field.name, field.value);
   }
-  go(query);
+  // A slider passes many places: only the last one is a step back.
+  go(query, form.querySelector("[type=range]:focus") !== null);
+  if (form.matches("[data-draws]")) redraw();
 }
 
 document.addEventListener("submit", async (event) => {
+  // What it changes is all over the page, or the page is gone. A dialog is closed by its own form.
+  if (event.target.closest(".forms, dialog")) return;
   event.preventDefault();
   if (event.target.matches("[data-swap-form]")) {
     submit(event.target);
@@ -126,37 +119,40 @@ document.addEventListener("submit", async (event) => {
   }
   // A button such as Pause. Where the server is away, the page stays and says so.
   const body = new URLSearchParams(new FormData(event.target, event.submitter));
-  await fetch(location.pathname, { method: "POST", body }).catch(() => null);
+  const answer = await fetch(location.pathname, { method: "POST", body }).catch(() => null);
+  refusal.textContent = answer && !answer.ok ? await reason(answer) : "";
+  if (answer?.ok) event.target.closest("details")?.removeAttribute("open");
   show(location.href);
 });
+
+/** Why the server refused a form: the page that it answers with says so. */
+async function reason(answer) {
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  return page.querySelector("main p")?.textContent ?? `The server refused this, with status ${answer.status}.`;
+}
 
 let typing = 0;
 document.addEventListener("input", (event) => {
   const target = event.target;
-  if (target.matches("[data-swap-form] input[type=search]")) {
+  if (target.matches("[data-swap-form] input:is([type=search], [type=range])")) {
     clearTimeout(typing);
-    typing = setTimeout(() => submit(target.form), 250);
-  } else if (target.matches("[data-swap-form] select")) {
+    typing = setTimeout(() => submit(target.form), target.type === "range" ? 60 : 250);
+  } else if (target.matches("[data-swap-form] :is(select, [type=checkbox])")) {
     submit(target.form);
-  } else if (target.matches(".slider input")) {
-    slide(target.closest(".strip"), Number(target.value));
   }
-});
-
-document.addEventListener("change", (event) => {
-  if (!event.target.matches("[data-choose]")) return;
-  const query = new URLSearchParams(location.search);
-  const chosen = new Set(query.getAll("run"));
-  chosen[event.target.checked ? "add" : "delete"](event.target.value);
-  query.delete("run");
-  for (const id of chosen) query.append("run", id);
-  go(query);
 });
 
 addEventListener("popstate", () => {
   const query = new URLSearchParams(location.search);
-  for (const field of document.querySelectorAll("[data-swap-form] input[type=search]")) field.value = query.get(field.name) ?? "";
+  for (const field of document.querySelectorAll("[data-swap-form] :is(input, select)[name]")) {
+    const value = query.get(field.name);
+    // A part that the server sends anew has its fields as the address says.
+    if (field.closest("[data-live]")) continue;
+    if (field.type === "checkbox") field.checked = value === field.value;
+    else if (field.type !== "hidden") field.value = value ?? (field.type === "range" ? field.min : "");
+  }
   show(location.href);
+  redraw();
 });
 
 // Where a link leads to a closed part of the page, open it.

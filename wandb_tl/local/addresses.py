@@ -1,0 +1,45 @@
+"""The addresses of a server: for this machine, and for other hosts if it listens on all its addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from contextlib import suppress
+
+import psutil
+
+# Hosts to listen on that stand for all addresses, and how this machine then reaches the server.
+ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+# The port that a server listens on, unless it is told another one.
+USUAL_PORT = 8080
+# An address that no host has, beyond any router. Nothing is sent to it.
+ELSEWHERE = ("192.0.2.1", 9)
+
+
+def url(host: str, port: int) -> str:
+    """The URL at which this machine reaches a server that listens on host."""
+    host = ALL_ADDRESSES.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on host."""
+    with suppress(ValueError):
+        return host not in ALL_ADDRESSES and ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def in_networks() -> list[str]:
+    """The IPv4 addresses of this machine in its networks, first the one with which it reaches others."""
+    up = {name for name, interface in psutil.net_if_stats().items() if interface.isup}
+    addresses = [
+        address.address
+        for name, entries in psutil.net_if_addrs().items()
+        for address in entries
+        if name in up and address.family == socket.AF_INET and not is_loopback(address.address)
+    ]
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Without a router this fails, and the order stays that of the interfaces.
+        probe.connect(ELSEWHERE)
+        addresses.insert(0, probe.getsockname()[0])
+    return list(dict.fromkeys(addresses))
