@@ -7,16 +7,19 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from wandb_tl import signals
-from wandb_tl.errors import ExitCode, InputError, UsageError, nearest
+from wandb_tl import signals, temporary_folder
+from wandb_tl.errors import ExitCode, FailedError, InputError, UsageError, nearest
 
 # The console script that starts the commands.
 PROG = "wandb-tl"
+# How long W&B's own process has to end. A run that has ended by itself has sent everything before.
+WANDB_END_SECONDS = 10
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,7 +33,10 @@ class Parser(argparse.ArgumentParser):
         self.synonyms = synonyms or {}
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        options, unknown = self.parse_known_args(args, namespace)
+        # parse_known_args takes no positional arguments after a flag, if they may be left out.
+        may_be_absent = any(action.nargs == "*" and not action.option_strings for action in self._actions)
+        parse = self.parse_known_intermixed_args if may_be_absent else self.parse_known_args
+        options, unknown = parse(args, namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))
         return options
@@ -95,14 +101,29 @@ class Command:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return ExitCode.BAD_INPUT
+        except FailedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return ExitCode.FAILED
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
 
     def start(self, arguments: list[str] | None = None, prog: str | None = None) -> NoReturn:
         """Run as the main program of this process, and exit."""
+        signals.raise_on_interrupt()
         signals.end_on(self.ends_on)
-        code = self.main(arguments, prog)
+        remove_files: Callable[[], None] | None = None
+        try:
+            remove_files = temporary_folder.use_own()
+            with _wandb_ended():
+                code = self.main(arguments, prog)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = ExitCode.BAD_INPUT
+        except KeyboardInterrupt:
+            code = ExitCode.INTERRUPTED
         if code == ExitCode.INTERRUPTED and self.dies_of_sigint:
+            if remove_files:
+                remove_files()
             signals.die_of_sigint()
         sys.exit(code)
 
@@ -120,6 +141,30 @@ def shell_command(module: str, *arguments: str) -> str:
     is_active = on_path and Path(on_path).resolve() == script.resolve()
     name = PROG if is_active else _from_here(script)
     return shlex.join([name, module.removeprefix("wandb_tl."), *arguments])
+
+
+def local_flags(options: argparse.Namespace) -> list[str]:
+    """The flags of another command that uses the same server as the command with these options."""
+    root = ["--root", options.root] if options.root else []
+    return ["--local", *root] if options.local else []
+
+
+@contextmanager
+def _wandb_ended() -> Iterator[None]:
+    """After the block, end W&B's own process, if there is one.
+
+    wandb would do so when this process exits, with a traceback if its process has died, and would wait
+    without a limit for a server that is away. A signal ends this process meanwhile.
+    """
+    try:
+        yield
+    finally:
+        # Only what uses W&B has loaded it, which takes a second.
+        if "wandb" in sys.modules:
+            from wandb_tl import wandb_process
+
+            with signals.fatal(), signals.at_most(WANDB_END_SECONDS):
+                wandb_process.forget()
 
 
 def _from_here(program: Path) -> str:

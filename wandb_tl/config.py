@@ -7,12 +7,14 @@ and the table in docs/recipes.md are all generated from the fields below.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.errors import InputError, nearest
-from wandb_tl.hyperparameters import Field, Value, allowed, coerce, option
+from wandb_tl.hyperparameters import Field, Value, allowed, bounded, coerce, option, short
+from wandb_tl.model_kwargs import parse_model_kwargs
 
 # Data sets that are downloaded by name.
 NAMED_DATASETS = (
@@ -28,6 +30,15 @@ NAMED_DATASETS = (
 # Those whose images are small arrays of one size, resized on the device: `resize` does not apply to them.
 ARRAY_DATASETS = ("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100")
 
+# Names that images get which Python code hands over: arrays of one size, or pictures; with their digest.
+OWN_DATA = "(arrays|pictures):[0-9a-f]{12}"
+
+# What the name of a network begins with that Python code hands over.
+OWN_MODEL = "own:"
+
+# What the name of every run says.
+NAMED = ("model_name", "pretrained", "finetuning", "optimizer", "seed")
+
 # The W&B project of a run or a sweep that names none.
 DEFAULT_PROJECT = "wandb_tl"
 # The W&B job type of the runs of inspect_data, which train nothing.
@@ -39,6 +50,11 @@ class RunConfig:
     """The hyperparameters of one run. Raises InputError for a value that a field does not allow."""
 
     model_name: str = option("resnet50.tv_in1k", "timm model; the part after the dot names its weights")
+    model_kwargs: str = option(
+        "",
+        "more arguments of timm.create_model, such as patch_size=8 drop_path_rate=0.1; in_chans=1 makes a "
+        "model of grey pictures",
+    )
     pretrained: bool = option(True, "start from ImageNet weights instead of random weights")
     finetuning: bool = option(False, "train the stages that `unfreeze` selects, not only the new classifier")
     unfreeze: str = option(
@@ -84,7 +100,7 @@ class RunConfig:
         "fashion_mnist",
         "the images: a data set by name, or your own pictures (folder) at data_dir; hf:NAME loads a data set "
         "of the Hugging Face hub with the package datasets",
-        pattern=rf"folder|{'|'.join(NAMED_DATASETS)}|hf:.+",
+        pattern=rf"folder|{'|'.join(NAMED_DATASETS)}|hf:.+|{OWN_DATA}",
         takes=f"folder, {', '.join(NAMED_DATASETS)} or hf:NAME",
     )
     data_dir: str = option(
@@ -126,19 +142,33 @@ class RunConfig:
     )
     weights_file: str = option(
         "",
-        "load pretrained weights from this .safetensors or .pth file instead of the timm hub",
+        "start from these weights instead of those of the timm hub: a .safetensors or .pth file; the folder "
+        "of a trained model, such as models/RUN; or its W&B artifact, as ENTITY/PROJECT/model-RUN:ALIAS",
         is_path=True,
+    )
+    save_weights: str = option(
+        "auto",
+        "tensors in the model artifact of the run: those that it trains (trained) or all (whole), which load "
+        "without the timm hub and take 94 MB for a ResNet-50; auto is whole with a weights_file, otherwise "
+        "trained",
+        choices=("auto", "trained", "whole"),
     )
 
     def __post_init__(self) -> None:
         for name, spec in FIELDS.items():
             object.__setattr__(self, name, coerce(spec, getattr(self, name)))
+        if parse_model_kwargs(self.model_kwargs) and self.is_own_model:
+            raise InputError("model_kwargs: your own model is built already; leave model_kwargs out")
         if self.data_dir and self.dataset != "folder":
             raise InputError(
                 f"data_dir: {self.dataset} does not read it; dataset=folder trains on its pictures"
             )
         if not self.data_dir and self.dataset == "folder":
             raise InputError("data_dir: dataset=folder needs the folder of your pictures, as data_dir=PATH")
+        if self.is_own_model and (not self.pretrained or self.weights_file):
+            raise InputError("pretrained: your own model starts from its weights; leave weights_file out")
+        if self.pretrained and self.weights_artifact and self.save_weights == "trained":
+            raise InputError("save_weights: a model that starts from an artifact is saved whole; use auto")
         if 0 < self.train_limit < self.batch_size:
             raise InputError(f"batch_size: got {self.batch_size}, more than train_limit ({self.train_limit})")
 
@@ -158,11 +188,24 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """The name that W&B shows for the run."""
-        return (
+        """The name that W&B shows: as in the original experiment, with what else is not at its default."""
+        name = (
             f"{self.model_name}-pretrained{self.pretrained}-finetuning{self.finetuning}"
             f"-optim{self.optimizer}-seed{self.seed}"
         )
+        # data_dir says enough about the images; a digest says nothing.
+        unnamed = {*NAMED, *self.without_effect, *(["dataset"] if self.data_dir or self.is_own_data else [])}
+        others = [
+            short(spec, value)
+            for field, spec in FIELDS.items()
+            if field not in unnamed and (value := getattr(self, field)) != spec.default
+        ]
+        return bounded("-".join([name, *others]))
+
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """model_kwargs by name."""
+        return parse_model_kwargs(self.model_kwargs)
 
     @property
     def norm_in_effect(self) -> str:
@@ -181,16 +224,44 @@ class RunConfig:
         return 1 if self.unfreeze == "last_stage" else int(self.unfreeze)
 
     @property
+    def has_arrays(self) -> bool:
+        """Whether the images are small arrays of one size."""
+        return self.dataset in ARRAY_DATASETS or self.dataset.startswith("arrays:")
+
+    @property
+    def is_own_data(self) -> bool:
+        """Whether Python code has handed the images over."""
+        return self.dataset.startswith(("arrays:", "pictures:"))
+
+    @property
+    def is_own_model(self) -> bool:
+        """Whether Python code has handed the network over."""
+        return self.model_name.startswith(OWN_MODEL)
+
+    @property
+    def weights_artifact(self) -> str:
+        """The W&B artifact that weights_file names, as ENTITY/PROJECT/NAME:ALIAS; "" if it names a path."""
+        return artifact_named(self.weights_file)
+
+    @property
+    def saves_whole_model(self) -> bool:
+        """Whether the model artifact of the run has all tensors of the model."""
+        from_file = self.pretrained and bool(self.weights_file)
+        is_in_auto = from_file or self.is_own_model
+        return self.save_weights == "whole" or (self.save_weights == "auto" and is_in_auto)
+
+    @property
     def without_effect(self) -> frozenset[str]:
         """Names of the fields whose value changes nothing about what this run learns or how well."""
         idle = {
             "compile": True,  # how fast, not what
+            "save_weights": True,  # what is kept, not what is learned
             "unfreeze": not self.finetuning,
             "momentum": self.optimizer != "SGD",
             "weight_decay": self.optimizer == "Adam",
             "data_dir": self.dataset != "folder",
-            "resize": self.dataset in ARRAY_DATASETS,
-            "on_bad_image": self.dataset in ARRAY_DATASETS,
+            "resize": self.has_arrays,
+            "on_bad_image": self.has_arrays,
             "weights_file": not self.pretrained,
         }
         return frozenset(name for name, is_idle in idle.items() if is_idle)
@@ -238,6 +309,12 @@ SYNONYMS = {
     "weights": "weights_file",
     "freeze": "unfreeze",
 }
+
+
+def artifact_named(text: str) -> str:
+    """The W&B artifact ENTITY/PROJECT/NAME:ALIAS that a text names; "" if it is a path of this machine."""
+    name = text.removeprefix("artifact:")
+    return name if re.fullmatch(r"([^/:\\]+/){2}[^/:\\]+:[^/:\\]+", name) else ""
 
 
 def check_names(names: Iterable[str]) -> None:

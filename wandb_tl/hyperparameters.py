@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from collections.abc import Callable
 from dataclasses import field
+from pathlib import PurePath
 from typing import Any, SupportsFloat, TypeAlias
 
 from wandb_tl.errors import InputError, nearest
@@ -15,6 +17,11 @@ from wandb_tl.errors import InputError, nearest
 Value: TypeAlias = bool | int | float | str
 # The declaration of a hyperparameter.
 Field: TypeAlias = "dataclasses.Field[Any]"
+
+# The length of the names that W&B takes.
+LONGEST_NAME = 128
+# What the name of a run calls hyperparameters that people abbreviate.
+ABBREVIATIONS = {"batch_size": "batch", "image_size": "size", "train_limit": "train", "weight_decay": "wd"}
 
 
 def option(
@@ -112,3 +119,19 @@ _CONVERTERS: dict[type, Callable[[object], Value | None]] = {
     float: _to_float,
     str: _to_str,
 }
+
+
+def short(spec: Field, value: Value) -> str:
+    """A hyperparameter in the name of a run, such as lr0.003: of a path the last part."""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if spec.metadata["is_path"]:
+        text = PurePath(text).name
+    return ABBREVIATIONS.get(spec.name, spec.name) + text
+
+
+def bounded(name: str) -> str:
+    """The name, cut to the length that W&B takes; a digest of its end keeps long names apart."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{name[: LONGEST_NAME - 7]}-{digest}"

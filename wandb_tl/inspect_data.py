@@ -231,11 +231,9 @@ def load_data(trained: TrainedRun, data_dir: str | None) -> tuple[RunConfig, Dat
 
 def features_of(trained: TrainedRun, config: RunConfig, data: Dataset) -> LabelledPictures:
     """The pictures of the run, with the features that its model gives them."""
-    import torch
+    from wandb_tl.training import devices, features, models
 
-    from wandb_tl.training import features, models
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.fastest()
     model = model_of(trained, config, data).to(device)
     return features.of_dataset(model, data, models.preprocess(model, config.image_size, device))
 
@@ -246,7 +244,7 @@ def model_of(trained: TrainedRun, config: RunConfig, data: Dataset) -> nn.Module
 
     if trained.model:
         loaded = model_folder.load(tracking.download_model(trained.model))
-        class_names = loaded.class_names
+        class_names = loaded.description.class_names
         if class_names != data.class_names:
             gone = sorted(set(class_names) - set(data.class_names))
             new = sorted(set(data.class_names) - set(class_names))
@@ -259,7 +257,8 @@ def model_of(trained: TrainedRun, config: RunConfig, data: Dataset) -> nn.Module
             f"{trained.path}: has no model artifact, and random weights tell nothing about pictures"
         )
     print(f"{trained.path} has no model artifact: its pretrained weights are used.")
-    return models.build(config, len(data.class_names)).eval()
+    start = model_folder.starting_weights(config, data.class_names)
+    return models.build(config, len(data.class_names), start=start).eval()
 
 
 def figure_of_doubts(doubts: list[Doubt], pictures: LabelledPictures, title: str) -> Figure:

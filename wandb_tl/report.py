@@ -6,6 +6,7 @@ import argparse
 
 from wandb_tl.command_line import Command
 from wandb_tl.errors import ExitCode, InputError, UsageError
+from wandb_tl.sweeping import embedded_server
 
 # The longest title that W&B accepts.
 TITLE_CHARACTERS = 128
@@ -34,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
         ) from error
     from wandb_tl.analysis.results import Results
 
-    report, workspace = wandb_report.publish(Results(options.path), options.title)
+    flags = embedded_server.flags_in_use() or []
+    report, workspace = wandb_report.publish(Results(options.path), options.title, flags)
     print(f"Report: {report}\nWorkspace: {workspace}")
     return ExitCode.OK
 
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 COMMAND = Command(
     name="report",
     summary="publish a W&B Report and a workspace about a sweep",
-    description="Publish a W&B Report about a sweep, with conclusions, the table of results and live charts, "
+    description="Publish a W&B Report about a sweep, with its answer, the table of results and live charts, "
     "and save the charts as a workspace of the project. Publishing again replaces both at the same "
     "addresses; comments on the report stay.",
     epilog="It uses the server that wandb is logged in to, or $WANDB_BASE_URL with $WANDB_API_KEY.",

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from wandb_tl import signals
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.config import FIELDS, SYNONYMS, RunConfig
 from wandb_tl.errors import ExitCode
-from wandb_tl.hyperparameters import allowed
+from wandb_tl.hyperparameters import Value, allowed
+from wandb_tl.sweeping import embedded_server
 
 if TYPE_CHECKING:
     import torch
+    from matplotlib.figure import Figure
     from torch import nn
 
-    from wandb_tl.training import tracking
-    from wandb_tl.training.checkpoints import Checkpoint
     from wandb_tl.training.datasets import Dataset
     from wandb_tl.training.loop import Result
+    from wandb_tl.training.model_description import ModelDescription
+    from wandb_tl.training.own_data import OwnData
+    from wandb_tl.training.own_model import OwnModel
     from wandb_tl.training.process_cache import ProcessCache
+    from wandb_tl.training.tracking import InputArtifact, Run
 
 # Where the models of runs without a server are, in the current folder.
 MODELS = Path("models")
@@ -41,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=f"{{{','.join(choices)}}}" if choices else type(spec.default).__name__.upper(),
             help=text.replace("%", "%%"),
         )
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="log to the embedded server of this machine, which is started if it is not running",
+    )
+    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
     # An agent that hands a run out again adds a flag of its own.
     parser.add_argument("--_wandb", help=argparse.SUPPRESS)
 
@@ -58,73 +73,193 @@ def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:
     config = config_of(options)
     # Bad input is refused before the libraries are loaded, and before there is a run.
     cache_limit()
-    import torch
-
-    from wandb_tl.training import datasets, models, tracking
-    from wandb_tl.training.process_cache import ProcessCache
-
-    cache = cache or ProcessCache()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    artifact = tracking.download_pictures(config)
-    data = datasets.load(config, cache.images, artifact.folder if artifact else None)
-    model = models.build(config, len(data.class_names)).to(device)
-    with tracking.start(config) as wandb_run:
-        if artifact:
-            wandb_run.use_artifact(artifact.artifact)
-        name = tracking.path_on_server(wandb_run) or str(MODELS / wandb_run.id)
-        checkpoint = train_and_log(config, data, model, device, wandb_run, cache)
-    # Only now is everything uploaded: a run that is killed before this resumes from its checkpoint.
-    checkpoint.discard()
-    predict = shell_command("wandb_tl.predict", name, "PICTURES")
+    with ExitStack() as stack:
+        if options.local:
+            server = stack.enter_context(closing(embedded_server.SharedServer(options.root)))
+            # wandb reads them when it is imported.
+            os.environ.update(server.environment)
+        name = train(config, cache)
+    if name is None:
+        return ExitCode.OK
+    root = ["--root", options.root] if options.root else []
+    flags = ["--local", *root] if options.local else []
+    predict = shell_command("wandb_tl.predict", name, "PICTURES", *flags)
     print(f"Model: {name}. To classify pictures with it: {predict}", flush=True)
     return ExitCode.OK
 
 
-def train_and_log(
-    config: RunConfig,
-    data: Dataset,
-    model: nn.Module,
-    device: torch.device,
-    wandb_run: tracking.Run,
-    cache: ProcessCache,
-) -> Checkpoint:
-    """Train the model on the data by the config, and log its metrics, figures, tables and weights.
+def train(config: RunConfig, cache: ProcessCache | None) -> str | None:
+    """Train in a W&B run; returns the path of its model, on the server or in the current folder.
 
-    Returns the checkpoint, to be discarded when the W&B run is over.
+    None in a process that torchrun has started besides the first one of the run.
+    """
+    with signals.terminated_by_signals(), ExitStack() as stack:
+        try:
+            with signals.deferred():
+                # `media` and `loop` are used below: they are loaded here so that no signal interrupts it.
+                from wandb_tl.figures import media as media
+                from wandb_tl.training import distributed, run_lifecycle, tracking
+                from wandb_tl.training import loop as loop
+                from wandb_tl.training.process_cache import ProcessCache
+
+            cache = cache or ProcessCache()
+            stack.enter_context(distributed.joined(config))
+            ready = prepare(config, cache)
+            if distributed.rank():
+                help_to_train(ready, cache)
+                return None
+            with run_lifecycle.start(config) as wandb_run:
+                name = tracking.path_on_server(wandb_run) or str(MODELS / wandb_run.id)
+                finished = train_and_log(ready, wandb_run, cache)
+        except signals.Terminated as end:
+            if not distributed.rank():
+                run_lifecycle.preempt_handed_out_run(end)
+            raise
+    # Only now is everything uploaded: a run that is killed before this resumes from its checkpoint.
+    finished.result.checkpoint.discard()
+    return name
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run works with. artifacts: those that data_dir and weights_file name, if they name some."""
+
+    config: RunConfig
+    data: Dataset
+    model: nn.Module
+    device: torch.device
+    artifacts: tuple[InputArtifact, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result of a run. figures: by media key. description: of its model."""
+
+    result: Result
+    figures: dict[str, Figure]
+    description: ModelDescription
+
+
+@dataclass(frozen=True)
+class OwnInputs:
+    """What Python code hands over instead of names: images, a network, or neither."""
+
+    data: OwnData | None = None
+    model: OwnModel | None = None
+
+    @property
+    def names(self) -> dict[str, Value]:
+        """The hyperparameters that name them."""
+        names: dict[str, Value] = {}
+        if self.data is not None:
+            names["dataset"] = self.data.name
+        if self.model is not None:
+            names["model_name"] = self.model.name
+        return names
+
+
+def prepare(config: RunConfig, cache: ProcessCache, own: OwnInputs | None = None) -> Prepared:
+    """Load the images and build the model of a run. InputError if the config names some that cannot be."""
+    from wandb_tl.training import datasets, devices, model_folder, models, tracking
+
+    own = own or OwnInputs()
+    device = devices.fastest()
+    pictures = tracking.download_pictures(config)
+    weights = tracking.download_weights(config)
+    data = datasets.load(config, cache.images, pictures.folder if pictures else None, own=own.data)
+    start = model_folder.starting_weights(config, data.class_names, weights.folder if weights else None)
+    say = partial(print, flush=True)
+    model = models.build(config, len(data.class_names), own.model, start, say).to(device)
+    artifacts = tuple(artifact for artifact in (pictures, weights) if artifact)
+    return Prepared(config, data, model, device, artifacts)
+
+
+def help_to_train(ready: Prepared, cache: ProcessCache) -> None:
+    """Train together with the first process of the run, which logs."""
+    from wandb_tl.training import loop, run_lifecycle
+
+    run = run_lifecycle.no_run()
+    loop.train(ready.config, ready.data, ready.model, ready.device, run, lambda *_: {}, cache.activations)
+
+
+def train_and_log(
+    ready: Prepared,
+    wandb_run: Run,
+    cache: ProcessCache,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> Finished:
+    """Train the model, and log its metrics, figures, tables and weights.
+
+    on_epoch: called with the metrics of each epoch. The checkpoint of the result is to be discarded when the
+    W&B run is over.
     """
     from wandb_tl.figures import media
     from wandb_tl.training import loop, tracking
+    from wandb_tl.training.checkpoint_copy import CheckpointCopy
 
-    draw = partial(media.draw, config, data, model)
-    result = loop.train(config, data, model, device, wandb_run, draw, cache.activations)
+    config, data = ready.config, ready.data
+    for artifact in ready.artifacts:
+        wandb_run.use_artifact(artifact.artifact)
+    draw = partial(media.draw, config, data, ready.model)
+    copy = CheckpointCopy(wandb_run)
+    with copy.uploaded_if_preempted():
+        result = loop.train(
+            config, data, ready.model, ready.device, wandb_run, draw, cache.activations, on_epoch, copy
+        )
     tracking.log_summary(wandb_run, result.progress, result.test)
     # Before the figures: what is wrong with one of them must not cost the model.
-    log_model(config, data, model, device, wandb_run, result)
-    tracking.log_media(wandb_run, config.epochs, draw(result.test, result.progress.rows))
-    tracking.log_tables(wandb_run, config.epochs, media.tabulate(data, result.test))
-    return result.checkpoint
+    with logged_model(ready, wandb_run, result) as description:
+        figures = draw(result.test, result.progress.rows)
+        tracking.log_media(wandb_run, config.epochs, figures)
+        tracking.log_tables(wandb_run, config.epochs, media.tabulate(data, result.test))
+    return Finished(result, figures, description)
 
 
-def log_model(
-    config: RunConfig,
-    data: Dataset,
-    model: nn.Module,
-    device: torch.device,
-    wandb_run: tracking.Run,
-    result: Result,
-) -> None:
-    """Log the model as an artifact; without a server, write it into a folder as well."""
+@contextmanager
+def logged_model(ready: Prepared, wandb_run: Run, result: Result) -> Iterator[ModelDescription]:
+    """Log the model as an artifact, which is uploaded during the block and committed when it ends.
+
+    Without a server, it is written into a folder as well.
+    """
+    from wandb_tl.exporting import own_model_folder
     from wandb_tl.training import devices, model_folder, tracking
+    from wandb_tl.training.model_description import ModelDescription, names_digest
 
-    precision = devices.resolve_precision(config.precision, device)
-    accuracies = {"test_accuracy": result.test.percent}
-    if data.val is not None:
-        accuracies["val_accuracy"] = 100 * result.progress.rows[-1]["val/accuracy"]
+    data = ready.data
+    description = ModelDescription(
+        config=ready.config,
+        class_names=data.class_names,
+        levels=data.levels,
+        precision=devices.resolve_precision(ready.config.precision, ready.device),
+        temperature=result.temperature,
+        results=results_of(data, result),
+        test_pictures=names_digest(data.test.names),
+    )
     with TemporaryDirectory() as temporary:
         is_online = tracking.path_on_server(wandb_run) is not None
         folder = (Path(temporary) if is_online else MODELS) / wandb_run.id
-        description = model_folder.save(folder, model, config, data, precision, accuracies)
-        tracking.log_model(wandb_run, folder, description)
+        save = own_model_folder.save if ready.config.is_own_model else model_folder.save
+        description = save(folder, ready.model, description)
+        with tracking.logged_model(wandb_run, folder, description.as_dict()):
+            yield description
+
+
+def results_of(data: Dataset, result: Result) -> dict[str, float]:
+    """What a model's description says about how good it is; accuracies are in per cent.
+
+    Without test images of its own, a data set has results of its validation images alone.
+    """
+    results: dict[str, float] = {"train_images": len(data.train)}
+    test = None if data.test_is_val else result.test
+    for split, evaluation in (("val", result.val), ("test", test)):
+        if evaluation is not None:
+            results |= {
+                f"{split}_images": len(evaluation.actual),
+                f"{split}_accuracy": evaluation.percent,
+                f"{split}_f1_macro": evaluation.f1_macro,
+                f"{split}_ece": evaluation.ece,
+            }
+    return results
 
 
 COMMAND = Command(
