@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from live_server import Server
 
 from wandb_tl.cache_folder import cache_dir
 from wandb_tl.config import RunConfig
 from wandb_tl.training import datasets
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: one at the end would leave a worker without tests.
+
+    They are those of the commands, which start processes, and then those with the most slow tests.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: (not slow[item.path], item.path.parent != tests, -slow[item.path]))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """What a test changes of its process and does not change back would decide about the tests after it."""
+    folder, variables = Path.cwd(), dict(os.environ)
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    yield
+    # A disabled run stays open after its block.
+    if wandb.run is not None and wandb.run.disabled:
+        wandb.run.finish()
+    left = {name for name, _ in variables.items() ^ os.environ.items()} - {"PYTEST_CURRENT_TEST"}
+    assert (wandb.run, Path.cwd(), left) == (None, folder, set())
+    assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +52,9 @@ def one_thread_per_core() -> None:
 def processes_that_can_be_interrupted() -> None:
     """A shell's background job ignores SIGINT, and under nohup SIGHUP; so would all that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Windows has no SIGHUP.
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from warm_python import WarmProcess
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -69,20 +71,14 @@ class Server:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         self.process.stdout.close()
         return code
 
-    def spawn(self, script: str, *arguments: str, **env: str) -> subprocess.Popen:
+    def spawn(self, script: str, *arguments: str, **env: str) -> WarmProcess:
         """Start a Python script in the client's folder."""
-        return subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(script), *arguments],
-            cwd=self.folder / "client",
-            env=self.env | env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = ["-c", textwrap.dedent(script), *arguments]
+        return WarmProcess(command, self.folder / "client", self.env | env)
 
     def run(self, script: str, *arguments: str, **env: str) -> Any:
         """Run a Python script; returns its last line of output as JSON."""
@@ -102,7 +98,7 @@ class Server:
             credentials = base64.b64encode(f"api:{key or self.key}".encode()).decode()
             request.add_header("Authorization", f"Basic {credentials}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=100) as answer:
                 status, content = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             status, content = error.code, error.read()
@@ -135,16 +131,10 @@ def sqlite(server: Server, query: str) -> object:
     return row and row[0]
 
 
-def start(server: Server, *command: str, **variables: str) -> subprocess.Popen:
-    """Start `python -m COMMAND…` as a client of the server."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=server.folder / "client",
-        env=server.env | {"WANDB_SILENT": "false"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(server: Server, *command: str, **variables: str) -> WarmProcess:
+    """Start `python -m COMMAND…` as a client of the server, its errors among its output."""
+    environment = server.env | {"WANDB_SILENT": "false"} | variables
+    return WarmProcess(["-m", *command], server.folder / "client", environment, subprocess.STDOUT)
 
 
 def call(server: Server, *command: str, **variables: str) -> tuple[int, str]:

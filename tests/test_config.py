@@ -8,7 +8,7 @@ from wandb_tl import train
 from wandb_tl.config import FIELDS, RunConfig, markdown_table
 from wandb_tl.errors import InputError
 from wandb_tl.training import models
-from wandb_tl.training.loop import make_optimizer
+from wandb_tl.training.optimizers import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,11 +105,20 @@ def test_a_file_of_weights_has_an_effect_on_pretrained_runs(pretrained, tmp_path
     assert ("weights_file" in config.without_effect) != pretrained
 
 
+def test_weights_that_are_an_artifact_are_told_from_a_path():
+    for name in ("me/project/model-abc:latest", "artifact:me/project/model-abc:latest"):
+        assert RunConfig(weights_file=name).weights_artifact == "me/project/model-abc:latest"
+        with pytest.raises(InputError, match="starts from an artifact is saved whole"):
+            RunConfig(weights_file=name, save_weights="trained")
+    for path in ("", "w.pth", "models/abc", "./a/b/c:d", r"C:\a\b\w.pth", "C:/a/b/w.pth", "/a/b/c:d"):
+        assert RunConfig(weights_file=path).weights_artifact == ""
+
+
 def test_where_the_images_are_and_how_they_are_compiled_is_no_matter_but_folders_are():
     assert {"data_dir", "compile", "resize"} <= RunConfig().without_effect
     assert "data_dir" not in RunConfig(dataset="folder", data_dir="/tmp").without_effect
     folder = RunConfig(dataset="folder", data_dir="/tmp", optimizer="SGD", finetuning=True)
-    assert folder.without_effect == {"compile"}
+    assert folder.without_effect == {"compile", "save_weights"}
 
 
 def test_a_folder_of_pictures_needs_no_other_flag_and_a_named_data_set_reads_none():
@@ -124,6 +133,24 @@ def test_a_folder_of_pictures_needs_no_other_flag_and_a_named_data_set_reads_non
 def test_a_batch_that_the_training_images_cannot_fill_is_refused_before_they_are_loaded():
     with pytest.raises(InputError, match=r"batch_size: got 64, more than train_limit \(10\)"):
         config_from(["--train_limit", "10"])
+
+
+def test_a_run_is_named_as_in_the_original_experiment_and_by_what_else_is_given():
+    original = "resnet50.tv_in1k-pretrainedTrue-finetuningFalse-optimAdam-seed0"
+    assert RunConfig().run_name == original
+    assert RunConfig(lr=0.0031234567, batch_size=32).run_name == f"{original}-batch32-lr0.003123"
+    # What has no effect does not distinguish runs.
+    assert RunConfig(momentum=0.5, compile="never", unfreeze="all").run_name == original
+    pictures = RunConfig(dataset="folder", data_dir="/home/me/flowers, 2026", norm="batch")
+    assert pictures.run_name == f"{original}-normbatch-data_dirflowers, 2026"
+
+
+def test_names_of_runs_fit_into_what_wandb_takes_and_stay_apart():
+    names = {
+        RunConfig(model_kwargs=" ".join(f"argument{i}={i}" for i in range(20)), lr=lr).run_name
+        for lr in (0.01, 0.02)
+    }
+    assert len(names) == 2 and {len(name) for name in names} == {128}
 
 
 def test_docs_have_the_table_of_hyperparameters():

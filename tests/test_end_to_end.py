@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import signal
 import subprocess
 import time
@@ -60,7 +62,7 @@ def test_sweep_agents_and_table_across_a_killed_server(server, tmp_path):
         assert run["state"] == "finished" and config["epochs"] == 2 and config["lr"] == 0.001
         assert run["name"] == (
             f"tf_efficientnet_lite0-pretrained{config['pretrained']}-finetuningTrue"
-            f"-optim{config['optimizer']}-seed0"
+            f"-optim{config['optimizer']}-seed0-epochs2-size32-train512-test_limit200"
         )
         # Each epoch once, whatever the server did meanwhile; then the media.
         scalars = [row for row in run["history"] if "test/accuracy" in row]
@@ -91,7 +93,18 @@ def test_sweep_agents_and_table_across_a_killed_server(server, tmp_path):
     assert len(accuracies) == 4 and accuracies == sorted(accuracies, reverse=True)
     reported = {f"{run['summary']['test_accuracy']:.2f}" for run in runs.values()}
     assert {f"{accuracy:.2f}" for accuracy in accuracies} == reported
-    assert (server.folder / "client" / "reports" / "figures" / "confusion_best.png").stat().st_size > 10_000
+    report = server.folder / "client" / "reports"
+    assert (report / "figures" / "confusion_best.png").stat().st_size > 10_000
+    # The sweep's page shows the same answer, and the commands of both use this server.
+    winner = re.search(r"\*\*(Use row 1: .+)\*\*", (report / "README.md").read_text())[1]
+    status, page = server.request(f"/{entity_project}/sweeps/{sweep}")
+    text = html.unescape(re.sub(r"</?code>", "`", page.decode()))
+    assert status == 200 and f'<p class="winner">{winner}</p>' in text
+    assert "Computed from 4 runs" in text and "finished since" not in text
+    for content in (text, (report / "README.md").read_text()):
+        assert f" PICTURES --local --root {server.root}" in content
+    for summary in (run["summary"] for run in runs.values()):
+        assert 0 <= summary["frozen_seconds"] <= summary["preparation_seconds"] < summary["train_seconds"]
 
 
 RECIPE = (
@@ -142,6 +155,55 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
             assert run["summary"][name] == expected["summary"][name], (run_id, name)
 
 
+KILLED_AFTER = """
+import os, signal, sys
+from wandb_tl import train
+from wandb_tl.training import checkpoints, tracking
+
+def then_kill(owner, name, when=lambda *_: True):
+    original = getattr(owner, name)
+    def replaced(*arguments):
+        original(*arguments)
+        if when(*arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
+    setattr(owner, name, replaced)
+
+if sys.argv[1] == "fifth checkpoint":
+    then_kill(checkpoints.Checkpoint, "save", lambda _, progress: len(progress.rows) == 5)
+if sys.argv[1] == "last figures":
+    then_kill(tracking, "log_media")
+if sys.argv[1] == "tables":
+    then_kill(tracking, "log_tables")
+train.COMMAND.start(sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_logs_everything_once(server):
+    tiny = (
+        "--model_name=test_resnet",
+        "--pretrained=False",
+        "--image_size=32",
+        "--epochs=6",
+        "--test_limit=64",
+    )
+    variables = {"WANDB_RUN_ID": "often", "WANDB_PROJECT": "often"}
+    for moment in ("fifth checkpoint", "last figures", "tables", "end"):
+        process = server.spawn(KILLED_AFTER, moment, *tiny, "--train_limit=64", **variables)
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == (0 if moment == "end" else -9), out + err
+        # wandb's own process goes on for a moment, and sends what was logged.
+        wait_for(lambda: sqlite(server, "SELECT count(*) FROM run WHERE name = 'often'") == 1)
+    [run] = server.run(READ, "local/often").values()
+    rows = [(row["epoch"], "train/loss" in row, "grad_cam" in row) for row in run["history"]]
+    assert rows == [(epoch, True, epoch == 5) for epoch in range(1, 7)] + [
+        (6, False, True),
+        (6, False, False),
+    ]
+    assert run["state"] == "finished" and run["artifacts"].count("model") == 1
+    assert {"predictions", "class_report_table"} <= set(run["history"][-1])
+
+
 @pytest.mark.slow
 def test_an_id_is_not_given_to_another_recipe(server):
     make = """
@@ -187,15 +249,41 @@ def test_the_model_artifact_survives_an_outage_and_gives_the_model_back(server, 
     from wandb_tl.training import datasets, model_folder, models
     folder = wandb.Api().artifact("local/models/model-artifact:latest").download()
     loaded = model_folder.load(Path(folder))
-    test = datasets.load(loaded.config).test
-    preprocess = models.preprocess(loaded.network, loaded.config.image_size, torch.device("cpu"))
+    test = datasets.load(loaded.description.config).test
+    preprocess = models.preprocess(loaded.network, loaded.description.config.image_size, torch.device("cpu"))
     with torch.no_grad():
         predicted = loaded.network(preprocess(test.images)).argmax(1)
-    print(json.dumps([100 * (predicted == test.labels).double().mean().item(), loaded.class_names]))
+    accuracy = 100 * (predicted == test.labels).double().mean().item()
+    print(json.dumps([accuracy, loaded.description.class_names]))
     """
     accuracy, class_names = server.run(script)
     assert accuracy == pytest.approx(server.run(READ, "local/models")["artifact"]["summary"]["test_accuracy"])
     assert class_names == few_images.class_names
+
+
+@pytest.mark.slow
+def test_a_run_continues_from_the_model_artifact_of_another_and_names_it_as_its_input(server):
+    recipe = ("--model_name=test_convnext", "--image_size=32", "--epochs=1", "--train_limit=128")
+    for run_id, more in (
+        ("head", ("--pretrained=False",)),
+        ("more", ("--finetuning=True", "--weights_file=local/lineage/model-head:latest")),
+    ):
+        code, out = call(
+            server,
+            "wandb_tl.train",
+            *(*recipe, *more, "--test_limit=64"),
+            WANDB_RUN_ID=run_id,
+            WANDB_PROJECT="lineage",
+        )
+        assert code == 0, out
+    assert "tensors of test_convnext from local/lineage/model-head:latest; its classifier is kept" in out
+    script = """
+    import json, wandb
+    print(json.dumps([artifact.name for artifact in wandb.Api().run("local/lineage/more").used_artifacts()]))
+    """
+    assert server.run(script) == ["model-head:v0"]
+    code, out = call(server, "wandb_tl.train", *recipe, "--weights_file=artifact:local/lineage/none:latest")
+    assert code == 2 and "error: weights_file: artifact local/lineage/none:latest cannot be downloaded" in out
 
 
 @pytest.mark.slow

@@ -15,12 +15,13 @@ SCRIPT = Path(sys.executable).with_name("wandb-tl")
 HEAVY = {
     *("torch", "torchvision", "timm", "torchmetrics", "safetensors", "wandb", "numpy", "pandas", "scipy"),
     *("matplotlib", "PIL", "requests", "starlette", "uvicorn", "graphql", "jinja2", "sklearn", "cleanlab"),
+    *("onnx", "onnxruntime", "onnxscript"),
 }
 
 
 def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "100"} | variables
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_it_lists_the_commands_with_a_line_each():
@@ -108,6 +109,9 @@ def test_printed_commands_start_as_the_user_started_this_one(program, variables,
         "wandb_tl.predict run .",
         "wandb_tl.predict me/project/run . --top_k 0",
         "wandb_tl.predict me/project/run - -",
+        "wandb_tl.predict me/project/run --out folder .",
+        "wandb_tl.predict tests/nothing.onnx --export onnx",
+        "wandb_tl.predict me/project/run --link_model a:b",
         "wandb_tl.local serve --help",
         "wandb_tl.local serve --prot 1",
     ],

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_python
 from PIL import Image
 
 RECIPE = ("--model_name=mobilenetv3_small_050", "--pretrained=False", "--image_size=32", "--epochs=1")
@@ -26,8 +26,8 @@ def pictures(tmp_path) -> Path:
 
 
 def run_sweep(server, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "wandb_tl.run_sweep", "pictures", *arguments]
-    return subprocess.run(command, cwd=folder, env=server.env, capture_output=True, text=True, timeout=400)
+    command = ["-m", "wandb_tl.run_sweep", "pictures", *arguments]
+    return warm_python.run(command, cwd=folder, env=server.env)
 
 
 @pytest.mark.slow
@@ -41,18 +41,11 @@ def test_two_commands_take_a_folder_to_a_table_and_to_predictions(server, pictur
     assert "A model that always answers the most frequent class has" in done.stdout
     assert (tmp_path / "reports" / "README.md").exists()
     last = done.stdout.strip().splitlines()[-1]
-    assert last.startswith("To classify pictures with the best model: ") and last.endswith(" PICTURES")
+    assert last.startswith("To classify pictures with the best model: ")
+    assert last.endswith(f" PICTURES --local --root {server.root}")
     sweep = next(part for part in last.split() if part.startswith("local/"))
-    command = [
-        sys.executable,
-        "-m",
-        "wandb_tl.predict",
-        sweep,
-        str(pictures),
-        "--local",
-        f"--root={server.root}",
-    ]
-    predicted = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    command = ["-m", "wandb_tl.predict", sweep, str(pictures), "--local", f"--root={server.root}"]
+    predicted = warm_python.run(command, cwd=tmp_path)
     assert predicted.returncode == 0, predicted.stderr
     files = {line.split("  ")[0] for line in predicted.stdout.splitlines() if ".png" in line}
     assert {file.split("/")[0] for file in files} == {"oak, red", "pine"} and "ccuracy" in predicted.stdout
@@ -87,14 +80,11 @@ def test_pictures_of_an_artifact_are_the_input_of_the_run(server, pictures, tmp_
         """,
         str(pictures),
     )
-    command = [sys.executable, "-m", "wandb_tl.train", *RECIPE, "--batch_size=8"]
-    done = subprocess.run(
+    command = ["-m", "wandb_tl.train", *RECIPE, "--batch_size=8"]
+    done = warm_python.run(
         [*command, "--data_dir=artifact:local/leaves/leaves:latest"],
         cwd=tmp_path,
         env=server.env | {"WANDB_PROJECT": "leaves"},
-        capture_output=True,
-        text=True,
-        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     used, table = server.run(
@@ -113,13 +103,8 @@ def test_pictures_of_an_artifact_are_the_input_of_the_run(server, pictures, tmp_
         "oak, red",
         "pine",
     }
-    again = subprocess.run(
-        [*command, "--data_dir=artifact:local/leaves/roots:latest"],
-        cwd=tmp_path,
-        env=server.env,
-        capture_output=True,
-        text=True,
-        timeout=100,
+    again = warm_python.run(
+        [*command, "--data_dir=artifact:local/leaves/roots:latest"], cwd=tmp_path, env=server.env
     )
     assert again.returncode == 2 and again.stderr.splitlines()[-1].startswith(
         "error: data_dir: artifact local/leaves/roots"

@@ -8,29 +8,65 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wandb_tl"
 
 # The rooms of the package, each with the rooms that its modules may import besides their own.
-FOUNDATION = {"errors", "signals", "run_states", "hyperparameters", "config", "cache_folder", "command_line"}
+FOUNDATION = {
+    "errors",
+    "signals",
+    "run_states",
+    "hyperparameters",
+    "model_kwargs",
+    "config",
+    "cache_folder",
+    "command_line",
+    "progress",
+    "temporary_folder",
+    "wandb_process",
+}
 ROOMS = {
-    "pictures": {"errors", "config", "cache_folder"},
-    "training": {"errors", "signals", "run_states", "config", "cache_folder", "pictures"},
+    "pictures": {"errors", "config", "cache_folder", "progress"},
+    "training": {
+        "wandb_process",
+        "errors",
+        "signals",
+        "run_states",
+        "config",
+        "cache_folder",
+        "progress",
+        "pictures",
+    },
     "figures": {"errors", "config", "pictures", "training"},
-    "analysis": {"errors", "hyperparameters", "run_states", "config", "figures"},
-    "sweeping": {"errors", "hyperparameters", "config"},
+    "analysis": {"wandb_process", "errors", "hyperparameters", "run_states", "config", "progress", "figures"},
+    "sweeping": {"wandb_process", "temporary_folder", "errors", "hyperparameters", "config"},
     "predicting": {"errors", "config", "pictures", "training", "analysis"},
+    "exporting": {"errors", "config", "pictures", "training", "analysis", "predicting"},
     "local": set(),
     "presets": set(),
 }
 MODULES = {
     "errors": set(),
+    "progress": set(),
     "signals": {"errors"},
     "run_states": set(),
     "hyperparameters": {"errors"},
-    "config": {"errors", "hyperparameters"},
+    "model_kwargs": {"errors"},
+    "config": {"errors", "hyperparameters", "model_kwargs"},
     "cache_folder": {"errors"},
-    "command_line": {"errors", "signals"},
+    "command_line": {"errors", "signals", "temporary_folder", "wandb_process"},
+    "temporary_folder": {"errors"},
+    "wandb_process": set(),
 }
 COMMANDS = {
-    *("__init__", "__main__", "train", "agent", "run_sweep", "export_table", "report", "inspect_data"),
-    "predict",
+    *(
+        "__init__",
+        "__main__",
+        "train",
+        "fitting",
+        "agent",
+        "run_sweep",
+        "export_table",
+        "report",
+        "inspect_data",
+    ),
+    *("predict", "serving"),
 }
 # Inside the embedded server.
 LOCAL_ROOMS = {
@@ -45,14 +81,20 @@ LOCAL_ROOMS = {
 LOCAL_MODULES = {
     "errors": set(),
     "access": set(),
+    "addresses": set(),
     "root": {"errors"},
-    "watch": {"errors", "records", "artifacts"},
-    "app": {"errors", "access", "records", "artifacts", "runs", "api", "pages"},
-    "server": {"errors", "access", "root", "watch", "app", "records", "artifacts"},
-    "__main__": {"errors", "root", "server", "push"},
+    "watch": {"errors", "records", "artifacts", "runs"},
+    "answer": {"errors", "root"},
+    "app": {"errors", "access", "records", "sweeps", "artifacts", "runs", "api", "pages"},
+    "server": {"errors", "access", "addresses", "root", "watch", "app", "records", "artifacts"},
+    "__main__": {"errors", "addresses", "root", "server", "answer", "push"},
 }
 # Who speaks to W&B; nobody else imports its client.
-SPEAKS_TO_WANDB = {"training.tracking", "analysis.results", "analysis.wandb_report", "sweeping.work_queue"}
+SPEAKS_TO_WANDB = {
+    "wandb_process",
+    *("training.run_lifecycle", "training.tracking", "training.checkpoint_copy"),
+    *("analysis.results", "analysis.wandb_report", "sweeping.work_queue"),
+}
 
 
 def module_name(file: Path) -> str:

@@ -1,11 +1,12 @@
 """The command: its flags, its errors, and runs in processes of their own. test_end_to_end.py has a server."""
 
+import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_python
 
 from wandb_tl import train
 
@@ -13,8 +14,7 @@ from wandb_tl import train
 def train_process(
     arguments: list[str], environment: dict[str, str], cwd: Path
 ) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "wandb_tl.train", *arguments]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
+    return warm_python.run(["-m", "wandb_tl.train", *arguments], cwd=cwd, env=environment)
 
 
 @pytest.mark.slow
@@ -105,3 +105,24 @@ def test_offline_run_keeps_everything_for_wandb_sync(run_environment, tmp_path):
     kinds = {path.name.split("_")[0] for path in (offline / "files" / "media").rglob("*.png")}
     assert kinds >= {"confusion", "examples", "curves", "first", "stage", "grad", "class", "reliability"}
     assert next(offline.glob("*.wandb")).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_first_the_head_then_more_starts_at_the_accuracy_of_the_first_run(run_environment, tmp_path):
+    # A network without BatchNorm, whose statistics would move even without a step.
+    shared = ["--model_name=test_convnext", "--image_size=32", "--precision=fp32", "--train_limit=512"]
+    shared += ["--test_limit=200"]
+    recipes = {
+        "first": ["--pretrained=False", "--lr=0.01", "--epochs=5"],
+        "second": ["--weights_file=models/first", "--finetuning=True", "--lr=1e-12", "--epochs=1"],
+    }
+    accuracies = {}
+    for run_id, recipe in recipes.items():
+        environment = run_environment | {"WANDB_RUN_ID": run_id}
+        done = train_process([*shared, *recipe], environment, tmp_path)
+        assert done.returncode == 0, done.stderr
+        description = json.loads((tmp_path / "models" / run_id / "config.json").read_text())
+        accuracies[run_id] = description["results"]["test_accuracy"]
+    assert "tensors of test_convnext from models/first; its classifier is kept" in done.stdout
+    # Ten classes.
+    assert accuracies["second"] == accuracies["first"] > 30
