@@ -18,7 +18,7 @@ from local_server import serving
 
 from wandb_tl import train
 from wandb_tl.config import RunConfig
-from wandb_tl.training import datasets, models, tracking
+from wandb_tl.training import datasets, models, run_lifecycle
 from wandb_tl.training.process_cache import ProcessCache
 
 
@@ -55,12 +55,13 @@ def main() -> None:
 def run_once(config: RunConfig, data: datasets.Dataset, mode: str) -> float:
     device = report.device()
     os.environ["WANDB_MODE"] = mode
-    tracking.forget_environment()
+    run_lifecycle.forget_environment()
     model = models.build(config, len(data.class_names)).to(device)
     began = time.perf_counter()
-    with tracking.start(config) as run:
-        checkpoint = train.train_and_log(config, data, model, device, run, ProcessCache())
-    checkpoint.discard()
+    with run_lifecycle.start(config) as run:
+        ready = train.Prepared(config, data, model, device)
+        finished = train.train_and_log(ready, run, ProcessCache())
+    finished.result.checkpoint.discard()
     wandb.teardown()
     return time.perf_counter() - began
 
