@@ -78,7 +78,11 @@ def test_a_run_that_fails_does_not_take_the_next_with_it(server, tmp_path):
     path = sweep(server, tmp_path, SMALL | {"pretrained": True}, weights_file=["/nowhere.pth", ""])
     code, out = call(server, "wandb_tl.agent", "--in-process", path)
     assert code == 0 and "error: weights_file: no file /nowhere.pth" in out, out
-    assert sorted(states(server, path).values()) == ["crashed", "finished"]
+    found = {state: run_id for run_id, state in states(server, path).items()}
+    assert sorted(found) == ["crashed", "finished"]
+    script = "import json, sys, wandb; print(json.dumps(wandb.Api().run(sys.argv[1]).metadata))"
+    origin = server.run(script, f"{path.rpartition('/')[0]}/{found['finished']}")
+    assert origin["program"] == "-m wandb_tl.train" and "--pretrained=True" in origin["args"]
     assert "leaked" not in out and "Traceback" not in out, out
 
 

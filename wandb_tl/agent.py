@@ -310,7 +310,9 @@ def _run(environment: dict[str, str], flags: list[str], cache: ProcessCache) -> 
     from wandb_tl import train
     from wandb_tl.training import run_lifecycle
 
-    os.environ.update(environment)
+    # W&B records them as the run's own command line: that of the agent would not start it again.
+    os.environ.update(environment | {"WANDB_PROGRAM": f"-m {train.__name__}"})
+    sys.argv = [sys.argv[0], *flags]
     try:
         with signals.terminated_by_signals():
             run_lifecycle.forget_environment()

@@ -297,7 +297,7 @@ def print_job(definition: Definition | None, options: argparse.Namespace) -> int
 def watch(agents: Agents, results: Results, total: int | None) -> dict[str, RunStatus]:
     """Wait for the agents to end. Print every run that ends, and why runs fail.
 
-    Returns the status of every run, by id.
+    An agent that is killed is started again. Returns the status of every run, by id.
     """
     from wandb_tl.progress import tqdm
 
@@ -305,6 +305,9 @@ def watch(agents: Agents, results: Results, total: int | None) -> dict[str, RunS
     statuses: dict[str, RunStatus] = {}
     with tqdm(total=total, unit="run") as progress:
         while True:
+            for agent in agents:
+                if isinstance(agent, AgentProcess) and (name := agent.start_again_if_killed()):
+                    tqdm.write(f"warning: an agent died of {name}, and was started again", file=sys.stderr)
             working = any(agent.working for agent in agents)
             try:
                 statuses = results.statuses()

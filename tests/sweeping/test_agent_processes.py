@@ -1,5 +1,6 @@
 """Agents as processes: which GPU or cores each gets, and that nothing of theirs is left."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -46,7 +47,26 @@ def test_more_agents_than_gpus_take_turns(monkeypatch, tmp_path, count):
     assert gpus == ["4", "GPU-af", "4"][: count or 2]
 
 
-def test_an_agent_that_does_not_end_goes_with_its_run(monkeypatch):
+def agent_of(script: str, folder: Path) -> AgentProcess:
+    return AgentProcess([sys.executable, "-c", script], os.environ, folder / "log", folder / "events")
+
+
+@pytest.mark.parametrize(
+    ("end", "restarts"),
+    [("os.kill(os.getpid(), 9)", agent_processes.MOST_RESTARTS), ("os.kill(os.getpid(), 15)", 0), ("", 0)],
+)
+def test_an_agent_that_is_killed_is_started_again_a_few_times(tmp_path, end, restarts):
+    agent = agent_of(f"import os\nprint('x', flush=True)\n{end}", tmp_path)
+    agent.process.wait()
+    names = []
+    while name := agent.start_again_if_killed():
+        names.append(name)
+        agent.process.wait()
+    assert names == ["SIGKILL"] * restarts
+    assert agent.log.read_text() == "x\n" * (1 + restarts)
+
+
+def test_an_agent_that_does_not_end_goes_with_its_run(monkeypatch, tmp_path):
     run = "import time; print('ready', flush=True); time.sleep(100)"
     agent = f"""
 import signal, subprocess, sys, time
@@ -55,11 +75,11 @@ subprocess.Popen([sys.executable, "-c", {run!r}], process_group=0)
 time.sleep(100)
 """
     monkeypatch.setattr(agent_processes, "STOP_SECONDS", 0.5)
-    stubborn = subprocess.Popen([sys.executable, "-c", agent], stdout=subprocess.PIPE, text=True)
-    assert stubborn.stdout.readline() == "ready\n"
-    [child] = psutil.Process(stubborn.pid).children()
+    stubborn = agent_of(agent, tmp_path)
+    wait_for(lambda: stubborn.log.read_text() == "ready\n")
+    [child] = psutil.Process(stubborn.process.pid).children()
     began = time.monotonic()
-    agent_processes.stop([AgentProcess(stubborn, Path("log"), Path("events"))])
-    assert stubborn.wait(timeout=240) == -signal.SIGKILL and time.monotonic() - began > 0.5
+    agent_processes.stop([stubborn])
+    assert stubborn.process.wait(timeout=240) == -signal.SIGKILL and time.monotonic() - began > 0.5
     psutil.wait_procs([child], timeout=240)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +23,57 @@ from wandb_tl.sweeping.agent_events import AgentEvent
 STOP_SECONDS = 60
 
 
-@dataclass(frozen=True)
-class AgentProcess:
-    """An agent, the log file of its output and its runs' output, and its file of events (agent_events).
+# Signals of a process that was killed by the system, for want of memory say, or by an error of a library. The
+# others are a user's wish.
+_DEATHS = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")} - {None}
+# How often an agent that dies is started again: a machine that kills it again and again is not fit for it.
+MOST_RESTARTS = 5
 
-    The agent ends when its stdin does, and so with the process that has started it; W&B's own agent, which a
-    sweep with another program or command needs, does not.
+
+@dataclass
+class AgentProcess:
+    """An agent of a sweep as a process. Its log has its output and that of its runs.
+
+    command, environment: what starts it. events: its file of events (agent_events). The agent ends when its
+    stdin does, and so with the process that has started it; W&B's own agent, which a sweep with another
+    program or command needs, does not.
     """
 
-    process: subprocess.Popen[bytes]
+    command: Sequence[str]
+    environment: Mapping[str, str]
     log: Path
     events: Path
+    restarts: int = 0
+
+    def __post_init__(self) -> None:
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self.log.open("a") as file:
+            return subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @property
     def working(self) -> bool:
         return self.process.poll() is None
+
+    def start_again_if_killed(self) -> str | None:
+        """Start the agent again if it has died of a signal that nobody sends on purpose.
+
+        Returns the signal's name; None if the agent goes on, has ended by itself, or died too often.
+        """
+        code = self.process.poll()
+        if code is None or -code not in _DEATHS or self.restarts == MOST_RESTARTS:
+            return None
+        self.restarts += 1
+        self.process = self._started()
+        return signal.Signals(-code).name
 
     def failures(self) -> list[AgentEvent]:
         """The runs of this agent that failed, and its own failure, in order."""
@@ -74,16 +110,7 @@ def _start_one(path: str, in_process: bool, base: Path, environment: dict[str, s
     # The failures of an earlier start of this sweep must not be reported again.
     events.unlink(missing_ok=True)
     command = [sys.executable, "-m", "wandb_tl.agent", path, "--until-eof", "--events", str(events.resolve())]
-    with log.open("a") as file:
-        process = subprocess.Popen(
-            [*command, *(["--in-process"] if in_process else [])],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    return AgentProcess(process, log, events)
+    return AgentProcess([*command, *(["--in-process"] if in_process else [])], environment, log, events)
 
 
 def usable_cores() -> int:
