@@ -60,6 +60,8 @@ def read(address, workspace):
         "headings": [block.text for block in found.blocks if isinstance(block, wr.H2)],
         "texts": [block.text for block in found.blocks if isinstance(block, wr.MarkdownBlock)],
         "filters": [runset.filters for grid in grids for runset in grid.runsets],
+        "orders": [[(order.name.name, order.ascending) for order in runset.order]
+                   for grid in grids for runset in grid.runsets],
         "groups": [runset.groupby for grid in grids for runset in grid.runsets],
         "axes": [column.metric.name for column in one(wr.ParallelCoordinatesPlot, panels).columns],
         "importance": one(wr.ParameterImportancePlot, panels).with_respect_to,
@@ -129,6 +131,7 @@ def test_the_report_is_about_the_sweep(published: Published) -> None:
     about = f"Metric(\"Sweep\") == '{published.sweep}'"
     assert read["filters"] == [about] * 3 and read["workspace"]["filters"] == about
     assert read["groups"] == [[], ["config.pretrained.value"], []]
+    assert read["orders"] == [[["test_accuracy", False]]] * 3
 
 
 def test_what_the_report_says(published: Published) -> None:

@@ -117,6 +117,8 @@ def blocks(subject: Subject, workspace: str, texts: dict[str, str], varied: list
             filters=subject.filters,
             name="Recipes" if grouped else "Runs",
             groupby=grouped,
+            # Of media, a report shows those of its first runs.
+            order=[wr.OrderBy(wr.SummaryMetric(METRIC), ascending=False)],
         )
         content += [wr.H2(heading), wr.PanelGrid(runsets=[runset], panels=panels)]
     return content

@@ -155,6 +155,19 @@ def test_conditions_of_run_sets_hold_or_are_named(test: dict[str, Any], ids: str
         assert " ".join(run.id for run in runs if tests[0](run)) == ids and not unknown
 
 
+def test_run_sets_have_the_order_that_they_name() -> None:
+    runs = runs_of([{"lr": 1, "acc": 0.1}, {"lr": 2, "acc": 0.9}, {"lr": 1, "acc": 0.5}, {"lr": 3}])
+    by_acc = {"key": {"section": "summary", "name": "acc"}, "ascending": False}
+    by_lr = {"key": {"section": "config", "name": "lr"}, "ascending": True}
+
+    def order(keys: Any) -> str:
+        return " ".join(run.id for run in run_sets.in_order(runs, keys))
+
+    assert order(None) == order([]) == order([{"key": None}, 3]) == "r0 r1 r2 r3"
+    assert order([by_acc]) == "r1 r2 r0 r3"
+    assert order([by_lr, by_acc]) == "r2 r0 r1 r3"
+
+
 def test_panels_leave_out_what_json_cannot_hold_and_count_the_runs_with_the_metric() -> None:
     values = [{"x": math.nan, "acc": 1}, {"x": True, "acc": 2}, {"x": "a", "acc": 3}, {"x": 5}]
     project: Any = {"id": 1, "entity": "local", "name": "p"}

@@ -34,6 +34,7 @@ class ListedSweep(SweepCounts):
 
     method: str
     metric: str | None
+    objectives: list[str]
     maximize: bool
     expected: int | None
 
@@ -133,6 +134,7 @@ def listed_sweeps(db: Transaction, project: ProjectRow) -> list[ListedSweep]:
                 **row,
                 "method": config["method"],
                 "metric": sweep_config.metric_name(config),
+                "objectives": [metric["name"] for metric in sweep_config.objectives(config)],
                 "maximize": sweep_config.maximizes(config),
                 "expected": expected_runs(config),
             }

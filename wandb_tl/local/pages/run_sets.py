@@ -8,6 +8,7 @@ from typing import Any
 
 from wandb_tl.local.pages.labels import label_runs
 from wandb_tl.local.pages.run_filter import OPERATORS, FilterError, date_condition, meets
+from wandb_tl.local.pages.runs_table import ordered_by
 from wandb_tl.local.pages.values import Run, is_number, read_runs
 from wandb_tl.local.pages.view import PageRequest
 from wandb_tl.local.records.json_path import JsonObject, find
@@ -21,9 +22,10 @@ FIELDS |= {"jobType": "job_type", "createdAt": "created", "duration": "duration"
 
 @dataclass
 class RunSet:
-    """Runs of one project, oldest first. grouped: whether they are shown as means of recipes.
+    """Runs of one project, in the order that the run set names, or else oldest first.
 
-    unknown: conditions that the pages cannot apply, in words; `runs` then has more runs than the report.
+    grouped: whether they are shown as means of recipes. unknown: conditions that the pages cannot apply, in
+    words; `runs` then has more runs than the report.
     """
 
     project: ProjectRow
@@ -60,6 +62,7 @@ class RunSetReader:
         query = find(node, "search.query")
         if isinstance(query, str) and query:
             run_set.runs = [run for run in run_set.runs if query.lower() in run.name.lower()]
+        run_set.runs = in_order(run_set.runs, find(node, "sort.keys"))
         return run_set
 
     def _runs_of(self, project: ProjectRow) -> list[Run]:
@@ -68,6 +71,15 @@ class RunSetReader:
             label_runs(runs)
             self._runs[project["id"]] = runs
         return self._runs[project["id"]]
+
+
+def in_order(runs: list[Run], keys: Any) -> list[Run]:
+    """The runs ordered by the keys of a run set, the first of which counts most."""
+    for node in reversed(keys if isinstance(keys, list) else []):
+        section, name = find(node, "key.section"), find(node, "key.name")
+        if isinstance(name, str) and section in ("run", "config", "summary"):
+            runs = ordered_by(runs, f"{'+' if find(node, 'ascending') else '-'}{column(f'{section}:{name}')}")
+    return runs
 
 
 def column(accessor: str) -> str:
