@@ -324,10 +324,12 @@ def test_files_of_runs_are_never_taken_for_contents(lab: Lab) -> None:
     assert manifests.stored(lab.db, md5(b"x")) is None
 
 
+RUN = {"config": "{}", "display_name": "r", "state": "running", "created_at": 1}
+
+
 def test_uploads_whose_clients_died_are_forgotten(lab: Lab) -> None:
     project = ensure_project(lab.db, None, "p")
-    columns = {"config": "{}", "display_name": "r", "state": "running", "created_at": 1}
-    run = lab.db.get("run", lab.db.insert("run", project_id=project["id"], name="r", **columns))
+    run = lab.db.get("run", lab.db.insert("run", project_id=project["id"], name="r", **RUN))
     done = lab.make("0", {"kept": "kept"})
     dead, jobs, working, slow = (
         lab.create("1"),
@@ -371,6 +373,21 @@ def test_contents_that_no_manifest_lists_are_forgotten(lab: Lab) -> None:
     assert versions.delete_expired(lab.db) == []
     lab.db.now += versions.ABANDONED_SECONDS + 1
     assert versions.delete_expired(lab.db) == [spare["id"]]
+
+
+def test_files_that_a_run_announced_and_never_sent_are_forgotten(lab: Lab) -> None:
+    project = ensure_project(lab.db, None, "p")
+    run = lab.db.insert("run", project_id=project["id"], name="r", **RUN)
+    sent, lost = (new_blob(lab.db, name) for name in ("sent", "lost"))
+    for blob_id in (sent, lost):
+        lab.db.insert("file", run_id=run, name=blob_id, blob_id=blob_id)
+    lab.upload(sent, b"sent")
+    lab.db.now += versions.ABANDONED_SECONDS + 1
+    lab.db.update("run", run, heartbeat_at=lab.db.now)
+    assert versions.delete_expired(lab.db) == []
+    lab.db.now += versions.ABANDONED_SECONDS + 1
+    assert versions.delete_expired(lab.db) == [lost]
+    assert [row["blob_id"] for row in lab.db.all("SELECT * FROM file")] == [sent]
 
 
 def test_versions_end_with_their_time_unless_linked(lab: Lab) -> None:
