@@ -54,3 +54,48 @@ def test_a_finished_run_ends_well_when_the_process_of_wandb_is_dead(server):
     print(json.dumps(copy._file is not None))
     """
     assert server.run(script) is True
+
+
+TIMED = """
+import json, os, pathlib, time, torch, wandb
+from wandb_tl.training import checkpoint_copy
+from wandb_tl.training.checkpoint_copy import CheckpointCopy
+from wandb_tl.training.checkpoints import Checkpoint, Progress
+
+def checkpoint(run, cache):
+    os.environ["WANDB_TL_CACHE"] = str(cache)
+    return Checkpoint(("copies", "timed"), {}, CheckpointCopy(run), layer=torch.nn.Linear(2, 2))
+
+def uploaded():
+    files = {file.name: file.size for file in wandb.Api().run("local/copies/timed").files()}
+    return files.get("checkpoint.pt")
+
+def save(epochs):
+    first.save(Progress(rows=[{"epoch": 1}] * epochs))
+
+with wandb.init(id="timed", project="copies") as run:
+    first = checkpoint(run, "first")
+    first.load()
+    save(1)
+    checkpoint_copy.PAUSE_SECONDS, checkpoint_copy.BYTES_PER_SECOND = 1, 10**9
+    time.sleep(1)
+    save(2)
+    size = first.path.stat().st_size
+    # During the run.
+    for _ in range(100):
+        if uploaded():
+            break
+        time.sleep(0.1)
+    save(3)
+    answer = {"size": uploaded() == size}
+with wandb.init(id="timed", project="copies", resume="must") as run:
+    answer["elsewhere"] = len(checkpoint(run, "second").load().rows)
+    pathlib.Path("file").touch()
+    answer["nowhere"] = len(checkpoint(run, "file").load().rows)
+print(json.dumps(answer))
+"""
+
+
+def test_a_long_run_uploads_its_checkpoint_now_and_then(server):
+    # After the second epoch, but not already again after the third.
+    assert server.run(TIMED) == {"size": True, "elsewhere": 2, "nowhere": 0}

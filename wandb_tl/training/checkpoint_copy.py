@@ -50,10 +50,12 @@ class CheckpointCopy:
         with TemporaryDirectory() as folder:
             try:
                 self._file().download(folder, replace=True)
+                checkpoint.take_over(Path(folder, NAME))
             except (*REQUEST_ERRORS, requests.RequestException):
                 # The run ended before its first upload.
                 return
-            checkpoint.take_over(Path(folder, NAME))
+            except OSError as error:
+                print(f"the checkpoint of the server is not used: {one_line(error)}", flush=True)
 
     def upload_if_due(self) -> None:
         """Upload the checkpoint in the background, unless that was done a short time ago."""

@@ -123,7 +123,7 @@ class Checkpoint:
                 _verify(path)
                 # To the CPU: each object moves its tensors to its own device.
                 state = torch.load(path, map_location="cpu", weights_only=True)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except (EOFError, IsADirectoryError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
                 _set_aside(path, one_line(error))
