@@ -86,6 +86,7 @@ with wandb.init(id="timed", project="copies") as run:
         if uploaded():
             break
         time.sleep(0.1)
+    checkpoint_copy.PAUSE_SECONDS = 300
     save(3)
     answer = {"size": uploaded() == size}
 with wandb.init(id="timed", project="copies", resume="must") as run:
