@@ -6,6 +6,7 @@ import pytest
 import torch
 import wandb
 
+from wandb_tl import wandb_process
 from wandb_tl.training import tracking
 
 
@@ -14,6 +15,7 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_SILENT", "true")
     with wandb.init(mode="offline", dir=tmp_path, project="p") as run:
         yield run
+    wandb_process.forget()
 
 
 def logged(tmp_path, key: str) -> dict:
