@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     They are those of the commands, which start processes, and then those with the most slow tests.
     """
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    slow = Counter(item.path for item in items for mark in ("slow", "long") if item.get_closest_marker(mark))
     tests = Path(__file__).parent
     items.sort(key=lambda item: (not slow[item.path], item.path.parent != tests, -slow[item.path]))
 

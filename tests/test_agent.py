@@ -108,7 +108,7 @@ def test_every_point_is_run_once_though_a_process_dies(server, tmp_path, flags):
     assert out.count("reused") == 4 and "Traceback" not in out, out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_an_agent_is_doing_when_it_is_stopped_goes_back_to_the_sweep(server, tmp_path):
     # As long as the temporary folders of clusters: longer than the path of a socket may be.
     temporary = tmp_path / ("folder" * 20)
@@ -177,7 +177,7 @@ def test_an_agent_whose_workers_die_before_any_run_names_them(tmp_path):
     assert done.stdout == f"{died}; this agent gives up; see the output above\n", done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cancelled_sweep_ends_its_runs_and_agents(server, tmp_path):
     path = sweep(server, tmp_path, LONG | {"epochs": 500}, seed=[0, 1])
     agent = start(server, "wandb_tl.agent", "--in-process", path)
@@ -191,7 +191,7 @@ def test_a_cancelled_sweep_ends_its_runs_and_agents(server, tmp_path):
     assert set(states(server, path).values()) <= {"killed", "preempted", "crashed"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_not_plainly_our_command_is_left_to_the_agent_of_wandb(server, tmp_path):
     program = tmp_path / "other.py"
     program.write_text("import wandb\nwith wandb.init() as run:\n    run.log({'x': run.config.lr})\n")

@@ -226,7 +226,7 @@ def test_an_id_is_not_given_to_another_recipe(server):
         assert process.returncode == 2 and out.endswith(error) and "Traceback" not in out, out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_model_artifact_survives_an_outage_and_gives_the_model_back(server, few_images):
     process = start(
         server,

@@ -34,7 +34,7 @@ def texts_of(outputs: list[Any]) -> str:
     return "\n".join(str(part) for part in parts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_notebook_of_the_docs_runs(kernel_environment: None, tmp_path: Path):
     notebook = nbformat.read(NOTEBOOK, 4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

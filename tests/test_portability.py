@@ -32,7 +32,7 @@ def test_every_module_loads_without_what_windows_lacks():
     assert done.stdout.strip() == "all without fcntl", done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_runs_without_what_windows_lacks(run_environment, tmp_path):
     settings = {"finetuning": False, "pretrained": False, "optimizer": "Adam", "epochs": 1, "image_size": 32}
     settings |= {"train_limit": 256, "test_limit": 128}

@@ -125,7 +125,7 @@ def runs_with_checkpoints(cache: Path) -> set[str]:
     return {path.name.partition(".")[0] for path in cache.glob("checkpoints/*.pt")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environment, tmp_path):
     cache = Path(run_environment["WANDB_TL_CACHE"])
     process = subprocess.Popen(
@@ -160,7 +160,7 @@ def test_interrupted_sweep_stops_everything_and_keeps_what_can_go_on(run_environ
     assert nothing_left_in(tmp_path) and not list(cache.glob("checkpoints/*"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_sweep_uses_the_server_of_the_first_to_its_end(run_environment, tmp_path):
     small = ["--set", "finetuning=False", "--set", "optimizer=Adam", "--set", "pretrained=True"]
     first = subprocess.Popen(

@@ -85,7 +85,7 @@ sys.stdin.readline()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_server_ends_after_its_last_user_even_if_it_was_killed(tmp_path: Path):
     def use() -> tuple[subprocess.Popen, str]:
         process = subprocess.Popen(

@@ -23,7 +23,7 @@ PAUSE_SECONDS = (0.0, 1.5)
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_disturbed_sweep_is_like_an_undisturbed_one(tmp_path: Path, fashion_mnist_cache: Path):
     print(f"FAULTS_SEED={SEED}")
     with contextlib.closing(Stage(tmp_path, fashion_mnist_cache / "FashionMNIST", with_proxy=True)) as stage:

@@ -8,6 +8,6 @@ import pytest
 from durability import ride
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_point_runs_once_and_loses_nothing(tmp_path: Path) -> None:
     ride(tmp_path, agents=3, sides=(4, 3), kills=2)

@@ -64,7 +64,7 @@ def output(process: subprocess.Popen) -> str:
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_agent_on_another_host_finishes_a_sweep(hosts, run_environment, tmp_path):
     here, there = hosts
     local = [sys.executable, "-m", "wandb_tl.local"]

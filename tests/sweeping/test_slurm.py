@@ -59,7 +59,7 @@ def logs(server: Server, path: str) -> str:
     return "".join(file.read_text() for file in files)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_slurm
 def test_a_sweep_finishes_by_itself_though_its_jobs_reach_their_time_limit_twice(server, variables):
     options = ["--slurm", "time=5,signal_delay_s=25"]

@@ -173,7 +173,7 @@ def test_norms_that_train_need_gpus_and_an_image_in_every_process(monkeypatch):
     assert distributed.computes_norms_together(distributed.synchronize_norms(trained, 4))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_terminated_run_resumes_in_two_processes(server):
     settings = flags(finetuning=False, epochs=4)
     environment = server.env | {"WANDB_RUN_ID": "shared", "WANDB_PROJECT": "distributed"}

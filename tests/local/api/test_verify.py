@@ -8,7 +8,7 @@ import pytest
 from live_server import Server
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_wandb_verify_passes_but_for_https(server: Server) -> None:
     done = subprocess.run(
         ["wandb", "verify", "--host", server.url],

@@ -229,7 +229,7 @@ def live_sweep(server: Server) -> str:
     return f"local/live/{name}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_refusals_are_one_line(server: Server, target: Server, sweep: str) -> None:
     def says(path: str, url: str, *arguments: str, **env: str) -> str:
         process = start(server, url, path, *arguments, **env)
