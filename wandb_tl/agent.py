@@ -37,8 +37,15 @@ if TYPE_CHECKING:
     from wandb_tl.training.process_cache import ProcessCache
 
 PROGRAM = "wandb_tl/train.py"
-# What runs import, loaded once.
-LIBRARIES = ["wandb_tl.training.loop", "wandb_tl.figures.media"]
+# What runs import, loaded once; the last two are what the client imports as a run starts and logs.
+LIBRARIES = [
+    "wandb_tl.training.loop",
+    "wandb_tl.training.run_lifecycle",
+    "wandb_tl.training.checkpoint_copy",
+    "wandb_tl.figures.media",
+    "wandb.sdk.launch.inputs.internal",
+    "pandas",
+]
 # Of the 107 bytes that the path of a Unix socket may have, multiprocessing appends 32.
 LONGEST_SOCKET_FOLDER = 75
 # Seconds between requests while a run works, and while there is no run.
