@@ -54,6 +54,16 @@ def test_agents_are_shown_with_what_they_work_on(tab: Tab, server: Server) -> No
     assert link.get_attribute("href").endswith(f"/runs/{command['run_id']}")
 
 
+def test_a_metric_that_no_run_logs_is_told(tab: Tab, server: Server) -> None:
+    sweep = write_sweep(server, "acts", GRID)
+    write_run(server, "acts", "other", {"lr": 0.1}, [{"epoch": 1, "accuracy": 0.5}], sweep)
+    page = tab.open(f"/local/acts/sweeps/{sweep}")
+    assert page.locator("#best").inner_text().startswith("No run has logged acc, by which")
+    page.get_by_label("Metric").select_option("accuracy")
+    wait_for(lambda: page.locator("#best").inner_text().startswith("Best so far by accuracy"))
+    assert tab.charts("curves") == [1]
+
+
 def test_what_destroys_asks_first(tab: Tab, server: Server) -> None:
     sweep = write_sweep(server, "acts", GRID)
     write_run(server, "acts", "going", {"lr": 0.1}, [{"acc": 0.5}], sweep, finished=False)
