@@ -103,7 +103,7 @@ def scope(frame: pd.DataFrame) -> str:
     left_out = "start and uploads"
     if _leaves_out_preparation(frame):
         left_out = "start, uploads and preparing the frozen layers"
-    return f"Seconds are of training and evaluation, without {left_out}."
+    return f"Seconds in the table are of training and evaluation, without {left_out}."
 
 
 def _leaves_out_preparation(frame: pd.DataFrame) -> bool:
@@ -130,8 +130,8 @@ def frozen_layers(frame: pd.DataFrame) -> str:
         return ""
     runs = "1 run" if one_pass.runs == 1 else f"{one_pass.runs:,} runs"
     if one_pass.by_each_run:
-        by = "by the run" if one_pass.runs == 1 else f"by each of the {runs}"
-        return f"The frozen layers were computed once per image, in {seconds(one_pass.seconds)}, {by}."
+        of = "" if one_pass.runs == 1 else f", the sum of the {runs}"
+        return f"The frozen layers were computed once per image, in {seconds(one_pass.seconds)}{of}."
     return (
         f"The frozen layers were computed once, in {seconds(one_pass.seconds)}, for all {runs}. "
         f"{one_pass.computing:,} of them computed outputs, which is part of the total time but not of the "
