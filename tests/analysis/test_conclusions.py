@@ -51,3 +51,14 @@ def test_the_next_step_says_what_it_settles_or_varies():
     assert conclusions.next_step(single) == "to settle row 1 against row 2, which takes 5 seeds each (8 runs)"
     similar, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning, noise=0)
     assert any("so similar to row 1 that 12 seeds" in one for one in conclusions.cautions(similar))
+
+
+def test_single_runs_are_compared_by_their_test_images_alone():
+    def told(*accuracies: float) -> str:
+        frame = runs_of(grid({"optimizer": ["Adam", "SGD", "AdamW"][: len(accuracies)]}, [0]), [*accuracies])
+        return " ".join(conclusions.certainty(answer(frame, "a/b/c")))
+
+    assert "the other recipe is not behind by more than the choice" in told(80.0, 79.9)
+    assert "the other recipe is behind by more" in told(80.0, 10.0)
+    assert "1 of the 2 other recipes is behind by more" in told(80.0, 79.9, 10.0)
+    assert "all 2 other recipes are behind by more" in told(80.0, 20.0, 10.0)

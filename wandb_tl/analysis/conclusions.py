@@ -210,10 +210,12 @@ def _single_seed(answer: Answer) -> list[str]:
     if not math.isnan(answer.images):
         best, *others = (recipe.accuracy.mean for recipe in answer.recipes)
         beyond = sum(proportions.beyond_binomial(best, other, answer.images) for other in others)
-        which = f"all {beyond}" if beyond == len(others) > 1 else f"{beyond} of the {len(others)}"
+        which = f"all {beyond}" if beyond == len(others) else f"{beyond} of the {len(others)}"
+        who = f"{which} other recipes {'is' if beyond == 1 else 'are'}"
+        if len(others) == 1:
+            who = f"the other recipe is{'' if beyond else ' not'}"
         sentences.append(
-            f"For these single models, {which} other {'recipe' if len(others) == 1 else 'recipes'} "
-            f"{'is' if beyond == 1 else 'are'} behind by more than the choice of {answer.images:,.0f} test "
+            f"For these single models, {who} behind by more than the choice of {answer.images:,.0f} test "
             "images explains (95 % binomial interval, each by itself)."
         )
     if answer.mcnemar is not None:
