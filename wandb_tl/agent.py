@@ -111,6 +111,9 @@ def _become_wandb_agent(queue: WorkQueue, options: argparse.Namespace) -> NoRetu
     if options.in_process:
         command = " ".join(queue.command) or queue.program
         raise InputError(f"--in-process: the runs of {path} are not plain wandb_tl.train, but {command!r}")
+    if options.events:
+        # run_sweep does not start it again: its run would go on beside those of another agent.
+        agent_events.append(options.events, AgentEvent(None, ExitCode.OK, ""))
     # The temporary folder of this process is nobody's from now on.
     os.environ["TMPDIR"] = str(temporary_folder.outside())
     if options.until_eof:

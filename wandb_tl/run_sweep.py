@@ -297,7 +297,7 @@ def print_job(definition: Definition | None, options: argparse.Namespace) -> int
 def watch(agents: Agents, results: Results, total: int | None) -> dict[str, RunStatus]:
     """Wait for the agents to end. Print every run that ends, and why runs fail.
 
-    An agent that is killed is started again. Returns the status of every run, by id.
+    Agents that crash are started again. Returns the status of every run, by id.
     """
     from wandb_tl.progress import tqdm
 
@@ -306,8 +306,8 @@ def watch(agents: Agents, results: Results, total: int | None) -> dict[str, RunS
     with tqdm(total=total, unit="run") as progress:
         while True:
             for agent in agents:
-                if isinstance(agent, AgentProcess) and (name := agent.start_again_if_killed()):
-                    tqdm.write(f"warning: an agent died of {name}, and was started again", file=sys.stderr)
+                if isinstance(agent, AgentProcess) and (news := agent.restart_if_crashed()):
+                    tqdm.write(f"warning: {news}", file=sys.stderr)
             working = any(agent.working for agent in agents)
             try:
                 statuses = results.statuses()

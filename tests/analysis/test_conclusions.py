@@ -61,4 +61,4 @@ def test_single_runs_are_compared_by_their_test_images_alone():
     assert "the other recipe is not behind by more than the choice" in told(80.0, 79.9)
     assert "the other recipe is behind by more" in told(80.0, 10.0)
     assert "1 of the 2 other recipes is behind by more" in told(80.0, 79.9, 10.0)
-    assert "all 2 other recipes are behind by more" in told(80.0, 20.0, 10.0)
+    assert "both other recipes are behind by more" in told(80.0, 20.0, 10.0)

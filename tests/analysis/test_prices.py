@@ -80,7 +80,7 @@ def test_the_pass_through_the_frozen_layers_is_a_sentence_of_its_own():
         "The frozen layers were computed once, in 4.0 s, for all 4 runs. 2 of them computed outputs"
     )
     frame["frozen_seconds"] = 0.25
-    every = "The frozen layers were computed once per image, in 1.0 s, the sum of the 4 runs."
+    every = "Each of the 4 runs computed outputs of the frozen layers, in 1.0 s together."
     assert prices.frozen_layers(frame) == every
     frame["frozen_seconds"] = 0.0
     assert prices.frozen_layers(frame) == ""

@@ -11,7 +11,8 @@ import psutil
 import pytest
 from live_server import wait_for
 
-from wandb_tl.sweeping import agent_processes
+from wandb_tl.sweeping import agent_events, agent_processes
+from wandb_tl.sweeping.agent_events import AgentEvent
 from wandb_tl.sweeping.agent_processes import AgentProcess
 
 
@@ -55,15 +56,25 @@ def agent_of(script: str, folder: Path) -> AgentProcess:
     ("end", "restarts"),
     [("os.kill(os.getpid(), 9)", agent_processes.MOST_RESTARTS), ("os.kill(os.getpid(), 15)", 0), ("", 0)],
 )
-def test_an_agent_that_is_killed_is_started_again_a_few_times(tmp_path, end, restarts):
+def test_an_agent_that_crashes_is_started_again_a_few_times(tmp_path, end, restarts):
     agent = agent_of(f"import os\nprint('x', flush=True)\n{end}", tmp_path)
     agent.process.wait()
-    names = []
-    while name := agent.start_again_if_killed():
-        names.append(name)
+    news = []
+    while agent.working:
+        news.append(agent.restart_if_crashed())
         agent.process.wait()
-    assert names == ["SIGKILL"] * restarts
-    assert agent.log.read_text() == "x\n" * (1 + restarts)
+    again = ["an agent died of SIGKILL, and was started again"] * restarts
+    given_up = ["an agent died of SIGKILL again, and is given up"] if restarts else []
+    assert [text.partition(";")[0] for text in news] == again + given_up
+    assert agent.restart_if_crashed() is None and agent.log.read_text() == "x\n" * (1 + restarts)
+
+
+def test_an_agent_that_has_told_its_end_is_not_started_again(tmp_path):
+    """W&B's own agent takes the place of ours where the sweep has a program of its own."""
+    agent = agent_of("import os; os.kill(os.getpid(), 9)", tmp_path)
+    agent_events.append(agent.events, AgentEvent(None, 0, ""))
+    agent.process.wait()
+    assert not agent.working and agent.restart_if_crashed() is None and agent.failures() == []
 
 
 def test_an_agent_that_does_not_end_goes_with_its_run(monkeypatch, tmp_path):

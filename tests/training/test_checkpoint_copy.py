@@ -82,7 +82,7 @@ with wandb.init(id="timed", project="copies") as run:
     save(2)
     size = first.path.stat().st_size
     # During the run.
-    for _ in range(100):
+    for _ in range(2000):
         if uploaded():
             break
         time.sleep(0.1)
@@ -92,7 +92,9 @@ with wandb.init(id="timed", project="copies") as run:
 with wandb.init(id="timed", project="copies", resume="must") as run:
     answer["elsewhere"] = len(checkpoint(run, "second").load().rows)
     pathlib.Path("file").touch()
-    answer["nowhere"] = len(checkpoint(run, "file").load().rows)
+    nowhere = checkpoint(run, "file")
+    answer["nowhere"] = len(nowhere.load().rows)
+    nowhere.discard()
 print(json.dumps(answer))
 """
 

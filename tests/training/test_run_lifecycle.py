@@ -16,6 +16,7 @@ import wandb
 from live_server import Server, wait_for
 
 from wandb_tl.config import RunConfig
+from wandb_tl.errors import InputError
 from wandb_tl.training import run_lifecycle
 
 
@@ -36,12 +37,20 @@ def test_a_connection_error_of_the_block_ends_the_run_as_failed(offline):
     assert run._exit_code == 1 and wandb.run is None
 
 
-def test_a_disabled_run_that_has_trained_is_over_when_its_block_ends(offline):
+def test_a_run_is_trained_once_and_the_client_keeps_a_disabled_one_open(offline):
     with wandb.init(mode="disabled") as before:
-        run_lifecycle.open_run().summary["test_accuracy"] = 50.0
-    assert wandb.run is before, "the client mends it by itself"
+        before.summary["test_accuracy"] = 50.0
+    with (
+        pytest.raises(InputError, match=r"trained already; end it with wandb\.finish"),
+        run_lifecycle.start(RunConfig()),
+    ):
+        pass
+    wandb.finish()
     with run_lifecycle.start(RunConfig()) as run:
         assert run is not before
+        run.summary["test_accuracy"] = 50.0
+        with pytest.raises(InputError, match="open another one"), run_lifecycle.start(RunConfig()):
+            pass
     assert wandb.run is None
 
 
@@ -84,6 +93,7 @@ RUN = """
 import sys, time
 from wandb_tl import command_line
 from wandb_tl.config import RunConfig
+from wandb_tl.errors import InputError
 from wandb_tl.training import run_lifecycle
 command_line.WANDB_END_SECONDS, run_lifecycle.PREEMPTION_SECONDS = float(sys.argv[1]), float(sys.argv[1])
 

@@ -210,7 +210,8 @@ def _single_seed(answer: Answer) -> list[str]:
     if not math.isnan(answer.images):
         best, *others = (recipe.accuracy.mean for recipe in answer.recipes)
         beyond = sum(proportions.beyond_binomial(best, other, answer.images) for other in others)
-        which = f"all {beyond}" if beyond == len(others) else f"{beyond} of the {len(others)}"
+        everyone = "both" if beyond == 2 else f"all {beyond}"
+        which = everyone if beyond == len(others) else f"{beyond} of the {len(others)}"
         who = f"{which} other recipes {'is' if beyond == 1 else 'are'}"
         if len(others) == 1:
             who = f"the other recipe is{'' if beyond else ' not'}"

@@ -130,8 +130,10 @@ def frozen_layers(frame: pd.DataFrame) -> str:
         return ""
     runs = "1 run" if one_pass.runs == 1 else f"{one_pass.runs:,} runs"
     if one_pass.by_each_run:
-        of = "" if one_pass.runs == 1 else f", the sum of the {runs}"
-        return f"The frozen layers were computed once per image, in {seconds(one_pass.seconds)}{of}."
+        if one_pass.runs == 1:
+            return f"The frozen layers were computed once per image, in {seconds(one_pass.seconds)}."
+        together = f"{seconds(one_pass.seconds)} together"
+        return f"Each of the {runs} computed outputs of the frozen layers, in {together}."
     return (
         f"The frozen layers were computed once, in {seconds(one_pass.seconds)}, for all {runs}. "
         f"{one_pass.computing:,} of them computed outputs, which is part of the total time but not of the "

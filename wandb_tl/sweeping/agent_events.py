@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ def read(file: Path) -> list[AgentEvent]:
     """The events of a file, which an agent may be writing; none if it does not exist yet."""
     if not file.exists():
         return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    # The last line may be incomplete.
-    return [AgentEvent(**json.loads(line)) for line in lines if line.endswith("\n")]
+    events = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        # It is incomplete if the agent is writing it, or was killed when it did.
+        with suppress(ValueError, TypeError):
+            events.append(AgentEvent(**json.loads(line)))
+    return events

@@ -21,12 +21,9 @@ from wandb_tl.sweeping.agent_events import AgentEvent
 
 # How long an agent and its run have to end. A run saves nothing large: its last epoch is already on disk.
 STOP_SECONDS = 60
-
-
-# Signals of a process that was killed by the system, for want of memory say, or by an error of a library. The
-# others are a user's wish.
-_DEATHS = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")} - {None}
-# How often an agent that dies is started again: a machine that kills it again and again is not fit for it.
+# The signals of a crash; the kernel sends SIGKILL when memory is short. Other signals are sent by users.
+_CRASHES = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")} - {None}
+# How often a crashed agent is started again.
 MOST_RESTARTS = 5
 
 
@@ -44,6 +41,7 @@ class AgentProcess:
     log: Path
     events: Path
     restarts: int = 0
+    given_up: bool = False
 
     def __post_init__(self) -> None:
         self.process = self._started()
@@ -61,19 +59,30 @@ class AgentProcess:
 
     @property
     def working(self) -> bool:
-        return self.process.poll() is None
+        """Whether the agent takes runs, or has crashed and `restart_if_crashed` is to deal with it."""
+        return self.process.poll() is None or (self._crash is not None and not self.given_up)
 
-    def start_again_if_killed(self) -> str | None:
-        """Start the agent again if it has died of a signal that nobody sends on purpose.
-
-        Returns the signal's name; None if the agent goes on, has ended by itself, or died too often.
-        """
+    @property
+    def _crash(self) -> str | None:
+        """The name of the signal that the agent has crashed of; None if it has not."""
         code = self.process.poll()
-        if code is None or -code not in _DEATHS or self.restarts == MOST_RESTARTS:
+        if code is None or -code not in _CRASHES:
             return None
+        # W&B's own agent has taken its place, and the run of that one goes on without it.
+        has_told_its_end = any(event.run is None for event in agent_events.read(self.events))
+        return None if has_told_its_end else signal.Signals(-code).name
+
+    def restart_if_crashed(self) -> str | None:
+        """Start the agent again if it has crashed; returns what was done, in words, None if nothing was."""
+        crash = None if self.given_up else self._crash
+        if crash is None:
+            return None
+        if self.restarts == MOST_RESTARTS:
+            self.given_up = True
+            return f"an agent died of {crash} again, and is given up; see {self.log}"
         self.restarts += 1
         self.process = self._started()
-        return signal.Signals(-code).name
+        return f"an agent died of {crash}, and was started again; see {self.log}"
 
     def failures(self) -> list[AgentEvent]:
         """The runs of this agent that failed, and its own failure, in order."""

@@ -153,7 +153,9 @@ class Checkpoint:
             self._copy.discard()
         self._remove_drafts()
         for path in (self.path, self._earlier):
-            path.unlink(missing_ok=True)
+            # There is none, or none could be written.
+            with suppress(OSError):
+                path.unlink()
 
     @property
     def _earlier(self) -> Path:

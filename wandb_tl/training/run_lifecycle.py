@@ -33,8 +33,10 @@ def start(config: RunConfig) -> Iterator[Run]:
     """
     run = open_run()
     if run is not None:
-        if _is_trained(run):
-            raise InputError(f"W&B: the open run {run.id} has been trained already; open another one")
+        if "test_accuracy" in dict(run.summary):
+            # The client leaves a disabled run open at the end of its block.
+            end = "end it with wandb.finish()" if run.disabled else "open another one"
+            raise InputError(f"W&B: the open run {run.id} has been trained already; {end}")
         run.config.update(config.as_dict(), allow_val_change=True)
         _define_metrics(run)
         yield run
@@ -85,15 +87,7 @@ def _finish(run: Run, exit_code: int) -> bool:
 
 def open_run() -> Run | None:
     """The run that the caller has started with `wandb.init` and not finished; None if there is none."""
-    run = wandb.run
-    # The client keeps a disabled run after the end of its block, where it forgets any other.
-    if run is not None and run.disabled and _is_trained(run):
-        run.finish()
     return wandb.run
-
-
-def _is_trained(run: Run) -> bool:
-    return "test_accuracy" in dict(run.summary)
 
 
 def no_run() -> Run:

@@ -375,21 +375,6 @@ def test_contents_that_no_manifest_lists_are_forgotten(lab: Lab) -> None:
     assert versions.delete_expired(lab.db) == [spare["id"]]
 
 
-def test_files_that_a_run_announced_and_never_sent_are_forgotten(lab: Lab) -> None:
-    project = ensure_project(lab.db, None, "p")
-    run = lab.db.insert("run", project_id=project["id"], name="r", **RUN)
-    sent, lost = (new_blob(lab.db, name) for name in ("sent", "lost"))
-    for blob_id in (sent, lost):
-        lab.db.insert("file", run_id=run, name=blob_id, blob_id=blob_id)
-    lab.upload(sent, b"sent")
-    lab.db.now += versions.ABANDONED_SECONDS + 1
-    lab.db.update("run", run, heartbeat_at=lab.db.now)
-    assert versions.delete_expired(lab.db) == []
-    lab.db.now += versions.ABANDONED_SECONDS + 1
-    assert versions.delete_expired(lab.db) == [lost]
-    assert [row["blob_id"] for row in lab.db.all("SELECT * FROM file")] == [sent]
-
-
 def test_versions_end_with_their_time_unless_linked(lab: Lab) -> None:
     short, linked = (lab.make(name, {"f": name}, ttlDurationSeconds=60) for name in ("1", "2"))
     kept = [lab.make(f"k{ttl}", {"f": f"k{ttl}"}, ttlDurationSeconds=ttl) for ttl in (None, -1, -2, 3600)]

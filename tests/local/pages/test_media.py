@@ -124,6 +124,12 @@ def test_each_kind_of_media_is_shown_or_offered(gallery: Tab) -> None:
         chart.scroll_into_view_if_needed()
         wait_for(lambda chart=chart: chart.get_attribute("data-drawn") is not None)
         assert chart.locator(f"{kind} .trace").count() == 1
+    for key, rows in (("matplotlib", ["0 1", "1 2", "2 4"]), ("plotly", ["sales a 1", "sales b 3"])):
+        values = strip(page, key).locator("details.data")
+        values.locator("summary").click()
+        wait_for(lambda values=values, rows=rows: values.locator("tbody tr").count() == len(rows))
+        texts = [" ".join(text.split()) for text in values.locator("tbody tr").all_inner_texts()]
+        assert all(text.endswith(row) for text, row in zip(texts, rows, strict=True)), texts
     assert "squares" in strip(page, "matplotlib").inner_text()
 
 

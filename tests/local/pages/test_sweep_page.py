@@ -58,7 +58,7 @@ def test_a_metric_that_no_run_logs_is_told(tab: Tab, server: Server) -> None:
     sweep = write_sweep(server, "acts", GRID)
     write_run(server, "acts", "other", {"lr": 0.1}, [{"epoch": 1, "accuracy": 0.5}], sweep)
     page = tab.open(f"/local/acts/sweeps/{sweep}")
-    assert page.locator("#best").inner_text().startswith("No run has logged acc, by which")
+    assert page.locator("#best").inner_text().startswith("No run has a finite value of acc yet")
     page.get_by_label("Metric").select_option("accuracy")
     wait_for(lambda: page.locator("#best").inner_text().startswith("Best so far by accuracy"))
     assert tab.charts("curves") == [1]

@@ -13,15 +13,7 @@ from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.artifacts.inputs import CreateArtifactInput, UpdateArtifactInput
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Transaction, existing
-from wandb_tl.local.records.rows import (
-    ArtifactRow,
-    ClientIdRow,
-    CollectionRow,
-    Columns,
-    ProjectRow,
-    Row,
-    RunRow,
-)
+from wandb_tl.local.records.rows import ArtifactRow, ClientIdRow, CollectionRow, Columns, ProjectRow, RunRow
 
 # An upload is abandoned after so many seconds without a request for it. The jobs of a distributed version may
 # wait in a cluster's queue for one another.
@@ -227,7 +219,7 @@ def delete_collection(db: Transaction, collection: CollectionRow) -> list[str]:
 
 
 def delete_expired(db: Transaction) -> list[str]:
-    """Delete abandoned uploads, versions whose time to live is over, and contents that nothing lists.
+    """Delete abandoned uploads, versions whose time to live is over, and contents that no manifest lists.
 
     An upload is alive if its run sent a heartbeat, or any request for it came, within ABANDONED_SECONDS.
     Linked versions outlive their time to live. Returns the ids of blobs whose files to delete after commit.
@@ -242,20 +234,7 @@ def delete_expired(db: Transaction) -> list[str]:
         " AND NOT EXISTS (SELECT 1 FROM expected_blob WHERE blob_id = blob.id)",
         db.now - ABANDONED_SECONDS,
     )
-    return unused + blobs.delete_unused(db, [row["id"] for row in unlisted + _never_sent(db)])
-
-
-def _never_sent(db: Transaction) -> list[Row]:
-    """Delete the files of runs that were announced and never sent; returns their blobs."""
-    rows = db.all(
-        "SELECT file.id AS file, blob.id FROM file JOIN blob ON blob.id = file.blob_id"
-        " JOIN run ON run.id = file.run_id"
-        " WHERE blob.uploaded_at IS NULL AND coalesce(run.heartbeat_at, run.created_at) < ?",
-        db.now - ABANDONED_SECONDS,
-    )
-    for row in rows:
-        db.run("DELETE FROM file WHERE id = ?", row["file"])
-    return rows
+    return unused + blobs.delete_unused(db, [row["id"] for row in unlisted])
 
 
 def _abandoned(db: Transaction) -> list[ArtifactRow]:

@@ -8,7 +8,7 @@ const MOST = 500;
 /** Put the fold below a chart that has lines or points, or bring an open one up to date. */
 export function offerTable(element, chart) {
   // Charts whose data stand on the page have a table there.
-  if (!chart.figure.lines.length || element.dataset.bars !== undefined) return;
+  if (!(chart.figure.lines.length || chart.figure.rows) || element.dataset.bars !== undefined) return;
   const old = element.querySelector(":scope > details.data");
   if (old) {
     if (old.open) fill(old, element, chart);
@@ -24,7 +24,7 @@ export function offerTable(element, chart) {
 }
 
 function fill(fold, element, { figure, data }) {
-  const [headings, ...rows] = figure.axes ? named(rowsOf(figure, data)) : tips(figure);
+  const [headings, ...rows] = figure.rows?.() ?? (figure.axes ? named(rowsOf(figure, data)) : tips(figure));
   const table = document.createElement("table");
   table.className = "rows";
   line(table.createTHead().insertRow(), headings, () => "th");
@@ -36,7 +36,7 @@ function fill(fold, element, { figure, data }) {
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", `Values of ${element.getAttribute("aria-label")}`);
   box.append(table);
-  if (rows.length > MOST) box.append(`${MOST} of ${rows.length} rows; the CSV file has all.`);
+  if (rows.length > MOST) box.append(`${MOST} of ${rows.length} rows${figure.rows ? "." : "; the CSV file has all."}`);
   fold.replaceChildren(fold.firstElementChild, box);
 }
 
