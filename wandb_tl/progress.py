@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -23,3 +24,6 @@ else:
             # A notebook's stderr is not a terminal, which is what None asks for.
             options.setdefault("disable", False if "ipykernel.zmqshell" in sys.modules else None)
             super().__init__(*arguments, **options)
+
+    # Its own lock also excludes other processes, by a semaphore that a killed process would leave behind.
+    tqdm.set_lock(threading.RLock())

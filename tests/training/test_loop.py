@@ -14,6 +14,7 @@ from wandb_tl import train
 from wandb_tl.config import RunConfig
 from wandb_tl.figures import media
 from wandb_tl.training import datasets, models, tracking
+from wandb_tl.training.checkpoints import Checkpoint, Progress
 from wandb_tl.training.inputs import Inputs
 from wandb_tl.training.process_cache import ProcessCache
 
@@ -174,13 +175,13 @@ def test_a_run_that_resumes_after_its_last_epoch_adds_no_time(few_images, monkey
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
-    """The row and the figures of every epoch that is logged."""
+    """The row and the images of every epoch that is logged."""
     epochs = []
     log_epoch = tracking.log_epoch
 
-    def watched(run: wandb.Run, row: dict, figures: dict | None = None) -> None:
-        epochs.append((row, figures or {}))
-        log_epoch(run, row, figures)
+    def watched(run: wandb.Run, row: dict, images: dict | None = None) -> None:
+        epochs.append((row, images or {}))
+        log_epoch(run, row, images)
 
     monkeypatch.setattr(tracking, "log_epoch", watched)
     return epochs
@@ -231,6 +232,31 @@ def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypa
     assert [resumed[name] for name in NUMBERS] == [uninterrupted[name] for name in NUMBERS]
     # Nothing counts a processor's energy.
     assert "energy_wh" not in resumed
+
+
+@pytest.mark.slow
+def test_figures_that_the_client_lost_are_logged_again(few_images, monkeypatch, logged, cache_folder):
+    """The client sends what is logged a little later: its death loses the last epochs, whatever they have."""
+
+    def digests(images: dict[str, wandb.Image]) -> dict[str, str]:
+        return {key: image._sha256 for key, image in images.items()}
+
+    def save_and_end(checkpoint: Checkpoint, progress: Progress) -> None:
+        save(checkpoint, progress)
+        if len(progress.rows) == 7:
+            raise KeyboardInterrupt
+
+    options = {"epochs": 8, "finetuning": False}
+    save = Checkpoint.save
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "save", save_and_end)
+        train_here(few_images, "lost", **options)
+    before = digests(logged[4][1])
+    assert len(logged) == 6 and "grad_cam" in before
+    logged.clear()
+    train_here(few_images, "lost", **options)
+    assert len(logged) == 8 and digests(logged[4][1]) == before
+    assert not list((cache_folder / "checkpoints").iterdir())
 
 
 @pytest.mark.slow

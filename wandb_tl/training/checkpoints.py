@@ -152,10 +152,19 @@ class Checkpoint:
         if self._copy is not None:
             self._copy.discard()
         self._remove_drafts()
+        shutil.rmtree(self._images, ignore_errors=True)
         for path in (self.path, self._earlier):
             # There is none, or none could be written.
             with suppress(OSError):
                 path.unlink()
+
+    def images(self, epoch: float) -> Path:
+        """The folder for images of an epoch, which stay until the run is finished."""
+        return self._images / f"{epoch:.0f}"
+
+    @property
+    def _images(self) -> Path:
+        return self.path.with_suffix(".images")
 
     @property
     def _earlier(self) -> Path:

@@ -16,7 +16,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from wandb_tl.config import RunConfig
 from wandb_tl.progress import tqdm
-from wandb_tl.training import cuda_graphs, devices, distributed, freezing, frozen_part, temperature, tracking
+from wandb_tl.training import (
+    cuda_graphs,
+    devices,
+    distributed,
+    freezing,
+    frozen_part,
+    logged_images,
+    temperature,
+    tracking,
+)
 from wandb_tl.training.accumulation import TrainingStep
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.checkpoints import Checkpoint, Copy, Progress
@@ -144,13 +153,17 @@ def train(
     print_start(config, data, model, device, precision, progress)
     test = None
     for row in progress.rows:
-        figures = None
+        images = None
         has_logged = distributed.of_first(tracking.has_logged(run, row["epoch"]))
-        if row is progress.rows[-1] and is_drawn(config, row) and not has_logged:
-            # The run was killed before it logged the figures of its last epoch.
-            test = trainer.evaluate("test")
-            figures = draw(test, progress.rows)
-        tracking.log_epoch(run, row, figures)
+        if is_drawn(config, row) and not has_logged:
+            # The run was killed before the server had the figures of this epoch.
+            folder = checkpoint.images(row["epoch"])
+            if row is progress.rows[-1]:
+                test = trainer.evaluate("test")
+                images = logged_images.of_figures(draw(test, progress.rows), folder)
+            else:
+                images = logged_images.stored(folder)
+        tracking.log_epoch(run, row, images)
 
     for epoch in range(len(progress.rows) + 1, config.epochs + 1):
         began = time.perf_counter()
@@ -166,7 +179,11 @@ def train(
             checkpoint.save(progress)
         # The time and energy of saving count; those of figures and logging do not.
         with meter.paused():
-            tracking.log_epoch(run, row, draw(test, progress.rows) if is_drawn(config, row) else None)
+            images = None
+            if is_drawn(config, row):
+                figures = draw(test, progress.rows)
+                images = logged_images.of_figures(figures, checkpoint.images(row["epoch"]))
+            tracking.log_epoch(run, row, images)
             print_epoch(config, row)
             if on_epoch is not None:
                 on_epoch(row)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import numpy as np
 import wandb
 from filelock import FileLock
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -25,6 +22,7 @@ from wandb import Run as Run
 from wandb_tl.cache_folder import cache_dir
 from wandb_tl.config import FIELDS, INSPECTION, RunConfig
 from wandb_tl.errors import InputError, one_line
+from wandb_tl.training import logged_images
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
 from wandb_tl.wandb_process import REQUEST_ERRORS
@@ -220,7 +218,7 @@ def log_inspection(
             if inspected.model and online:
                 run.use_artifact(inspected.model)
             logged = {key: _table(columns) for key, columns in tables.items()}
-            _retry(lambda: run.log({**logged, **_images(figures)}))
+            _retry(lambda: run.log({**logged, **logged_images.of_figures(figures)}))
             return run.url if online else None
     except (wandb.Error, ValueError) as error:
         raise InputError(f"W&B: {one_line(error)}") from error
@@ -235,10 +233,10 @@ def has_logged(run: Run, row: float) -> bool:
     return row <= int(run.starting_step)
 
 
-def log_epoch(run: Run, row: dict[str, float], figures: dict[str, Figure] | None = None) -> None:
-    """Log the metrics of a finished epoch and its figures, unless the run has logged them."""
+def log_epoch(run: Run, row: dict[str, float], images: Mapping[str, wandb.Image] | None = None) -> None:
+    """Log the metrics of a finished epoch and its images, unless the run has logged them."""
     if not has_logged(run, row["epoch"]):
-        run.log({**row, **_images(figures or {})})
+        run.log({**row, **(images or {})})
 
 
 def _retry(log: Callable[[], Result]) -> Result:
@@ -274,7 +272,7 @@ def log_summary(run: Run, progress: Progress, test: Evaluation) -> None:
 def log_media(run: Run, epoch: int, figures: dict[str, Figure]) -> None:
     """Log figures by media key, as PNG images, after the last epoch, unless the run has logged them."""
     if not has_logged(run, epoch + 1):
-        run.log({"epoch": epoch, **_images(figures)})
+        run.log({"epoch": epoch, **logged_images.of_figures(figures)})
 
 
 def log_tables(run: Run, epoch: int, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
@@ -330,20 +328,6 @@ def _table(columns: Mapping[str, list[Any]]) -> wandb.Table:
     table = kind(columns=list(columns), data=rows[:TYPED_ROWS])
     table.data += rows[TYPED_ROWS:]
     return table
-
-
-def _images(figures: Mapping[str, Figure]) -> dict[str, wandb.Image]:
-    """Figures as PNG images. wandb encodes one while the next is drawn."""
-    with ThreadPoolExecutor(1) as encoder:
-        images = {key: encoder.submit(wandb.Image, _drawn(figure)) for key, figure in figures.items()}
-    return {key: image.result() for key, image in images.items()}
-
-
-def _drawn(figure: Figure) -> Image.Image:
-    # Drawn into memory: a file would be encoded, decoded, and encoded again by wandb.
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _pil(image: Tensor) -> Image.Image:
