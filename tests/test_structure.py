@@ -92,7 +92,7 @@ LOCAL_MODULES = {
 # Who speaks to W&B; nobody else imports its client.
 SPEAKS_TO_WANDB = {
     "wandb_process",
-    *("training.run_lifecycle", "training.tracking", "training.checkpoint_copy"),
+    *("training.run_lifecycle", "training.tracking", "training.logged_images", "training.checkpoint_copy"),
     *("analysis.results", "analysis.wandb_report", "sweeping.work_queue"),
 }
 
