@@ -88,6 +88,35 @@ def test_the_death_of_wandb_core_is_one_line(tmp_path, use):
     assert done.stdout.count("\n") == 1
 
 
+LATE_DEATH = """
+import json, sys, psutil, wandb
+from wandb_tl.config import RunConfig
+from wandb_tl.errors import FailedError
+from wandb_tl.training import run_lifecycle
+
+finish = wandb.Run.finish
+def finish_and_die(run, exit_code):
+    if sys.argv[1] == "after":
+        finish(run, exit_code=exit_code)
+    for child in psutil.Process().children():
+        if child.name().startswith("wandb-core"):
+            child.kill()
+    raise ConnectionResetError("Connection lost")
+wandb.Run.finish = finish_and_die
+try:
+    with run_lifecycle.start(RunConfig()) as run:
+        run.log({"x": 1})
+    print(json.dumps("finished"))
+except FailedError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_a_run_that_the_server_has_whole_does_not_fail_by_the_death_of_wandb_core(server):
+    assert server.run(LATE_DEATH, "after") == "finished"
+    assert server.run(LATE_DEATH, "before").startswith("W&B's own process, wandb-core, has died")
+
+
 # The seconds that its ends may take are an argument.
 RUN = """
 import sys, time

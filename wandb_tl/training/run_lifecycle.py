@@ -29,7 +29,8 @@ def start(config: RunConfig) -> Iterator[Run]:
     InputError if W&B cannot be reached or has no API key, and for the id of a run that has finished or has
     other hyperparameters. Leaving the block ends a new run as finished. An exception ends it as failed, and
     SIGTERM or SIGHUP as preempted, so that its sweep hands it out again. The caller of `wandb.init` ends an
-    open run. FailedError if W&B's own process dies: nothing can end the run then, and it is to be resumed.
+    open run. FailedError if W&B's own process dies before the server has the end of the run, which is to be
+    resumed then.
     """
     run = open_run()
     if run is not None:
@@ -49,7 +50,7 @@ def start(config: RunConfig) -> Iterator[Run]:
             deliver_signals()
             yield run
             # Inside this block: the rest of the upload may take long, and a signal may come meanwhile.
-            if not _finish(run, 0):
+            if not _finish(run, 0) and not _has_finished(run):
                 raise _death_of_wandb(run.id)
         except Terminated as end:
             with ignored(TERMINATING), at_most(PREEMPTION_SECONDS):
@@ -83,6 +84,17 @@ def _finish(run: Run, exit_code: int) -> bool:
     except wandb_process.GONE_ERRORS:
         return False
     return True
+
+
+def _has_finished(run: Run) -> bool:
+    """Whether the server has the end of a run whose W&B process died meanwhile."""
+    if run.offline:
+        return False
+    path = f"{run.entity}/{run.project}/{run.id}"
+    wandb_process.forget()
+    with suppress(*wandb_process.REQUEST_ERRORS):
+        return bool(wandb.Api().run(path).state == RunState.FINISHED)
+    return False
 
 
 def open_run() -> Run | None:
