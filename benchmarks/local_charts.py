@@ -246,16 +246,9 @@ def browse(client: Client, chromium: str) -> list[tuple[str, bool]]:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(session.link(client.url, "/"))
         sweep = client.url + sweep_page(client) + "?group=none"
-        start = time.perf_counter()
-        page.goto(sweep)
+        page.add_init_script(WATCH)
+        visits = [visit(page, sweep) for _ in range(3)]
         curves = page.locator("[data-chart=curves]")
-        curves.scroll_into_view_if_needed()
-        page.wait_for_selector("[data-chart=curves][data-drawn]", timeout=120_000)
-        first = time.perf_counter() - start
-        page.wait_for_selector(
-            '[data-chart=curves] figcaption[data-note=""]', timeout=300_000, state="attached"
-        )
-        complete = time.perf_counter() - start
         curves.scroll_into_view_if_needed()
         metrics = page.context.new_cdp_session(page)
         metrics.send("Performance.enable")
@@ -265,8 +258,9 @@ def browse(client: Client, chromium: str) -> list[tuple[str, bool]]:
         browser.close()
     return [
         (
-            f"Chromium, the curves of the sweep: drawn after {first:.2f} s, complete after {complete:.2f} s",
-            True,
+            "Chromium, the curves of the sweep, from opening its page: whole after"
+            f" {visits[0]:.2f} s in a new browser, {visits[1]:.2f} and {visits[2]:.2f} s later",
+            visits[2] < FIRST_SECONDS,
         ),
         (
             f"Chromium, a move of the pointer: {busy:.3f} s of the page's thread;"
@@ -276,11 +270,27 @@ def browse(client: Client, chromium: str) -> list[tuple[str, bool]]:
     ]
 
 
+def visit(page: Any, address: str) -> float:
+    """Seconds from opening the page until the whole chart of its curves is drawn."""
+    page.goto(address)
+    page.locator("[data-chart=curves]").scroll_into_view_if_needed()
+    page.wait_for_function("window.wholeAt", timeout=120_000)
+    seconds: float = page.evaluate("window.wholeAt") / 1000
+    return seconds
+
+
 def thread_seconds(metrics: Any) -> float:
     """The processor time of the page's main thread."""
     values = metrics.send("Performance.getMetrics")["metrics"]
     return next(value["value"] for value in values if value["name"] == "ThreadTime")
 
+
+# When the chart was drawn whole: in the frame in which it is on the screen, not when a program asks for it.
+WATCH = """new MutationObserver(() => {
+  const chart = document.querySelector("[data-chart=curves][data-drawn]");
+  if (!chart || chart.querySelector("figcaption").dataset.note || window.wholeAt) return;
+  requestAnimationFrame(() => setTimeout(() => { window.wholeAt ??= performance.now(); }));
+}).observe(document, { subtree: true, attributes: true, attributeFilter: ["data-drawn", "data-note"] });"""
 
 # Moves across the chart, and the seconds from each to the next frame, of which an idle one takes 0.017.
 MOVES = """async () => {

@@ -11,7 +11,8 @@ import pytest
 from stream_lab import chunk, post, run
 
 from wandb_tl.local.pages import thinning
-from wandb_tl.local.pages.thinning import BUCKETS, SAMPLES, CurveReader, Source, Thinned, sample
+from wandb_tl.local.pages.thinned import BUCKETS, SUM_Y, TOTAL, Thinned
+from wandb_tl.local.pages.thinning import SAMPLES, CurveReader, Source, sample
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.streams import HISTORY
@@ -37,8 +38,8 @@ def test_buckets_keep_extremes_means_and_the_last_point(count: int) -> None:
     assert len(points) <= 401 and points[-1] == (count - 1, (count - 1) % 7)
     assert [x for x, _ in points] == sorted(x for x, _ in points)
     assert {y for _, y in points} >= {0, 6} and all(y == x % 7 for x, y in points)
-    total = sum(one.sum_y for one in curve.joined(1))
-    assert total == sum(x % 7 for x in range(count)) and sum(one.total for one in curve.joined(1)) == count
+    assert curve.buckets[:, TOTAL].sum() == count
+    assert curve.buckets[:, SUM_Y].sum() == sum(x % 7 for x in range(count))
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from run_writer import write_run
 from stream_lab import chunk, post, run
 
 from wandb_tl.local import watch
-from wandb_tl.local.pages.thinning import CurveReader, Source, Thinned
+from wandb_tl.local.pages.thinned import Thinned
+from wandb_tl.local.pages.thinning import CurveReader, Source
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.streams import HISTORY

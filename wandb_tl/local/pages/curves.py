@@ -5,10 +5,10 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections import Counter
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from wandb_tl.local.pages.recipes import Recipe, mean_curve
-from wandb_tl.local.pages.thinning import CurvePoint, CurveReader, Source, Thinned, sample
+from wandb_tl.local.pages.thinning import CurveReader, Source, sample
 from wandb_tl.local.pages.values import Run, client_records, is_number, read_line
 from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import JsonObject
@@ -16,11 +16,14 @@ from wandb_tl.local.records.rows import RunRow
 from wandb_tl.local.records.streams import EVENTS, HISTORY
 from wandb_tl.local.runs import history, history_keys
 
+if TYPE_CHECKING:
+    from wandb_tl.local.pages.thinned import CurvePoint, Thinned
+
 # Points of a curve at most, and at least where there are many curves; and of all curves of a chart.
 POINTS, LEAST_POINTS, ALL_POINTS = 800, 100, 40_000
 RUNS = 200
 # After this time, what has not been read of long histories is left for the next request.
-READING_SECONDS = 0.4
+READING_SECONDS = 0.6
 # What the reader can choose to draw over, and the keys under which the client logs it.
 AXES = {"step": "_step", "relative": "_runtime", "wall": "_timestamp"}
 NAMES = {"_step": "step", "_runtime": "seconds", "_timestamp": ""}

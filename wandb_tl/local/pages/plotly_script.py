@@ -30,7 +30,8 @@ class PlotlyScript:
     @cached_property
     def compressed(self) -> bytes:
         """The script as gzip, a third of its size."""
-        return gzip.compress(PATH.read_bytes(), mtime=0)
+        # The first chart waits for it, and level 9 takes twice as long for 4 % less.
+        return gzip.compress(PATH.read_bytes(), compresslevel=4, mtime=0)
 
     def send(self, request: Request) -> Response:
         headers = FOREVER | {"Vary": "Accept-Encoding"}

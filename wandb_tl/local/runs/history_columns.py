@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from typing import NamedTuple
 
 from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import finite, json_object
-from wandb_tl.local.records.rows import Row
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.runs.history_keys import flat
 
@@ -147,15 +146,18 @@ def read(db: Transaction, run_id: int, key: str, axis: str, first: int) -> Rows 
     end = db.value("SELECT column_lines FROM run WHERE id = ?", run_id) or 0
     if end <= first:
         return None
+    up = _blocks(db, run_id, key, first // BLOCK)
+    across = up if axis == key else _blocks(db, run_id, axis, first // BLOCK)
+    if rows := _without_gaps(up, across, first, end):
+        return rows
     x, y, lacking = array("d"), array("d"), 0
-    for start, up, across in _blocks(db, run_id, key, axis, first // BLOCK):
-        if across and start >= first and not up.places and not across.places and _is_finite(across):
-            x.extend(across.numbers)
-            y.extend(up.numbers)
-            continue
-        places = dict(zip(_places(across), across.numbers, strict=True)) if across else {}
-        for place, number in zip(_places(up), up.numbers, strict=True):
-            if start + place < first:
+    columns_of_axis = {block: _column(*values) for block, *values in across}
+    for block, *values in up:
+        column = columns_of_axis.get(block)
+        places = dict(zip(_places(column), column.numbers, strict=True)) if column else {}
+        own = _column(*values)
+        for place, number in zip(_places(own), own.numbers, strict=True):
+            if block * BLOCK + place < first:
                 continue
             at = places.get(place, math.nan)
             if math.isnan(at):
@@ -166,24 +168,28 @@ def read(db: Transaction, run_id: int, key: str, axis: str, first: int) -> Rows 
     return Rows(x, y, lacking, end)
 
 
-def _blocks(
-    db: Transaction, run_id: int, key: str, axis: str, block: int
-) -> Iterator[tuple[int, Column, Column | None]]:
-    """(number of the first line, column of the key, column of the axis) of each block that has the key."""
+# The number, the places and the numbers of a block.
+Block = tuple[int, bytes, bytes]
+
+
+def _blocks(db: Transaction, run_id: int, key: str, block: int) -> list[Block]:
+    """The blocks of a key from the number `block` on."""
     query = "SELECT block, places, numbers FROM history_column WHERE run_id = ? AND key = ? AND block >= ?"
-    across = {row["block"]: _column(row) for row in db.all(query, run_id, axis, block)}
-    for row in db.all(f"{query} ORDER BY block", run_id, key, block):
-        yield row["block"] * BLOCK, _column(row), across.get(row["block"])
+    return db.tuples(f"{query} ORDER BY block", run_id, key, block)
 
 
-def _column(row: Row) -> Column:
-    numbers = array("d")
-    numbers.frombytes(row["numbers"])
-    return Column(row["places"], numbers)
+def _without_gaps(up: list[Block], across: list[Block], first: int, end: int) -> Rows | None:
+    """The rows of blocks in which all lines have both keys; None if there are others."""
+    if first % BLOCK or any(places for _, places, _ in [*up, *across]):
+        return None
+    if [block for block, *_ in up] != [block for block, *_ in across]:
+        return None
+    x, y = (array("d", b"".join(numbers for *_, numbers in blocks)) for blocks in (across, up))
+    return None if math.isnan(sum(x)) else Rows(x, y, 0, end)
 
 
-def _is_finite(column: Column) -> bool:
-    return not math.isnan(sum(column.numbers))
+def _column(places: bytes, numbers: bytes) -> Column:
+    return Column(places, array("d", numbers))
 
 
 def _places(column: Column) -> bytes | range:

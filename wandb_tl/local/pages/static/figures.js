@@ -109,10 +109,8 @@ function strip(data) {
 function objectives(data) {
   const lines = data.points.map((point) => ({ ...point, x: [point.value[0]], y: [point.value[1]] }));
   const figure = points(lines);
-  figure.traces.forEach(({ marker }, i) => {
-    const { front } = lines[i];
-    Object.assign(marker, front ? { size: 12, opacity: 1, line: { width: 2, color: style("--text") } } : { size: 8, opacity: 0.55 });
-  });
+  const either = (front, other) => lines.map((line) => (line.front ? front : other));
+  Object.assign(figure.traces[0].marker, { size: either(12, 8), opacity: either(1, 0.55), line: { width: either(2, 0), color: style("--text") } });
   const [across, up] = data.axes;
   // Where both objectives get worse beyond a step, its corner lies; which way depends on the goals.
   const shape = across.goal === "minimize" ? "hv" : "vh";
@@ -126,19 +124,22 @@ function objectives(data) {
   };
 }
 
+/** Points in one trace: plotly takes as long for a trace as for hundreds of points. */
 const points = (lines) => ({
   lines,
   whole: false,
   axes: true,
-  traces: lines.map((line, i) => ({
-    type: "scatter",
-    mode: "markers",
-    hoverinfo: "skip",
-    uid: `${i}`,
-    x: line.x,
-    y: line.y,
-    marker: { color: line.color, size: 9, opacity: 0.85 },
-  })),
+  traces: [
+    {
+      type: "scatter",
+      mode: "markers",
+      hoverinfo: "skip",
+      uid: "points",
+      x: lines.map((line) => line.x[0]),
+      y: lines.map((line) => line.y[0]),
+      marker: { color: lines.map((line) => line.color), size: 9, opacity: 0.85 },
+    },
+  ],
 });
 
 function plot(data, settings) {

@@ -34,7 +34,7 @@ function copyOnTop(canvas, places) {
   const frame = canvas.parentElement.getBoundingClientRect();
   const size = { left: box.left - frame.left, top: box.top - frame.top, width: box.width, height: box.height };
   for (const [name, value] of Object.entries(size)) top.style[name] = `${value}px`;
-  const parts = places.flatMap((i) => ["band", "raw", ""].flatMap((end) => [...canvas.querySelectorAll(`.trace${CSS.escape(i + end)} :is(.js-fill, .js-line, .point)`)]));
+  const parts = places.flatMap((i) => partsOf(canvas, i));
   top.replaceChildren(
     ...parts.map((part) => {
       const { a, d, e, f } = part.getScreenCTM();
@@ -43,6 +43,13 @@ function copyOnTop(canvas, places) {
       return copy;
     }),
   );
+}
+
+/** The elements of the line at place i: those of its traces, or one point of the trace of all points. */
+function partsOf(canvas, i) {
+  const points = canvas.querySelectorAll(".tracepoints .point");
+  if (points.length) return [...points].filter((point) => point.__data__.i === i);
+  return ["band", "raw", ""].flatMap((end) => [...canvas.querySelectorAll(`.trace${CSS.escape(i + end)} :is(.js-fill, .js-line, .point)`)]);
 }
 
 /** The ids of a row's or a legend's run, and of its group. */
