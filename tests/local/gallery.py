@@ -45,7 +45,9 @@ def everything(run):
     run.log({"epoch": 3, "annotated": annotated(), "pair": [annotated(), annotated()]})
     figure, axes = plt.subplots(); axes.plot([1, 2, 4]); axes.set_title("squares")
     run.log({"epoch": 3, "matplotlib": figure, "still": wandb.Image(plt.figure()),
-             "plotly": wandb.Plotly(go.Figure(go.Bar(x=["a", "b"], y=[1, 3], name="sales")))})
+             "plotly": wandb.Plotly(go.Figure(go.Bar(x=["a", "b"], y=[1, 3], name="sales"))),
+             "grid": wandb.Plotly(go.Figure(go.Heatmap(x=["a", "b"], z=np.arange(4.0).reshape(2, 2)))),
+             "shares": wandb.Plotly(go.Figure([go.Pie(labels=["a", "b"], values=[1, 3]), go.Box(y=[5])]))})
     clip = np.random.default_rng(0).integers(0, 255, (4, 3, 16, 16), dtype="uint8")
     Image.fromarray(pixels(0)).save("moving.gif", save_all=True, append_images=[Image.fromarray(pixels(200))])
     pathlib.Path("clip.mp4").write_bytes(b"not decoded by the tests")

@@ -25,6 +25,7 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(watch, "CLEAN_SECONDS", 0.2)
     monkeypatch.setattr(run_states, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(versions, "ABANDONED_SECONDS", 0.5)
+    monkeypatch.setattr(blobs, "NEVER_SENT_SECONDS", 0.5)
     monkeypatch.setattr(databases, "AWAY_SECONDS", 0.3)
     database, files = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k" * 64)
     with database.transaction() as db:
@@ -34,6 +35,10 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
         file_stream.receive(db, "local", "p", "r", {})
         left = blobs.new_blob(db, "left.bin", permanent=True)
         db.run("UPDATE blob SET uploaded_at = ?, md5 = 'x', size = 1 WHERE id = ?", time.time(), left)
+        for name in ("announced.txt", "sent.txt"):
+            announced = blobs.new_blob(db, name)
+            db.insert("file", run_id=1, name=name, blob_id=announced)
+        db.run("UPDATE blob SET uploaded_at = ?, md5 = 'x', size = 1 WHERE name = 'sent.txt'", time.time())
     files.path(left).parent.mkdir()
     files.path(left).write_bytes(b"x")
 
@@ -41,13 +46,19 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
         with database.transaction() as db:
             return db.value("SELECT state FROM run")
 
-    assert state() == "running"
+    def names() -> list[str]:
+        with database.transaction() as db:
+            query = "SELECT blob.name FROM blob LEFT JOIN file ON file.blob_id = blob.id"
+            return [row["name"] for row in db.all(query)]
+
+    assert state() == "running" and sorted(names()) == ["announced.txt", "left.bin", "sent.txt"]
     over = threading.Event()
     thread = threading.Thread(target=watch.keep_watch, args=(database, files, over))
     thread.start()
     try:
         wait_for(lambda: state() == "crashed")
         wait_for(lambda: not files.path(left).exists())
+        wait_for(lambda: names() == ["sent.txt"])
     finally:
         over.set()
         thread.join()

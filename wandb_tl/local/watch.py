@@ -7,7 +7,7 @@ import threading
 import time
 
 from wandb_tl.local.artifacts import versions
-from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.artifacts.blobs import Blobs, delete_never_sent
 from wandb_tl.local.errors import why_not_stored
 from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.run_states import give_up_silent
@@ -84,5 +84,6 @@ def clean(database: Database, blobs: Blobs) -> None:
     """Delete abandoned uploads and expired versions with their files."""
     with database.transaction() as db:
         unused = versions.delete_expired(db)
+        delete_never_sent(db)
     for blob_id in unused:
         blobs.delete(blob_id)

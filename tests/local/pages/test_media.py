@@ -124,8 +124,15 @@ def test_each_kind_of_media_is_shown_or_offered(gallery: Tab) -> None:
         chart.scroll_into_view_if_needed()
         wait_for(lambda chart=chart: chart.get_attribute("data-drawn") is not None)
         assert chart.locator(f"{kind} .trace").count() == 1
-    for key, rows in (("matplotlib", ["0 1", "1 2", "2 4"]), ("plotly", ["sales a 1", "sales b 3"])):
+    tables = {
+        "matplotlib": ["0 1", "1 2", "2 4"],
+        "plotly": ["sales a 1", "sales b 3"],
+        "grid": ["heatmap 1 a 0 0", "heatmap 1 b 0 1", "heatmap 1 a 1 2", "heatmap 1 b 1 3"],
+        "shares": ["pie 1 a 1", "pie 1 b 3", "box 2 5"],
+    }
+    for key, rows in tables.items():
         values = strip(page, key).locator("details.data")
+        values.scroll_into_view_if_needed()
         values.locator("summary").click()
         wait_for(lambda values=values, rows=rows: values.locator("tbody tr").count() == len(rows))
         texts = [" ".join(text.split()) for text in values.locator("tbody tr").all_inner_texts()]

@@ -20,6 +20,9 @@ from wandb_tl.local.artifacts.signed_addresses import AddressSigner
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Transaction
 
+# A client repeats an upload for less than an hour, and asks again where to send it when it starts anew.
+NEVER_SENT_SECONDS = 24 * 3600
+
 
 class Blobs:
     """The folder of blobs below one root."""
@@ -119,8 +122,21 @@ def stored_at(folder: Path, blob_id: str) -> Path:
 def new_blob(db: Transaction, name: str, md5: str | None = None, permanent: bool = False) -> str:
     """Announce a blob; returns its id. `name` only determines the content type of downloads."""
     blob_id = secrets.token_hex(16)
-    db.insert("blob", id=blob_id, name=name, announced=md5, permanent=int(permanent))
+    columns = {"announced": md5, "permanent": int(permanent), "announced_at": db.now}
+    db.insert("blob", id=blob_id, name=name, **columns)
     return blob_id
+
+
+def delete_never_sent(db: Transaction) -> None:
+    """Delete the files of runs that a client announced NEVER_SENT_SECONDS ago and did not upload."""
+    never_sent = db.all(
+        "SELECT file.id, blob_id FROM file JOIN blob ON blob.id = blob_id"
+        " WHERE uploaded_at IS NULL AND announced_at < ?",
+        db.now - NEVER_SENT_SECONDS,
+    )
+    for file in never_sent:
+        db.run("DELETE FROM file WHERE id = ?", file["id"])
+    delete_unused(db, [file["blob_id"] for file in never_sent])
 
 
 def delete_unused(db: Transaction, blob_ids: list[str]) -> list[str]:

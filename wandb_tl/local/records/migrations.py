@@ -7,7 +7,7 @@ from pathlib import Path
 TABLES = (Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")
 
 # The version of TABLES. Raise it with every change of TABLES, and add the SQL that upgrades a file to it.
-VERSION = 6
+VERSION = 7
 # The oldest version that can be lifted.
 OLDEST = 2
 MIGRATIONS = {
@@ -44,4 +44,5 @@ MIGRATIONS = {
             severity TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, created_at REAL NOT NULL);
         CREATE INDEX IF NOT EXISTS alert_by_run ON alert (run_id, title);
     """,
+    7: "ALTER TABLE blob ADD COLUMN announced_at REAL NOT NULL DEFAULT 0;",
 }

@@ -113,6 +113,7 @@ class BlobRow(TypedDict):
     size: int | None
     uploaded_at: float | None
     digest: str | None
+    announced_at: float
 
 
 class FileRow(TypedDict):

@@ -46,6 +46,8 @@ def create_run_files(_row: object, info: Info, input: RunFilesInput) -> Payload:
         if blob_id is None:
             blob_id = blobs.new_blob(db, path)
             db.insert("file", run_id=run["id"], name=path, blob_id=blob_id)
+        else:
+            db.run("UPDATE blob SET announced_at = ? WHERE id = ?", db.now, blob_id)
         url = info.context.blobs.addresses.url(info.context.base_url, "PUT", blob_id)
         files.append({"name": name, "upload_url": url})
     return {"run_id": encode_id("Run", run["id"]), "upload_headers": [], "files": files}

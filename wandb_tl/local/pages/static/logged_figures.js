@@ -2,8 +2,16 @@
 
 // plotly draws these with WebGL or with maps from other hosts, which the content policy forbids.
 const DRAWN = new Set(["scatter", "bar", "box", "violin", "histogram", "histogram2d", "histogram2dcontour", "heatmap", "contour", "pie", "sunburst", "treemap", "icicle", "funnel", "funnelarea", "waterfall", "candlestick", "ohlc", "indicator", "table", "sankey", "scatterpolar", "barpolar", "scatterternary", "carpet", "scattercarpet", "contourcarpet", "image", "parcats"]);
-// Kinds whose values are one row per point.
-const WITH_ROWS = new Set(["scatter", "bar"]);
+// The lists of a kind's trace whose values are one row of the table per point; those of others have no table.
+const LISTS = {
+  ...Object.fromEntries(["scatter", "bar", "box", "violin", "histogram", "funnel", "waterfall"].map((kind) => [kind, ["x", "y"]])),
+  ...Object.fromEntries(["pie", "sunburst", "treemap", "icicle", "funnelarea"].map((kind) => [kind, ["labels", "values"]])),
+  ...Object.fromEntries(["scatterpolar", "barpolar"].map((kind) => [kind, ["theta", "r"]])),
+};
+// Kinds with a value for each place of a grid.
+const GRIDS = new Set(["heatmap", "contour"]);
+// Kinds whose points plotly counts where x or y is missing.
+const COUNTED = new Set(["scatter", "bar", "funnel", "waterfall"]);
 const WITHOUT_WEBGL = { scattergl: "scatter", heatmapgl: "heatmap", scatterpolargl: "scatterpolar" };
 
 /** data: {data, layout} as wandb.Plotly stores it. */
@@ -16,7 +24,7 @@ export function logged({ data, layout = {} }) {
   return {
     traces: drawn,
     lines: [],
-    rows: drawn.some((trace) => WITH_ROWS.has(trace.type)) ? () => rowsOf(drawn) : null,
+    rows: drawn.some(({ type }) => LISTS[type] || GRIDS.has(type)) ? () => rowsOf(drawn) : null,
     layout: {
       ...rest,
       autosize: true,
@@ -34,19 +42,36 @@ export function logged({ data, layout = {} }) {
 // How plotly names the types of the numbers that it stores as base64.
 const NUMBERS = { f8: Float64Array, f4: Float32Array, i4: Int32Array, u4: Uint32Array, i2: Int16Array, u2: Uint16Array, i1: Int8Array, u1: Uint8Array };
 
+/** A list of values, or of lists of them, as plotly stores either: as it is, or as base64. */
 function listed(values) {
   if (Array.isArray(values)) return values;
   const type = NUMBERS[values?.dtype];
-  return type && !values.shape ? [...new type(Uint8Array.from(atob(values.bdata), (letter) => letter.charCodeAt(0)).buffer)] : [];
+  if (!type) return [];
+  const list = [...new type(Uint8Array.from(atob(values.bdata), (letter) => letter.charCodeAt(0)).buffer)];
+  const width = Number(String(values.shape ?? "").split(",")[1]);
+  return width ? Array.from({ length: list.length / width }, (_, row) => list.slice(row * width, (row + 1) * width)) : list;
 }
 
-/** The points of lines and bars as rows of a table, below its headings. */
+/** The values of traces as rows of a table, below its headings. */
 function rowsOf(traces) {
-  const rows = traces.filter((trace) => WITH_ROWS.has(trace.type)).flatMap((trace, number) => {
-    const [across, up] = [listed(trace.x), listed(trace.y)];
+  const rows = traces.flatMap((trace, number) => {
     const name = trace.name ?? `${trace.type} ${number + 1}`;
-    // Plotly counts the points of a trace that has only one of both. A null is a gap.
-    return Array.from({ length: Math.max(across.length, up.length) }, (_, place) => [name, across.length ? across[place] : place, up.length ? up[place] : place]);
+    return (GRIDS.has(trace.type) ? gridRows(trace) : listRows(trace)).map((row) => ({ trace: name, ...row }));
   });
-  return [["trace", "x", "y"], ...rows];
+  const headings = [...new Set(rows.flatMap(Object.keys))];
+  return [headings, ...rows.map((row) => headings.map((heading) => row[heading]))];
+}
+
+/** {x, y} of each point, or what else its kind has. A null is a gap. */
+function listRows(trace) {
+  const lists = (LISTS[trace.type] ?? []).map((field) => [field, listed(trace[field])]);
+  const present = lists.filter(([, values]) => values.length || COUNTED.has(trace.type));
+  const count = Math.max(0, ...lists.map(([, values]) => values.length));
+  return Array.from({ length: count }, (_, place) => Object.fromEntries(present.map(([field, values]) => [field, values.length ? values[place] : place])));
+}
+
+/** {x, y, z} of each place of a grid. */
+function gridRows(trace) {
+  const [across, up] = [listed(trace.x), listed(trace.y)];
+  return listed(trace.z).flatMap((row, j) => listed(row).map((z, i) => ({ x: across[i] ?? i, y: up[j] ?? j, z })));
 }
