@@ -30,8 +30,11 @@ def test_the_flag_that_an_agent_adds_when_it_resumes_a_run_is_ignored():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--optimizer", "Adagrad"], "optimizer: got 'Adagrad', takes one of Adam, SGD, AdamW"),
-        (["--optimizer", "adam"], "optimizer: got 'adam', takes one of Adam, SGD, AdamW; did you mean Adam?"),
+        (["--optimizer", "Adagrad"], "optimizer: got 'Adagrad', takes one of Adam, SGD, AdamW, probe"),
+        (
+            ["--optimizer", "adam"],
+            "optimizer: got 'adam', takes one of Adam, SGD, AdamW, probe; did you mean Adam?",
+        ),
         (["--lr", "-1"], "lr: got '-1', takes a number > 0"),
         (["--lr", "nan"], "lr: got 'nan', takes a number > 0"),
         (["--momentum", "1"], "momentum: got '1', takes a number >= 0 and < 1"),

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.errors import InputError, nearest
-from wandb_tl.hyperparameters import Field, Value, allowed, bounded, coerce, option, short
+from wandb_tl.hyperparameters import SYNONYMS, Field, Value, allowed, bounded, coerce, option, short
 from wandb_tl.model_kwargs import parse_model_kwargs
+from wandb_tl.recipe_options import RecipeOptions
 
 # Data sets that are downloaded by name.
 NAMED_DATASETS = (
@@ -46,56 +47,9 @@ INSPECTION = "inspect_data"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(RecipeOptions):
     """The hyperparameters of one run. Raises InputError for a value that a field does not allow."""
 
-    model_name: str = option("resnet50.tv_in1k", "timm model; the part after the dot names its weights")
-    model_kwargs: str = option(
-        "",
-        "more arguments of timm.create_model, such as patch_size=8 drop_path_rate=0.1; in_chans=1 makes a "
-        "model of grey pictures",
-    )
-    pretrained: bool = option(True, "start from ImageNet weights instead of random weights")
-    finetuning: bool = option(False, "train the stages that `unfreeze` selects, not only the new classifier")
-    unfreeze: str = option(
-        "last_stage",
-        "stages that finetuning trains: the last one, all, or how many, counted from the end",
-        pattern=r"last_stage|all|0*[1-9]\d*",
-        takes="last_stage, all or a number of stages",
-    )
-    batch_size: int = option(64, "images per optimizer step; BatchNorm needs at least 2", least=2)
-    epochs: int = option(10, "passes over the training images", least=1)
-    optimizer: str = option("Adam", "optimizer of the trainable layers", choices=("Adam", "SGD", "AdamW"))
-    lr: float = option(0.001, "learning rate", above=0)
-    momentum: float = option(0.9, "momentum of SGD; Adam and AdamW ignore it", least=0, below=1)
-    weight_decay: float = option(0.1, "weight decay of SGD and AdamW; Adam ignores it", least=0)
-    scheduler: str = option("constant", "learning rate schedule", choices=("constant", "cosine"))
-    norm: str = option(
-        "auto",
-        "BatchNorm statistics of the frozen layers: from the weights (source), estimated once on the "
-        "training images (calibrated), or of each batch, as in a model left in train mode (batch); auto is "
-        "source with pretrained weights and calibrated with random weights",
-        choices=("auto", "source", "calibrated", "batch"),
-    )
-    image_size: int = option(224, "height and width of the model's input in pixels", least=8)
-    augment: str = option(
-        "none", "random augmentation of the training images", choices=("none", "flip", "flip_crop")
-    )
-    precision: str = option(
-        "auto",
-        "number format of the forward pass; auto is bf16 if the device computes in it, otherwise fp16 on a "
-        "GPU and fp32 on a CPU",
-        choices=("auto", "fp32", "bf16", "fp16"),
-    )
-    compile: str = option(
-        "auto",
-        "use torch.compile for the trainable layers; auto compiles on a GPU if the run has enough steps to "
-        "repay it",
-        choices=("auto", "always", "never"),
-    )
-    seed: int = option(
-        0, "random seed of the weights, the order of images and augmentation", least=0, below=2**31
-    )
     dataset: str = option(
         "fashion_mnist",
         "the images: a data set by name, or your own pictures (folder) at data_dir; hf:NAME loads a data set "
@@ -133,6 +87,13 @@ class RunConfig:
         least=0,
         below=1,
     )
+    fold: str = option(
+        "",
+        "which part of the training images is held out for validation: 2/5 is the second of five equal "
+        "parts of each class; with it, leave val_fraction out",
+        pattern=r"|0*[1-9]\d*/0*[1-9]\d*",
+        takes="K/N, such as 2/5",
+    )
     test_fraction: float = option(
         0.2,
         "fraction of each class's images held out for testing, if there is neither a test nor a validation "
@@ -157,6 +118,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name, spec in FIELDS.items():
             object.__setattr__(self, name, coerce(spec, getattr(self, name)))
+        self.check_recipe()
+        if self.fold and self.val_fraction:
+            raise InputError("fold: it says which images are held out; leave val_fraction out")
+        if self.fold and not 1 <= self.fold_of[0] <= self.fold_of[1] > 1:
+            raise InputError(f"fold: got {self.fold}, takes K/N with K from 1 to N, such as 2/5")
         if parse_model_kwargs(self.model_kwargs) and self.is_own_model:
             raise InputError("model_kwargs: your own model is built already; leave model_kwargs out")
         if self.data_dir and self.dataset != "folder":
@@ -203,25 +169,10 @@ class RunConfig:
         return bounded("-".join([name, *others]))
 
     @property
-    def model_arguments(self) -> dict[str, Any]:
-        """model_kwargs by name."""
-        return parse_model_kwargs(self.model_kwargs)
-
-    @property
-    def norm_in_effect(self) -> str:
-        """`norm` with auto resolved: source, calibrated or batch."""
-        if self.norm == "auto":
-            return "source" if self.pretrained else "calibrated"
-        return self.norm
-
-    @property
-    def stages_to_open(self) -> int | None:
-        """How many stages are trained besides the classifier; None for the whole network."""
-        if not self.finetuning:
-            return 0
-        if self.unfreeze == "all":
-            return None
-        return 1 if self.unfreeze == "last_stage" else int(self.unfreeze)
+    def fold_of(self) -> tuple[int, int]:
+        """fold as (K, N); (0, 0) if it is not set."""
+        number, _, count = self.fold.partition("/")
+        return (int(number), int(count)) if self.fold else (0, 0)
 
     @property
     def has_arrays(self) -> bool:
@@ -253,62 +204,20 @@ class RunConfig:
     @property
     def without_effect(self) -> frozenset[str]:
         """Names of the fields whose value changes nothing about what this run learns or how well."""
-        idle = {
+        idle = self.idle_options() | {
             "compile": True,  # how fast, not what
             "save_weights": True,  # what is kept, not what is learned
-            "unfreeze": not self.finetuning,
-            "momentum": self.optimizer != "SGD",
-            "weight_decay": self.optimizer == "Adam",
             "data_dir": self.dataset != "folder",
             "resize": self.has_arrays,
             "on_bad_image": self.has_arrays,
             "weights_file": not self.pretrained,
+            # A probe draws nothing but the random weights of a network that is not pretrained.
+            "seed": self.is_probe and self.pretrained,
         }
         return frozenset(name for name, is_idle in idle.items() if is_idle)
 
 
 FIELDS: dict[str, Field] = {spec.name: spec for spec in dataclasses.fields(RunConfig)}
-
-# What other libraries call these hyperparameters. Error messages suggest the name of this package.
-SYNONYMS = {
-    "arch": "model_name",
-    "architecture": "model_name",
-    "backbone": "model_name",
-    "model": "model_name",
-    "bs": "batch_size",
-    "train_batch_size": "batch_size",
-    "max_epochs": "epochs",
-    "n_epochs": "epochs",
-    "num_epochs": "epochs",
-    "num_train_epochs": "epochs",
-    "opt": "optimizer",
-    "optim": "optimizer",
-    "learning_rate": "lr",
-    "base_lr": "lr",
-    "wd": "weight_decay",
-    "sched": "scheduler",
-    "lr_scheduler": "scheduler",
-    "img_size": "image_size",
-    "imgsz": "image_size",
-    "input_size": "image_size",
-    "resolution": "image_size",
-    "size": "image_size",
-    "augmentation": "augment",
-    "amp": "precision",
-    "dtype": "precision",
-    "mixed_precision": "precision",
-    "torchcompile": "compile",
-    "random_seed": "seed",
-    "random_state": "seed",
-    "data": "data_dir",
-    "data_path": "data_dir",
-    "root": "data_dir",
-    "val_split": "val_fraction",
-    "validation_split": "val_fraction",
-    "checkpoint_path": "weights_file",
-    "weights": "weights_file",
-    "freeze": "unfreeze",
-}
 
 
 def artifact_named(text: str) -> str:

@@ -24,6 +24,59 @@ LONGEST_NAME = 128
 ABBREVIATIONS = {"batch_size": "batch", "image_size": "size", "train_limit": "train", "weight_decay": "wd"}
 
 
+# What other libraries call these hyperparameters. Error messages suggest the name of this package.
+SYNONYMS = {
+    "arch": "model_name",
+    "architecture": "model_name",
+    "backbone": "model_name",
+    "model": "model_name",
+    "bs": "batch_size",
+    "train_batch_size": "batch_size",
+    "max_epochs": "epochs",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "learning_rate": "lr",
+    "base_lr": "lr",
+    "wd": "weight_decay",
+    "sched": "scheduler",
+    "lr_scheduler": "scheduler",
+    "img_size": "image_size",
+    "imgsz": "image_size",
+    "input_size": "image_size",
+    "resolution": "image_size",
+    "size": "image_size",
+    "augmentation": "augment",
+    "amp": "precision",
+    "dtype": "precision",
+    "mixed_precision": "precision",
+    "torchcompile": "compile",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "data": "data_dir",
+    "data_path": "data_dir",
+    "root": "data_dir",
+    "val_split": "val_fraction",
+    "validation_split": "val_fraction",
+    "checkpoint_path": "weights_file",
+    "weights": "weights_file",
+    "freeze": "unfreeze",
+    "warmup": "warmup_epochs",
+    "layer_decay": "lr_decay",
+    "smoothing": "label_smoothing",
+    "freeze_epochs": "head_epochs",
+    "class_weights": "class_balance",
+    "mixup_alpha": "mixup",
+    "cutmix_alpha": "cutmix",
+    "max_grad_norm": "clip_grad",
+    "gradient_clip_val": "clip_grad",
+    "model_ema_decay": "ema",
+    "early_stopping": "patience",
+}
+
+
 def option(
     default: Value,
     why: str,
@@ -31,6 +84,7 @@ def option(
     choices: tuple[str, ...] = (),
     above: float | None = None,
     least: float | None = None,
+    most: float | None = None,
     below: float | None = None,
     pattern: str = "",
     takes: str = "",
@@ -41,7 +95,7 @@ def option(
     pattern: a regular expression that a string must match, described by `takes`. is_path: whether it is the
     path of a file or folder, in which a comma separates nothing.
     """
-    limits = {"choices": choices, "above": above, "least": least, "below": below}
+    limits = {"choices": choices, "above": above, "least": least, "most": most, "below": below}
     words = {"why": why, "pattern": pattern, "takes": takes, "is_path": is_path}
     return field(default=default, metadata=words | limits)
 
@@ -56,7 +110,7 @@ def allowed(spec: Field) -> str:
     kinds = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
     bounds = [
         f"{sign} {limits[bound]}"
-        for bound, sign in (("above", ">"), ("least", ">="), ("below", "<"))
+        for bound, sign in (("above", ">"), ("least", ">="), ("most", "<="), ("below", "<"))
         if limits[bound] is not None
     ]
     return " ".join([kinds[type(spec.default)], " and ".join(bounds)]).strip()
@@ -83,6 +137,7 @@ def _is_within(spec: Field, value: Value) -> bool:
         math.isfinite(value)
         and (limits["above"] is None or value > limits["above"])
         and (limits["least"] is None or value >= limits["least"])
+        and (limits["most"] is None or value <= limits["most"])
         and (limits["below"] is None or value < limits["below"])
     )
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from wandb_tl import signals
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command, shell_command
-from wandb_tl.config import FIELDS, SYNONYMS, RunConfig
+from wandb_tl.config import FIELDS, RunConfig
 from wandb_tl.errors import ExitCode
-from wandb_tl.hyperparameters import Value, allowed
+from wandb_tl.hyperparameters import SYNONYMS, Value, allowed
 from wandb_tl.sweeping import embedded_server
 
 if TYPE_CHECKING:
