@@ -80,11 +80,20 @@ class Faults:
 
     def _kill(self, kind: str, number: int) -> bool:
         victim = self._victim(kind)
-        if victim is None or not send(victim, number):
+        if victim is None:
+            return False
+        try:
+            # Before the signal: a process that has ended has no parents.
+            parents = {parent.pid for parent in victim.parents()}
+        except psutil.NoSuchProcess:
+            return False
+        if not send(victim, number):
             return False
         for process in self._stage.processes:
             if process.popen.pid == victim.pid:
                 process.signals.append(number)
+            if kind == "agent" and number != KILL and process.popen.pid in parents:
+                process.has_lost_agents = True
         return True
 
     def _kill_training(self, number: int) -> bool:

@@ -40,12 +40,16 @@ PATIENCE_SECONDS = 600
 
 @dataclass
 class Process:
-    """A command that the stage has started. output: its stdout and stderr."""
+    """A command that the stage has started. output: its stdout and stderr.
+
+    has_lost_agents: whether an agent of it was told to stop.
+    """
 
     name: str
     popen: subprocess.Popen[bytes]
     output: Path
     signals: list[int] = field(default_factory=list)
+    has_lost_agents: bool = False
 
     @property
     def lines(self) -> list[str]:
