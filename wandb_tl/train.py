@@ -16,7 +16,7 @@ from wandb_tl import signals
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.config import FIELDS, RunConfig
-from wandb_tl.errors import ExitCode
+from wandb_tl.errors import ExitCode, InputError
 from wandb_tl.hyperparameters import SYNONYMS, Value, allowed
 from wandb_tl.sweeping import embedded_server
 
@@ -167,6 +167,8 @@ def prepare(config: RunConfig, cache: ProcessCache, own: OwnInputs | None = None
     pictures = tracking.download_pictures(config)
     weights = tracking.download_weights(config)
     data = datasets.load(config, cache.images, pictures.folder if pictures else None, own=own.data)
+    if data.val is None and (option := config.needs_validation):
+        raise InputError(f"{option}: there are no validation images; set val_fraction, such as 0.2")
     start = model_folder.starting_weights(config, data.class_names, weights.folder if weights else None)
     say = partial(print, flush=True)
     model = models.build(config, len(data.class_names), own.model, start, say).to(device)
@@ -210,8 +212,9 @@ def train_and_log(
     # Before the figures: what is wrong with one of them must not cost the model.
     with logged_model(ready, wandb_run, result) as description:
         figures = draw(result.test, result.progress.rows)
-        tracking.log_media(wandb_run, config.epochs, figures)
-        tracking.log_tables(wandb_run, config.epochs, media.tabulate(data, result.test))
+        last_epoch = len(result.progress.rows)
+        tracking.log_media(wandb_run, last_epoch, figures)
+        tracking.log_tables(wandb_run, last_epoch, media.tabulate(data, result.test))
     return Finished(result, figures, description)
 
 

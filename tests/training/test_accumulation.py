@@ -12,6 +12,7 @@ from wandb_tl.training import freezing, models
 from wandb_tl.training.accumulation import TrainingStep
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.inputs import Inputs
+from wandb_tl.training.objective import Objective
 from wandb_tl.training.tensor_store import TensorStore
 
 CPU = torch.device("cpu")
@@ -43,7 +44,8 @@ def step_of(few_images, tmp_path, name: str, most: int, precision: str = "fp32")
         ActivationCache(TensorStore(tmp_path, 0)),
     )
     scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16")
-    return TrainingStep(network, network, inputs, nullcontext, scaler), network
+    objective = Objective(config, few_images.train.labels, 10)
+    return TrainingStep(config, network, network, inputs, nullcontext, scaler, objective), network
 
 
 def gradients(network: nn.Module) -> Tensor:
@@ -54,14 +56,14 @@ def gradients(network: nn.Module) -> Tensor:
 def test_the_gradients_of_parts_are_those_of_the_whole_batch(few_images, tmp_path, capsys, precision):
     index = torch.arange(50)
     whole, network = step_of(few_images, tmp_path, "vit_tiny_patch16_224", 50, precision)
-    loss, logits = whole(index, "none")
+    loss, hits = whole(index, "none")
     expected = gradients(network)
     halved, network = step_of(few_images, tmp_path, "vit_tiny_patch16_224", 20, precision)
     for _ in range(2):
         network.zero_grad()
-        part_loss, part_logits = halved(index, "none")
+        part_loss, part_hits = halved(index, "none")
         torch.testing.assert_close(part_loss, loss)
-        torch.testing.assert_close(part_logits, logits)
+        assert part_hits == hits
         torch.testing.assert_close(gradients(network), expected, rtol=1e-3, atol=1e-5 * expected.abs().max())
     # The second batch begins with the size that the first one ended with.
     assert network.sizes == [50, 25, *[13, 13, 12, 12] * 2]
@@ -86,6 +88,8 @@ def test_a_batch_whose_norms_wait_for_other_processes_is_not_computed_in_parts(f
     halved, network = step_of(few_images, tmp_path, "test_vit", 8)
     halved(torch.arange(16), "none")
     network.norm = nn.SyncBatchNorm(3)
-    step = TrainingStep(network, network, halved._inputs, nullcontext, halved._scaler)
+    step = TrainingStep(
+        RunConfig(), network, network, halved._inputs, nullcontext, halved._scaler, halved._objective
+    )
     with pytest.raises(InputError, match=r"^training: 16 images do not fit .*; use a smaller batch_size$"):
         step(torch.arange(16), "none")

@@ -9,6 +9,7 @@ import pytest
 import torch
 import wandb
 from PIL import Image
+from training_lab import train_here
 
 from wandb_tl import train
 from wandb_tl.config import RunConfig
@@ -31,31 +32,6 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def models_go_to_a_temporary_folder(tmp_path, monkeypatch):
     """A run without a server writes its model below the current folder."""
     monkeypatch.chdir(tmp_path)
-
-
-def train_here(
-    data: datasets.Dataset, run_id: str | None = None, cache: ProcessCache | None = None, **options
-) -> dict:
-    """Train with W&B disabled; returns the summary. cache: that of earlier runs, else as in a new process."""
-    config = RunConfig(
-        **{
-            "model_name": "tf_efficientnet_lite0",
-            "image_size": 32,
-            "epochs": 2,
-            "precision": "fp32",
-            "finetuning": True,
-            "optimizer": "SGD",
-            "lr": 0.01,
-            "weight_decay": 0.0,
-        }
-        | options
-    )
-    model = models.build(config, len(data.class_names))
-    with wandb.init(mode="disabled", id=run_id) as run:
-        ready = train.Prepared(config, data, model, torch.device("cpu"))
-        finished = train.train_and_log(ready, run, cache or ProcessCache())
-        finished.result.checkpoint.discard()
-        return dict(run.summary)
 
 
 NUMBERS = ("avg_train_loss", "avg_train_accuracy", "test_accuracy")

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wandb_tl.training import distributed
+from wandb_tl.config import RunConfig
+from wandb_tl.training import distributed, mixing
 from wandb_tl.training.cuda_graphs import Forward
 from wandb_tl.training.devices import Autocast
 from wandb_tl.training.inputs import Inputs
 from wandb_tl.training.memory import Parts
+from wandb_tl.training.objective import Objective
 
 # BatchNorm in train mode needs two images.
 SMALLEST_PART = 2
@@ -28,14 +30,17 @@ class TrainingStep:
 
     def __init__(
         self,
+        config: RunConfig,
         trainable: nn.Module,
         forward: Forward,
         inputs: Inputs,
         autocast: Autocast,
         scaler: torch.amp.GradScaler,
+        objective: Objective,
     ) -> None:
+        self._mixup, self._cutmix, self._classes = config.mixup, config.cutmix, objective.classes
         self._trainable, self._forward, self._inputs = trainable, forward, inputs
-        self._autocast, self._scaler = autocast, scaler
+        self._autocast, self._scaler, self._objective = autocast, scaler, objective
         # The other processes would not know that this one computes its share in parts.
         together = distributed.computes_norms_together(trainable)
         self._parts = Parts("training", least=None if together else SMALLEST_PART)
@@ -44,22 +49,24 @@ class TrainingStep:
     def __call__(self, index: Tensor, augmentation: str) -> tuple[Tensor, Tensor]:
         """Add the gradients of the mean loss of the images at `index` (N,) to those of the parameters.
 
-        Returns that loss, a scalar, and the logits (N, K). Parts of the batch count by their number of
-        images, so that the gradients are those of the whole batch.
+        Returns that loss, a scalar, and the number of images whose label is predicted; of mixed images, the
+        label with the larger share. Parts of the batch count by their number of images, so that the gradients
+        are those of the whole batch.
         """
         restore = None if self._has_fit else _snapshot(self._trainable, index.device)
 
         def backward(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-            losses, outputs = [], []
+            losses, hits = [], []
             for part in parts:
                 with self._autocast():
-                    logits = self._forward(self._inputs.batch(part, augmentation))
-                loss = F.cross_entropy(logits.float(), self._inputs.labels[part])
-                loss = loss * (len(part) / len(index))
+                    values, targets = self._mixed(self._inputs.batch(part, augmentation), part)
+                    logits = self._forward(values)
+                loss = self._objective(logits.float(), targets) * (len(part) / len(index))
                 self._scaler.scale(loss).backward()
                 losses.append(loss.detach())
-                outputs.append(logits.detach())
-            return torch.stack(losses).sum(), torch.cat(outputs)
+                labels = targets if targets.dim() == 1 else targets.argmax(1)
+                hits.append((logits.detach().argmax(1) == labels).sum())
+            return torch.stack(losses).sum(), torch.stack(hits).sum()
 
         def undo() -> None:
             self._trainable.zero_grad(set_to_none=True)
@@ -71,6 +78,14 @@ class TrainingStep:
         result = self._parts.run(backward, index, undo)
         self._has_fit = True
         return result
+
+    def _mixed(self, values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of a part, mixed if the recipe says so: targets are then (N, K)."""
+        labels = self._inputs.labels[index]
+        if not self._mixup and not self._cutmix:
+            return values, labels
+        targets = F.one_hot(labels, self._classes).float()
+        return mixing.mix(values, targets, self._mixup, self._cutmix)
 
 
 def _snapshot(module: nn.Module, device: torch.device) -> Callable[[], None]:

@@ -112,7 +112,8 @@ def sum_gradients(optimizer: torch.optim.Optimizer, weight: float) -> None:
     """
     if count() == 1:
         return
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # Those that do not train in this epoch keep having no gradients.
+    parameters = [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
     gradients = [torch.zeros_like(one) if one.grad is None else one.grad * weight for one in parameters]
     # One message instead of one per parameter.
     flat = torch.cat([gradient.flatten() for gradient in gradients])
