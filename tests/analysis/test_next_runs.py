@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sweep_frames import GRID, grid, runs_of
 
-from wandb_tl.analysis import commands, next_runs, report_folder
+from wandb_tl.analysis import commands, conclusions, next_runs, report_folder
 from wandb_tl.analysis.answer import answer
 from wandb_tl.analysis.intervals import Mean
 from wandb_tl.analysis.next_runs import seeds_to_settle
@@ -52,6 +52,19 @@ def test_a_lead_that_is_not_settled_gets_the_seeds_that_it_needs():
         for o in ("SGD", "Adam")
     ]
     assert {str(recipe(config)) for config in started} == {str(recipe(config)) for config in expected}
+
+
+def test_after_a_probe_its_last_stage_trains():
+    recipes = grid({"image_size": [64, 96]}, [0], optimizer="probe", finetuning=False)
+    frame = runs_of(recipes, lambda c: 80 + c.image_size / 10)
+    result = answer(frame, "a/b/c")
+    started = configs_of(result.next_runs.command)
+    assert len(started) == result.next_runs.runs == 10 and {config.image_size for config in started} == {96}
+    assert all(config.finetuning and config.stages_to_open == 1 for config in started)
+    assert {config.classifier_start for config in started} == {"probe", "random"}
+    step = "to train the last stage too, from this classifier and from a random one (10 runs)"
+    assert conclusions.next_step(result) == step
+    assert "It draws no random numbers" in " ".join(conclusions.certainty(result))
 
 
 def test_where_all_is_settled_a_hyperparameter_that_never_varied_is_next():

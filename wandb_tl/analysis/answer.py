@@ -81,7 +81,8 @@ class Answer:
     that are as good as its best run by that metric. tie: if too few images choose between the recipes.
     frozen: the computation that the time of a run of the winner leaves out, None if there is none.
     images: the number of test images, NaN if unknown.
-    runs, seeds: of these recipes, how many runs and which seeds.
+    runs, seeds: of these recipes, how many runs and which seeds. has_luck: whether the winner depends on its
+    seed.
     leads: of the winner over the other recipes, in points. contenders are those that are not settled.
     effects: of the changes that lead from the winner to another recipe, in points, largest first.
     interactions: of two hyperparameters in recipes within reach of the winner, in points, largest first.
@@ -106,6 +107,7 @@ class Answer:
     images: float
     runs: int
     seeds: tuple[int, ...]
+    has_luck: bool
     leads: tuple[Lead, ...]
     effects: tuple[Effect, ...]
     interactions: tuple[Interaction, ...]
@@ -226,6 +228,7 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
         images=runs.images,
         runs=len(compared),
         seeds=tuple(runs.seeds),
+        has_luck="seed" not in config.without_effect,
         leads=tuple(leads),
         effects=tuple(changes),
         interactions=tuple(interactions.interactions(runs)),

@@ -15,7 +15,7 @@ from wandb_tl.analysis.effects import Lead
 from wandb_tl.analysis.formatting import code, conjunction, count, points, seconds
 from wandb_tl.analysis.interactions import REACH, Interaction
 from wandb_tl.analysis.intervals import ALPHA
-from wandb_tl.analysis.next_runs import MOST_SEEDS
+from wandb_tl.analysis.next_runs import FROM_PROBE, MOST_SEEDS
 from wandb_tl.analysis.runs_by_recipe import METRIC, ValuesInEffect
 from wandb_tl.analysis.ties import Tie
 
@@ -203,10 +203,14 @@ def _open(lead: Lead, answer: Answer) -> str:
 
 def _single_seed(answer: Answer) -> list[str]:
     """What recipes that ran once tell: which differences are larger than the error of the test images."""
-    unknown = "how another seed would come out is unknown"
+    chance = "It ran with one seed: how another one would come out is unknown."
+    each = "Each ran with one seed, and how another seed would come out is unknown."
+    if not answer.has_luck:
+        chance = "It draws no random numbers: another seed gives the same model."
+        each = f"{chance} Other pictures may give another order."
     if len(answer.recipes) == 1:
-        return [f"It ran with one seed: {unknown}."]
-    sentences = [f"Not settled: whether it is the best recipe. Each ran with one seed, and {unknown}."]
+        return [chance]
+    sentences = [f"Not settled: whether it is the best recipe. {each}"]
     if not math.isnan(answer.images):
         best, *others = (recipe.accuracy.mean for recipe in answer.recipes)
         beyond = sum(proportions.beyond_binomial(best, other, answer.images) for other in others)
@@ -317,6 +321,8 @@ def next_step(answer: Answer) -> str:
     if answer.tie is not None:
         larger = f" or hold out more of them with a larger {code('val_fraction')} ({runs})"
         return f"add pictures{larger if plan.command else ', to choose the recipe on more of them'}"
+    if plan.varies == FROM_PROBE:
+        return f"to train the last stage too, from this classifier and from a random one ({runs})"
     if plan.varies is None:
         spread = " by the spread so far" if answer.most_seeds > 1 else ""
         return f"to settle row 1 against row {plan.row}, which takes {plan.seeds} seeds each{spread} ({runs})"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -28,6 +30,16 @@ WORTH_VARYING = (
     *("lr", "finetuning", "unfreeze", "epochs", "image_size", "augment", "optimizer", "weight_decay"),
     *("scheduler", "batch_size", "norm", "model_name", "pretrained"),
 )
+
+# What follows a probe: the last stage trains too, from the probe's classifier or from a random one.
+FROM_PROBE = "classifier_start"
+AFTER_PROBE: dict[str, Any] = {
+    "finetuning": True,
+    "optimizer": "AdamW",
+    "lr": 0.003,
+    "weight_decay": 0.01,
+    "scheduler": "cosine",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,10 @@ def propose(
 ) -> NextRuns:
     """What to run next. config: of the best recipe. leads, effects: as effects.py computes them."""
     never = tuple(name for name in WORTH_VARYING if name in _not_varied(runs, config))
+    if config.is_probe:
+        values: dict[str, list[Value]] = {FROM_PROBE: ["probe", "random"], "seed": list(range(LEAST_SEEDS))}
+        command = commands.sweep(dataclasses.replace(config, **AFTER_PROBE), values)
+        return NextRuns(None, None, None, never, FROM_PROBE, values, command, _count(values))
     too_similar = None
     for lead in (lead for lead in leads if not lead.settled):
         seeds = seeds_to_settle(lead.lead, ALPHA / max(len(effects), 1))

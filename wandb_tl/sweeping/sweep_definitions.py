@@ -15,7 +15,7 @@ from wandb_tl.hyperparameters import Value
 
 PRESETS = Path(__file__).parents[1] / "presets"
 # As run_sweep lists them: the first one to try comes first.
-PRESET_NAMES = ("laptop", "pictures", "tune", "seeds", "as_published")
+PRESET_NAMES = ("laptop", "quick", "pictures", "tune", "lp_ft", "seeds", "as_published")
 # The hyperparameters that decide which images a run trains on, and whether it can.
 DATA_FIELDS = (
     "dataset",
@@ -25,6 +25,7 @@ DATA_FIELDS = (
     "train_limit",
     "test_limit",
     "val_fraction",
+    "fold",
     "test_fraction",
     "model_name",
     "image_size",
