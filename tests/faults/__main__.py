@@ -102,7 +102,7 @@ def run_disturbed(stage: Stage, faults: Faults, kills: int) -> str:
         if process.popen.returncode == 0 or not _is_unfinished(stage, path):
             break
         process = _run_sweep(stage, path, "disturbed")
-    # The children of a killed command may outlive the start of the next one, and keep its temporary folder. The
+    # The children of a killed command may outlive the start of the next one, and keep its temporary folder: the
     # one after that removes it.
     _run_sweep(stage, path, "disturbed").popen.wait(PATIENCE_SECONDS)
     if stage.proxy:
