@@ -102,8 +102,8 @@ def run_disturbed(stage: Stage, faults: Faults, kills: int) -> str:
         if process.popen.returncode == 0 or not _is_unfinished(stage, path):
             break
         process = _run_sweep(stage, path, "disturbed")
-    # The children of a killed command may outlive the start of the next one, and keep its temporary folder: the
-    # one after that removes it.
+    # Children of a killed command may outlive the start of the next one, and keep its temporary folder, which
+    # the one after that removes.
     _run_sweep(stage, path, "disturbed").popen.wait(PATIENCE_SECONDS)
     if stage.proxy:
         for server in (process for process in stage.processes if process.name == "server"):
