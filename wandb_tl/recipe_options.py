@@ -45,8 +45,8 @@ class RecipeOptions:
     )
     lr_decay: float = option(
         1.0,
-        "learning rate of a stage as a fraction of that of the stage after it; 1 is the same for all, and "
-        "0.75 is usual for transformers",
+        "learning rate of a layer as a fraction of that of the layer after it, with layers as timm counts "
+        "them; 1 is the same for all, and 0.75 is usual for transformers",
         above=0,
         most=1,
     )
