@@ -80,13 +80,34 @@ def test_stages_to_open():
 @pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay"])
 def test_what_has_no_effect_leaves_the_optimizer_as_it_is(optimizer, name):
     def settings(value):
-        made = make_optimizer(
-            RunConfig(optimizer=optimizer, **{name: value}), [torch.nn.Parameter(torch.ones(1))]
-        )
-        return made.defaults
+        return make_optimizer(RunConfig(optimizer=optimizer, **{name: value}), torch.nn.Linear(1, 1)).defaults
 
     idle = name in RunConfig(optimizer=optimizer).without_effect
     assert (settings(0.25) == settings(0.5)) == idle
+
+
+def test_hyperparameters_that_contradict_each_other_are_refused():
+    for values, message in (
+        (
+            {"optimizer": "probe", "finetuning": True},
+            "optimizer: probe fits the classifier of a frozen network",
+        ),
+        ({"epochs": 3, "warmup_epochs": 3}, r"warmup_epochs: got 3.0, takes less than epochs \(3\)"),
+        ({"epochs": 3, "head_epochs": 3, "finetuning": True}, "head_epochs: got 3, takes less than epochs"),
+        ({"fold": "6/5"}, "fold: got 6/5, takes K/N with K from 1 to N"),
+        ({"fold": "1/1"}, "fold: got 1/1, takes K/N"),
+        ({"fold": "1/5", "val_fraction": 0.2}, "fold: it says which images are held out"),
+        ({"lr_decay": 1.5}, "lr_decay: got 1.5, takes a number > 0 and <= 1"),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            RunConfig(**values)
+
+
+def test_a_probe_has_one_epoch_and_what_it_does_not_use_is_without_effect():
+    probe = RunConfig(optimizer="probe", epochs=3, warmup_epochs=9)
+    assert probe.epochs_in_effect == 1
+    assert {"seed", "lr", "epochs", "weight_decay", "unfreeze"} <= probe.without_effect
+    assert "seed" not in RunConfig(optimizer="probe", pretrained=False).without_effect
 
 
 @pytest.mark.parametrize("finetuning", [True, False])
