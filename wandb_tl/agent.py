@@ -29,14 +29,13 @@ import yaml
 from wandb_tl import signals, temporary_folder
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.errors import ExitCode, FailedError, InputError, one_line
-from wandb_tl.sweeping import agent_events, embedded_server
+from wandb_tl.sweeping import agent_events, embedded_server, sweep_definitions
 from wandb_tl.sweeping.agent_events import AgentEvent
 
 if TYPE_CHECKING:
     from wandb_tl.sweeping.work_queue import AgentCommand, WorkQueue
     from wandb_tl.training.process_cache import ProcessCache
 
-PROGRAM = "wandb_tl/train.py"
 # What runs import, loaded once; the last two are what the client imports as a run starts and logs.
 LIBRARIES = [
     "wandb_tl.training.loop",
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         queue = WorkQueue(options.sweep)
-        if not _is_ours(queue):
+        if not sweep_definitions.is_plain({"program": queue.program, "command": queue.command}):
             _become_wandb_agent(queue, options)
         if options.until_eof:
             threading.Thread(target=_end_at_eof, daemon=True).start()
@@ -96,13 +95,6 @@ def run(options: argparse.Namespace) -> int:
         raise
     print(f"The sweep has no more runs. Its results: {shell_command('wandb_tl.export_table', options.sweep)}")
     return ExitCode.OK
-
-
-def _is_ours(queue: WorkQueue) -> bool:
-    """Whether the sweep's command starts wandb_tl.train and does nothing else."""
-    plain = not queue.command or queue.command[-3:] == ["-m", "wandb_tl.train", "${args}"]
-    # At most ${env} and Python precede these three.
-    return queue.program == PROGRAM and plain and len(queue.command) <= 5
 
 
 def _become_wandb_agent(queue: WorkQueue, options: argparse.Namespace) -> NoReturn:

@@ -145,16 +145,22 @@ def show_on_page(answer: Answer, flags: Sequence[str]) -> None:
 
 def last_lines(answer: Answer) -> list[str]:
     """The answer in a few lines, with the commands that follow from it."""
-    from wandb_tl.analysis import conclusions
+    from wandb_tl.analysis import conclusions, search_conclusions
 
     plan = answer.next_runs.command
     again = "" if plan is None else f": {shell_command(plan.module, *plan.arguments)}"
     predict = shell_command(answer.predict.module, *answer.predict.arguments)
-    return [
+    lines = [
         *conclusions.last_lines(answer),
         f"Next, {conclusions.next_step(answer).replace('`', '')}{again}",
         f"To classify pictures with the best model: {predict}",
     ]
+    confirmation = answer.next_search.confirmation if answer.next_search else None
+    if answer.search is not None and confirmation is not None and confirmation != plan:
+        purpose = search_conclusions.confirmation(answer.search)
+        command = shell_command(confirmation.module, *confirmation.arguments)
+        lines.append(f"{purpose[0].upper()}{purpose[1:]}: {command}")
+    return lines
 
 
 def check_targets(reports: Path | None, readme: Path | None) -> None:

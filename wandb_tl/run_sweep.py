@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl import signals
+from wandb_tl import signals, sweep_checks
 from wandb_tl.command_line import Command, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
@@ -21,7 +21,6 @@ from wandb_tl.sweeping.slurm import AgentArray
 
 if TYPE_CHECKING:
     from wandb_tl.analysis.results import Results, RunStatus
-    from wandb_tl.config import RunConfig
     from wandb_tl.sweeping.sweep_definitions import Definition
 
 Agents = list[AgentProcess] | list[AgentArray]
@@ -88,10 +87,13 @@ def run(options: argparse.Namespace) -> int:
     check(options)
     resumed = sweep_definitions.is_path(options.sweep)
     definition = None if resumed else sweep_definitions.load(options.sweep, options.set)
+    if definition:
+        sweep_checks.check_metric(definition, has_pictures=not options.print_job)
+        sweep_checks.print_equal_points(definition)
     make_log_folder()
     # Jobs of Kubernetes and SkyPilot have pictures of their own.
     if definition and not options.print_job:
-        check_pictures(definition, artifacts=False)
+        sweep_checks.check_pictures(definition, artifacts=False)
     with contextlib.ExitStack() as stack:
         if options.local and (options.slurm or options.print_job):
             os.environ.update(embedded_server.served_to_nodes(options.root))
@@ -135,7 +137,7 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
 
     check_targets(options.reports, options.readme)
     if definition:
-        check_pictures(definition, artifacts=True)
+        sweep_checks.check_pictures(definition, artifacts=True)
     start = time.monotonic()
     path = create_sweep(definition) if definition else options.sweep
     if not definition:
@@ -187,48 +189,6 @@ def start_agents(path: str, options: argparse.Namespace) -> Agents:
     if options.slurm is None:
         return agent_processes.start(path, options.agents, options.in_process, LOGS)
     return slurm.start(path, options.agents, options.in_process, LOGS, slurm.parse(options.slurm))
-
-
-def check_pictures(definition: Definition, artifacts: bool) -> None:
-    """Describe and decode the pictures that the runs train on. InputError if a run could not use them.
-
-    The agents find them decoded. artifacts: check the pictures of artifacts, which need the server, or else
-    those of folders.
-    """
-    configs = [
-        config
-        for config in sweep_definitions.data_configs(definition)
-        if config.dataset == "folder" and config.data_dir.startswith("artifact:") == artifacts
-    ]
-    if not configs:
-        return
-    with signals.deferred():
-        from wandb_tl.training import datasets
-
-    cache, printed = datasets.ImageCache(), set()
-
-    def print_once(text: str) -> None:
-        if text not in printed:
-            printed.add(text)
-            print(f"{text}\n", flush=True)
-
-    for config in configs:
-        data = datasets.load(config, cache, artifact_folder(config) if artifacts else None, print_once)
-        if pairs := datasets.pairs_across_splits(data):
-            fractions = (f"--val_fraction={config.val_fraction}", f"--test_fraction={config.test_fraction}")
-            inspect = shell_command("wandb_tl.inspect_data", config.data_dir, *fractions)
-            print_once(
-                f"About {pairs:,} pairs of training and held-out pictures look alike. To see them: {inspect}"
-            )
-
-
-def artifact_folder(config: RunConfig) -> Path | None:
-    """The folder of a downloaded artifact of pictures."""
-    # It imports wandb, which reads its environment then: the server's variables must be set before.
-    from wandb_tl.training import tracking
-
-    artifact = tracking.download_pictures(config)
-    return artifact.folder if artifact else None
 
 
 def how_to_look(path: str, page: str, options: argparse.Namespace) -> str:

@@ -91,19 +91,27 @@ def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:
 def train(config: RunConfig, cache: ProcessCache | None) -> str | None:
     """Train in a W&B run; returns the path of its model, on the server or in the current folder.
 
-    None in a process that torchrun has started besides the first one of the run.
+    None in a process that torchrun has started besides the first one of the run, and for a run that takes the
+    results of an equal one, see sweeping/equal_runs.py.
     """
     with signals.terminated_by_signals(), ExitStack() as stack:
         try:
             with signals.deferred():
                 # `media` and `loop` are used below: they are loaded here so that no signal interrupts it.
                 from wandb_tl.figures import media as media
+                from wandb_tl.sweeping import equal_runs
                 from wandb_tl.training import distributed, run_lifecycle, tracking
                 from wandb_tl.training import loop as loop
                 from wandb_tl.training.process_cache import ProcessCache
 
             cache = cache or ProcessCache()
             stack.enter_context(distributed.joined(config))
+            alone = distributed.count() == 1
+            if alone and (twin := equal_runs.find(config, run_lifecycle.values_of_run())):
+                with run_lifecycle.start(config) as wandb_run:
+                    print(f"equals the finished run {twin.id}, whose results it takes", flush=True)
+                    equal_runs.copy(twin, wandb_run)
+                return None
             ready = prepare(config, cache)
             if distributed.rank():
                 help_to_train(ready, cache)

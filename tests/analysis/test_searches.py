@@ -23,6 +23,7 @@ from wandb_tl.analysis.answer import answer
 from wandb_tl.analysis.commands import SEARCH_PRESET, SEARCH_RUNS, SET_BY_SEARCH, VARIED_BY_SEARCH
 from wandb_tl.analysis.saved_report import SavedReport
 from wandb_tl.config import RunConfig
+from wandb_tl.export_table import last_lines
 from wandb_tl.sweeping import sweep_definitions
 
 SPACES = {
@@ -153,6 +154,27 @@ def test_a_best_value_at_a_bound_is_named_and_the_next_search_goes_beyond_it():
     assert values["image_size"] == [64] and values["val_fraction"] == [0.2]
 
 
+def test_the_winner_is_confirmed_with_seeds_that_the_search_has_not_used():
+    result = answer(drawn(rising, n=40), "a/b/c")
+    best = result.winner.hyperparameters
+    values = configs_of(result.next_search.confirmation)
+    assert values["seed"] == [1, 2, 3, 4, 5] and values["lr"] == [best["lr"]]
+    *_, predict, last = last_lines(result)
+    purpose = (
+        "To confirm row 1 with 5 seeds that the search has not used, and whose test accuracy is the one to "
+    )
+    assert last.startswith(f"{purpose}report: ") and "--set seed=1,2,3,4,5" in last
+    assert predict.startswith("To classify pictures")
+
+    listed = drawn(rising, n=40)
+    listed.attrs["parameters"] |= {"seed": {"values": [0, 2, 7]}}
+    assert configs_of(answer(listed, "a/b/c").next_search.confirmation)["seed"] == [1, 3, 4, 5, 6]
+    # With the test images as judges, other seeds do not make up for it.
+    by_test = drawn(rising, n=40).drop(columns="val/accuracy")
+    *_, last = last_lines(answer(by_test, "a/b/c"))
+    assert "seeds that the search has not used: " in last
+
+
 def test_a_bound_that_no_value_may_pass_stays():
     spaces = SPACES | {"momentum": {"min": 0.0, "max": 0.99}, "optimizer": {"value": "SGD"}}
     result = answer(drawn(lambda c: 0.5 - 0.3 * c.momentum, n=40, spaces=spaces), "a/b/c")
@@ -261,7 +283,7 @@ def test_the_report_has_it_and_is_the_same_again_from_its_files(tmp_path):
     section = page.partition("## The search")[2].partition("\n## ")[0]
     assert "A Bayesian search of 24 recipes, ordered by `val/accuracy`, so that no test image" in section
     assert "7 runs without results, such as those that were stopped early, are not among them" in section
-    assert "(figures/search.png)" in section and str(result.next_search.repeat) in section
+    assert "(figures/search.png)" in section and str(result.next_search.confirmation) in section
     files = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
     saved = SavedReport(tmp_path / "results.csv")
     report_folder.write(saved, saved.frame(), tmp_path)

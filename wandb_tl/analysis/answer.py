@@ -94,7 +94,8 @@ class Answer:
     train: trains the winner again; None if Python code has handed the model or the images over.
     predict: classifies pictures with its best run. next_runs: the next sweep.
     other_images: how many runs are not compared because they have other test images.
-    left_out: how many runs of the sweep have no results, by state.
+    left_out: how many runs of the sweep have no results, by state. copies: how many have taken those of an
+    equal run.
     mcnemar: of the models of rows 1 and 2, if each recipe ran once.
     search, next_search: what a random or Bayesian search says, and what follows from it; None for a grid.
     """
@@ -127,6 +128,7 @@ class Answer:
     next_search: NextSearch | None = None
     tie: Tie | None = None
     frozen: FrozenPass | None = None
+    copies: int = 0
 
     @property
     def winner(self) -> Recipe:
@@ -140,7 +142,7 @@ class Answer:
     @property
     def finished(self) -> int:
         """How many runs of the sweep have finished, with those that are not compared."""
-        return self.runs + self.other_images + self.left_out.get(RunState.FINISHED, 0)
+        return self.runs + self.other_images + self.copies + self.left_out.get(RunState.FINISHED, 0)
 
     @property
     def most_seeds(self) -> int:
@@ -160,7 +162,9 @@ class Answer:
             predict=self.predict.with_flags(flags),
             next_runs=dataclasses.replace(self.next_runs, command=more(self.next_runs.command)),
             next_search=search
-            and dataclasses.replace(search, search=more(search.search), repeat=more(search.repeat)),
+            and dataclasses.replace(
+                search, search=more(search.search), confirmation=more(search.confirmation)
+            ),
         )
 
     def lead_over(self, recipe: Recipe) -> Lead:
@@ -209,7 +213,7 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
     )
     after_search = None
     if (search := searches.search(compared, runs)) is not None:
-        after_search = next_search.propose(search, config)
+        after_search = next_search.propose(search, config, _seeds_used(frame))
         plan = dataclasses.replace(
             plan,
             row=None,
@@ -243,6 +247,7 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
         next_runs=plan,
         other_images=sum(map(len, others)),
         left_out=dict(frame.attrs.get("left_out") or {}),
+        copies=int(frame.attrs.get("copies") or 0),
         mcnemar=mcnemar if table["n"].max() == 1 else None,
         search=search,
         next_search=after_search,
@@ -284,6 +289,13 @@ def _config(frame: pd.DataFrame, run: str) -> RunConfig:
     """The hyperparameters of a run, as they were configured."""
     row = frame[frame["id"] == run].iloc[0]
     return RunConfig.from_mapping({name: row[name] for name in FIELDS})
+
+
+def _seeds_used(frame: pd.DataFrame) -> set[int]:
+    """The seeds of a search: of its runs, and those that its definition lists."""
+    listed = (frame.attrs.get("parameters") or {}).get("seed") or {}
+    values = [listed.get("value"), *listed.get("values", ())]
+    return {int(seed) for seed in (*frame["seed"], *values) if seed is not None}
 
 
 def _diverged(frame: pd.DataFrame, table: pd.DataFrame) -> list[Diverged]:

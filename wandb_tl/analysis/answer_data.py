@@ -23,9 +23,9 @@ def as_data(answer: Answer) -> Data:
     The commands start this Python: a page is read long after, in a shell with another environment.
     """
     lines = conclusions.command_lines(answer)
-    plan = answer.next_search
-    if plan is not None and plan.search is not None and plan.repeat is not None:
-        lines.append((conclusions.REPEAT, plan.repeat))
+    search, plan = answer.search, answer.next_search
+    if search is not None and plan is not None and plan.search is not None and plan.confirmation is not None:
+        lines.append((search_conclusions.confirmation(search), plan.confirmation))
     return {
         "sentences": [*conclusions.first_sentences(answer), *conclusions.cautions(answer)],
         "commands": [

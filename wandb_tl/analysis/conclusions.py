@@ -26,8 +26,6 @@ NAMES_OF_METRICS = {
     "val/f1_macro": "validation F1",
     "test/f1_macro": "test F1",
 }
-# What the command is for that follows a search besides the next search.
-REPEAT = "to train its best recipe with other seeds"
 # Recipes that a sentence names one by one.
 MOST_NAMED = 3
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,21 +39,21 @@ class NextSearch:
 
     changes: what happens to each hyperparameter. values: what the command tries, by hyperparameter. search:
     searches these; None if no hyperparameter changes and there are enough recipes, so that another search
-    would say the same, or if Python code has handed the model or the images over. repeat: trains the best
-    recipe with several seeds; None in the latter case. is_small: whether there are too few recipes to leave
-    out values.
+    would say the same, or if Python code has handed the model or the images over. confirmation: trains the
+    best recipe with seeds that the search has not used; None in the latter case. is_small: whether there are
+    too few recipes to leave out values.
     """
 
     changes: dict[str, Change]
     values: dict[str, list[Value]]
     search: CommandLine | None
-    repeat: CommandLine | None
+    confirmation: CommandLine | None
     is_small: bool
 
     @property
     def command(self) -> CommandLine | None:
         """What to run first."""
-        return self.search or self.repeat
+        return self.search or self.confirmation
 
     @property
     def runs(self) -> int:
@@ -59,8 +61,8 @@ class NextSearch:
         return commands.SEARCH_RUNS if self.search else LEAST_SEEDS
 
 
-def propose(search: Search, config: RunConfig) -> NextSearch:
-    """What to run after a search. config: of its best recipe."""
+def propose(search: Search, config: RunConfig, seeds: Collection[int]) -> NextSearch:
+    """What to run after a search. config: of its best recipe. seeds: those that the search has used."""
     is_small = search.quarter < LEAST_QUARTER
     changes: dict[str, Change] = {}
     values: dict[str, list[Value]] = {}
@@ -71,9 +73,17 @@ def propose(search: Search, config: RunConfig) -> NextSearch:
         changes=changes,
         values=values,
         search=commands.search(config, values) if is_worth_it else None,
-        repeat=commands.sweep(config, {"seed": list(range(LEAST_SEEDS))}),
+        confirmation=commands.sweep(config, {"seed": fresh_seeds(seeds)}),
         is_small=is_small,
     )
+
+
+def fresh_seeds(used: Collection[int]) -> list[int]:
+    """The smallest LEAST_SEEDS seeds that are not among the used ones.
+
+    The best of many runs owes its place to its seed as well: with the same one it would repeat its luck.
+    """
+    return list(itertools.islice((seed for seed in itertools.count() if seed not in used), LEAST_SEEDS))
 
 
 def _next(one: Hyperparameter, config: RunConfig, is_small: bool, quarter: int) -> tuple[list[Value], Change]:

@@ -147,8 +147,9 @@ def search_section(result: Answer, with_figure: bool) -> list[str]:
         tables.markdown(tables.searched(search, found)),
         _bullets([search_conclusions.importance(search, found), search_conclusions.correlations(search)]),
     ]
-    if plan.search is not None and plan.repeat is not None:
-        lines.append(f"```bash\n# {conclusions.REPEAT}\n{plan.repeat}\n```")
+    if plan.search is not None and plan.confirmation is not None:
+        label = search_conclusions.confirmation(search)
+        lines.append(f"```bash\n# {label}\n{plan.confirmation}\n```")
     return [*lines, search_conclusions.method(search, found)]
 
 

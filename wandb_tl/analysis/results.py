@@ -46,6 +46,8 @@ NUMBERS = (
     "skipped_images",
 )
 TEXTS = ("device", "precision_in_effect", "norm_in_effect")
+# The key of the summary that names the run whose results a run has taken; see sweeping/equal_runs.py.
+EQUAL_TO = "equal_to"
 
 
 @dataclass(frozen=True)
@@ -161,16 +163,19 @@ class Results:
             run = self._api.run(f"{self._project}/{run_id}")
             parameters = self._sweep.config.get("parameters", {}) if self._sweep else {}
             varied = [name for name, one in parameters.items() if "value" not in one and name in run.config]
-            accuracy = run.summary.get("test_accuracy")
+            accuracy, twin = run.summary.get("test_accuracy"), run.summary.get(EQUAL_TO)
         text = ", ".join(f"{name}={formatting.level(run.config[name])}" for name in varied) or str(run.name)
-        return text if accuracy is None else f"{text}: {float(accuracy):.2f} %"
+        if accuracy is None:
+            return text
+        return f"{text}: {float(accuracy):.2f} %{f', the results of the equal run {twin}' if twin else ''}"
 
     def frame(self) -> pd.DataFrame:
         """One row per finished run: id, name, hyperparameters, NUMBERS and TEXTS; best test accuracy first.
 
         It reads config and summary only, in pages of runs; history would cost a request per run.
-        `attrs["left_out"]` counts the runs that are not in it, by state; `attrs["metric"]` is the name of the
-        metric that the sweep optimizes, `attrs["method"]` how it chooses hyperparameters, and
+        Runs that have taken the results of an equal run are not in it; `attrs["copies"]` counts them.
+        `attrs["left_out"]` counts the others that are not in it, by state; `attrs["metric"]` is the name of
+        the metric that the sweep optimizes, `attrs["method"]` how it chooses hyperparameters, and
         `attrs["parameters"]` what it chooses them from; the last three are missing for a project.
         """
         self._api.flush()
@@ -181,12 +186,17 @@ class Results:
                 for run in self._api.runs(self._project, self._filters, lazy=False)
                 if run.job_type != INSPECTION
             ]
+        # A copy whose original was deleted takes its place.
+        ids = {run.id for run in runs}
+        copies = {run.id for run in runs if run.summary.get(EQUAL_TO) in ids}
+        runs = [run for run in runs if run.id not in copies]
         results = [result for run in runs if (result := RunResult.of(run)) is not None]
         if not results:
             states = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
             raise InputError(f"{self.path}: no finished run of wandb_tl ({states or 'no runs at all'})")
         frame = pd.DataFrame([result.as_row() for result in results])
         frame = frame.sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
+        frame.attrs["copies"] = len(copies)
         left_out = Counter(run.state for run in runs if run.id not in set(frame["id"]))
         frame.attrs["left_out"] = dict(sorted(left_out.items()))
         if self._sweep:

@@ -15,6 +15,8 @@ from wandb_tl.analysis.next_search import NextSearch
 from wandb_tl.analysis.runs_by_recipe import METRIC
 from wandb_tl.analysis.searches import LEAST_CORRELATED, Hyperparameter, Search
 
+# What the command is for that trains the best recipe of a search again.
+CONFIRM = f"to confirm row 1 with {LEAST_SEEDS} seeds that the search has not used"
 # What to install for the importance of hyperparameters.
 INSTALL = "pip install scikit-learn"
 
@@ -142,13 +144,21 @@ def method(search: Search, importances: Sequence[Importance]) -> str:
 def next_step(plan: NextSearch) -> str:
     """What the first command of the next search is for."""
     if plan.search is None:
-        return f"to train row 1 with {LEAST_SEEDS} seeds"
+        return CONFIRM
     if plan.is_small and "widened" not in plan.changes.values():
         return f"to search the same values with more runs ({SEARCH_RUNS} runs)"
     words = [
         f"{code(name)} {change}" for name, change in plan.changes.items() if change in ("widened", "narrowed")
     ]
     return f"to search on with {conjunction(words)} ({SEARCH_RUNS} runs)"
+
+
+def confirmation(search: Search) -> str:
+    """What the command is for that trains the best recipe of a search again, and what its runs show."""
+    if not search.judged_by.startswith("val/"):
+        # The test images have chosen the recipe, with whichever seeds it is trained.
+        return CONFIRM
+    return f"{CONFIRM}, and whose test accuracy is the one to report"
 
 
 def _equals(p: float) -> str:

@@ -258,6 +258,8 @@ def total_time(frame: pd.DataFrame) -> str:
     text = f"Total training time of the {runs}: {seconds:,.2f} s{where}."
     if left_out := frame.attrs.get("left_out"):
         text += f" Left out: {', '.join(f'{count} {state}' for state, count in left_out.items())}."
+    if copies := frame.attrs.get("copies"):
+        text += f" {formatting.count(copies, 'more run')} took the results of an equal run."
     return text
 
 

@@ -94,6 +94,14 @@ def survey(
     )
 
 
+def has_split(data_dir: str, name: str) -> bool:
+    """Whether a data set of pictures has a split of this name. InputError if it cannot be listed.
+
+    No picture is opened.
+    """
+    return any(file.split == name for file in _list(_root(data_dir), confined=False).files)
+
+
 def split(
     pictures: list[Picture], val_fraction: float, test_fraction: float
 ) -> tuple[dict[str, list[Picture]], list[str]]:

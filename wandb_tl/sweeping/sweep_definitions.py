@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
@@ -14,6 +15,7 @@ from wandb_tl.errors import InputError, nearest, one_line
 from wandb_tl.hyperparameters import Value
 
 PRESETS = Path(__file__).parents[1] / "presets"
+PROGRAM = "wandb_tl/train.py"
 # As run_sweep lists them: the first one to try comes first.
 PRESET_NAMES = ("laptop", "quick", "pictures", "tune", "lp_ft", "seeds", "as_published")
 # The hyperparameters that decide which images a run trains on, and whether it can.
@@ -47,10 +49,11 @@ class Parameter(TypedDict, total=False):
 
 
 class Metric(TypedDict, total=False):
-    """The metric that a sweep optimizes. goal: minimize or maximize."""
+    """The metric that a sweep optimizes. goal: minimize or maximize. target: a value that ends it."""
 
     name: Required[str]
     goal: str
+    target: float
 
 
 class Definition(TypedDict, total=False):
@@ -65,6 +68,7 @@ class Definition(TypedDict, total=False):
     method: str
     metric: Metric
     early_terminate: dict[str, Any]
+    controller: dict[str, Any]
     run_cap: int
     parameters: Required[dict[str, Parameter]]
 
@@ -96,6 +100,14 @@ def load(sweep: str, settings: list[str]) -> Definition:
         for value in _values(name, parameter, file):
             check_value(name, value)
     return definition
+
+
+def is_plain(definition: Mapping[str, Any]) -> bool:
+    """Whether a sweep's runs start wandb_tl.train with the hyperparameters of their point alone."""
+    command = [str(word) for word in definition.get("command") or []]
+    plain = not command or command[-3:] == ["-m", "wandb_tl.train", "${args}"]
+    # At most ${env} and Python precede these three.
+    return definition.get("program") == PROGRAM and plain and len(command) <= 5
 
 
 def data_configs(definition: Definition) -> list[RunConfig]:

@@ -62,6 +62,20 @@ def test_a_metric_that_no_run_logs_is_told(tab: Tab, server: Server) -> None:
     page.get_by_label("Metric").select_option("accuracy")
     wait_for(lambda: page.locator("#best").inner_text().startswith("Best so far by accuracy"))
     assert tab.charts("curves") == [1]
+    told = "No finished run has logged acc, the metric of this sweep"
+    assert page.locator("#unlogged").inner_text() == f"{told}."
+    parameters = {"lr": {"min": 0.1, "max": 0.3}}
+    search = write_sweep(server, "acts", GRID | {"method": "bayes", "parameters": parameters})
+    page = tab.open(f"/local/acts/sweeps/{search}")
+    assert page.locator("#unlogged").inner_text() == ""
+    write_run(server, "acts", "blind", {"lr": 0.1}, [{"epoch": 1, "accuracy": 0.5}], search)
+    page = tab.open(f"/local/acts/sweeps/{search}")
+    assert (
+        page.locator("#unlogged").inner_text() == f"{told}: its Bayesian search draws the points at random."
+    )
+    write_run(server, "acts", "seen", {"lr": 0.2}, [{"epoch": 1, "acc": 0.5}], search)
+    page = tab.open(f"/local/acts/sweeps/{search}")
+    assert page.locator("#unlogged").inner_text() == ""
 
 
 def test_what_destroys_asks_first(tab: Tab, server: Server) -> None:

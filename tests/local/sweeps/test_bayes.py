@@ -212,6 +212,13 @@ def test_regret_after_30_runs_is_no_worse_than_the_engines(name: str) -> None:
     assert np.mean(regrets) <= REGRET_OF_THE_ENGINE[name], regrets
 
 
+def test_without_a_value_of_the_metric_points_are_drawn_at_random() -> None:
+    points = [grid.draw(CONFIG, random.Random(number)) for number in range(20)]
+    trials = [bayes.Trial("finished", point) for point in points]
+    # The first draw of each seed, as before the first run.
+    assert all(bayes.propose(CONFIG, trials, seed) == bayes.propose(CONFIG, [], seed) for seed in range(10))
+
+
 def test_a_hundred_runs_propose_in_well_under_a_second_and_always_the_same() -> None:
     rng = random.Random(1)
     points = [grid.draw(CONFIG, rng) for _ in range(110)]

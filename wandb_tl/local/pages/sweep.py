@@ -28,6 +28,7 @@ from wandb_tl.local.pages.sweep_progress import progress
 from wandb_tl.local.pages.values import Run, flat_config, is_number, read_runs
 from wandb_tl.local.pages.view import Acted, Answer, Download, Page, PageRequest
 from wandb_tl.local.records.rows import SweepRow
+from wandb_tl.local.records.run_states import RunState
 from wandb_tl.local.runs import alerts
 from wandb_tl.local.sweeps import grid, sweep_config
 from wandb_tl.local.sweeps.sweep_config import SweepConfig
@@ -103,6 +104,16 @@ def ranking(runs: list[Run], config: SweepConfig, metric: str | None) -> Ranking
         maximize = own[0].get("goal") == "maximize"
     measure = None if name is None else objectives.measure_of(name, maximize, set(measures))
     return Ranking(runs, name, measure, maximize)
+
+
+def unlogged(runs: list[Run], config: SweepConfig) -> str | None:
+    """The sweep's metric if runs have finished and none of these has a finite value of it; else None."""
+    name = sweep_config.metric_name(config)
+    finished = [run for run in runs if run.state == RunState.FINISHED]
+    if name is None or not finished:
+        return None
+    measure = objectives.measure_of(name, sweep_config.maximizes(config), set(metrics_of(finished)))
+    return None if any(is_number(run.summary.get(measure)) for run in finished) else name
 
 
 def metrics_of(runs: list[Run]) -> list[str]:
@@ -196,6 +207,8 @@ def page(
             "answer": answer.of_sweep(request.db, sweep, runs),
             "buttons": sweep_actions.BUTTONS[SweepState(sweep["state"])],
             "metric": order.metric,
+            "unlogged": unlogged(runs, config),
+            "draws_at_random": config["method"] == "bayes" and not ranking(runs, config, None).ranked,
             "measure": order.measure,
             "goal": "maximize" if order.maximize else "minimize",
             "metrics": metrics if order.metric in metrics or not order.metric else [order.metric, *metrics],

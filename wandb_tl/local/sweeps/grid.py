@@ -11,6 +11,7 @@ import json
 import math
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -147,6 +148,21 @@ def draw(config: SweepConfig, rng: random.Random) -> Point:
     return as_point(
         (path, distributions.quantile(spec, rng.random())) for path, spec in leaves(config["parameters"])
     )
+
+
+def next_draw(db: Transaction, sweep: SweepRow, config: SweepConfig, seed: int) -> Point:
+    """The first of the points that a seed draws one after the other which no run of the sweep has taken.
+
+    A point that is drawn twice is taken by two runs. So sweeps with the same parameters and seed have the
+    same points, and a deleted run frees its point.
+    """
+    query = "SELECT sweep_args FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
+    taken = Counter(row["sweep_args"] for row in db.all(query, sweep["id"]))
+    number = 0
+    while taken[key := canonical(point := draw(config, random.Random(f"{seed}/{number}")))]:
+        taken[key] -= 1
+        number += 1
+    return point
 
 
 def as_point(values: Iterable[tuple[ParameterPath, Any]]) -> Point:

@@ -154,18 +154,21 @@ def _claim(
 
 
 def _next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point | None:
-    cap = config.get("run_cap")
-    made = "SELECT count(*) FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL AND NOT prior"
-    if cap is not None and db.value(made, sweep["id"]) >= cap:
+    cap, seed = config.get("run_cap"), sweep_config.seed_of(config)
+    query = "SELECT count(*) FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL AND NOT prior"
+    made = db.value(query, sweep["id"])
+    if cap is not None and made >= cap:
         return None
     if config["method"] == "grid":
         return grid.next_point(db, sweep, config)
-    # Not the number of rows: after a deletion that would draw a point again.
+    # Without a seed not the number of rows: after a deletion that would draw a point again.
     last = db.value("SELECT seq FROM sqlite_sequence WHERE name = 'run'") or 0
-    seed = f"{sweep['name']}/{last}"
+    text = f"{sweep['name']}/{last}" if seed is None else f"{seed}/{made}"
     if config["method"] == "random":
-        return grid.draw(config, random.Random(seed))
+        if seed is not None:
+            return grid.next_draw(db, sweep, config, seed)
+        return grid.draw(config, random.Random(text))
     # Imported here: numpy would more than double the memory of a server whose sweeps are grids.
     from wandb_tl.local.sweeps import bayes
 
-    return bayes.next_point(db, sweep, config, seed)
+    return bayes.next_point(db, sweep, config, text)

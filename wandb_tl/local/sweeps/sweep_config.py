@@ -79,7 +79,13 @@ class Scheduler(TypedDict):
 
 
 class Controller(TypedDict):
+    """Who chooses the runs. seed: of this server; the same one draws the same points. W&B ignores it.
+
+    W&B's schema allows further keys here, and nowhere else.
+    """
+
     type: Literal["local", "cloud"]
+    seed: NotRequired[Annotated[int, AtLeast(0)]]
 
 
 class Parameter(TypedDict, total=False):
@@ -106,7 +112,7 @@ Parameters = dict[str, Parameter]
 
 
 class SweepConfig(TypedDict):
-    """All keys of a sweep's config. The server itself reads those before `controller`."""
+    """All keys of a sweep's config. The server itself reads those before `metrics`."""
 
     method: Method
     parameters: Parameters
@@ -169,6 +175,8 @@ def parse(text: str) -> SweepConfig:
         parsed["name"] = config["name"]
     if isinstance(config.get("program"), str):
         parsed["program"] = config["program"]
+    if isinstance(config.get("controller"), dict):
+        parsed["controller"] = config["controller"]
     return parsed
 
 
@@ -219,6 +227,12 @@ def metric_name(config: SweepConfig) -> str | None:
 def maximizes(config: SweepConfig) -> bool:
     """Whether the greater value of the sweep's metric is the better one. Sweeps minimize by default."""
     return any(metric.get("goal") == "maximize" for metric in objectives(config)[:1])
+
+
+def seed_of(config: SweepConfig) -> int | None:
+    """The seed with which the sweep draws its points, controller.seed; None if it has none."""
+    seed = config.get("controller", {}).get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
 
 
 def scheduled_outside(config: Mapping[str, Any] | SweepConfig) -> bool:

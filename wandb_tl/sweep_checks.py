@@ -1,0 +1,85 @@
+"""What run_sweep looks at before it creates a sweep: its pictures, its metric, and its points."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wandb_tl import signals
+from wandb_tl.command_line import shell_command
+from wandb_tl.sweeping import equal_points, search_metric, sweep_definitions
+
+if TYPE_CHECKING:
+    from wandb_tl.config import RunConfig
+    from wandb_tl.sweeping.sweep_definitions import Definition
+
+
+def check_metric(definition: Definition, has_pictures: bool) -> None:
+    """Print warnings about the metric of a search. InputError if its runs never log it.
+
+    has_pictures: whether the pictures of the runs are on this machine.
+    """
+
+    def has_validation(data_dir: str) -> bool:
+        from wandb_tl.pictures import survey
+
+        return not has_pictures or survey.has_split(data_dir, "val")
+
+    for warning in search_metric.check(definition, has_validation):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def print_equal_points(definition: Definition) -> None:
+    """Say how many points of a grid are equal to others, if some are."""
+    count = equal_points.count(definition)
+    if count is not None and count.distinct < count.points:
+        print(
+            f"{count.points:,} points, {count.distinct:,} distinct: a run whose point equals a finished "
+            "one takes its results",
+            file=sys.stderr,
+        )
+
+
+def check_pictures(definition: Definition, artifacts: bool) -> None:
+    """Describe and decode the pictures that the runs train on. InputError if a run could not use them.
+
+    The agents find them decoded. artifacts: check the pictures of artifacts, which need the server, or else
+    those of folders.
+    """
+    configs = [
+        config
+        for config in sweep_definitions.data_configs(definition)
+        if config.dataset == "folder" and config.data_dir.startswith("artifact:") == artifacts
+    ]
+    if not configs:
+        return
+    with signals.deferred():
+        from wandb_tl.training import datasets
+
+    cache, printed = datasets.ImageCache(), set()
+
+    def print_once(text: str) -> None:
+        if text not in printed:
+            printed.add(text)
+            print(f"{text}\n", flush=True)
+
+    for config in configs:
+        data = datasets.load(config, cache, artifact_folder(config) if artifacts else None, print_once)
+        if data.val is None:
+            search_metric.check_loaded(definition, config)
+        if pairs := datasets.pairs_across_splits(data):
+            fractions = (f"--val_fraction={config.val_fraction}", f"--test_fraction={config.test_fraction}")
+            inspect = shell_command("wandb_tl.inspect_data", config.data_dir, *fractions)
+            print_once(
+                f"About {pairs:,} pairs of training and held-out pictures look alike. To see them: {inspect}"
+            )
+
+
+def artifact_folder(config: RunConfig) -> Path | None:
+    """The folder of a downloaded artifact of pictures."""
+    # It imports wandb, which reads its environment then: the server's variables must be set before.
+    from wandb_tl.training import tracking
+
+    artifact = tracking.download_pictures(config)
+    return artifact.folder if artifact else None
