@@ -14,8 +14,9 @@ OF_A_SPLIT = ("accuracy", "loss", "f1_macro", "ece")
 EACH_EPOCH = (
     *(f"{split}/{name}" for split in ("val", "test") for name in OF_A_SPLIT),
     *("train/loss", "train/accuracy", "train/lr", "epoch"),
-    *("val/knn_accuracy", "test/knn_accuracy", "probe/penalty"),
 )
+# What only runs with optimizer=probe log.
+OF_PROBES = ("val/knn_accuracy", "test/knn_accuracy", "probe/penalty")
 # Each class has one of its own.
 BY_CLASS = ("val/accuracy_by_class/", "test/accuracy_by_class/")
 # What runs log once, when they have trained.
@@ -44,7 +45,7 @@ def check(definition: Definition, has_validation: HasValidation) -> list[str]:
     if metric is None:
         return []
     name = metric["name"]
-    if not (name in EACH_EPOCH + AT_THE_END or name.startswith((*BY_CLASS, "_"))):
+    if not (name in EACH_EPOCH + OF_PROBES + AT_THE_END or name.startswith((*BY_CLASS, "_"))):
         close = nearest(name, EACH_EPOCH + AT_THE_END)
         hint = f"did you mean {close}?" if close else f"runs log {', '.join(EACH_EPOCH[: len(OF_A_SPLIT)])}"
         raise InputError(f"metric: no run logs {name}; {hint}")
