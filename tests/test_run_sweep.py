@@ -204,7 +204,9 @@ def test_help_and_bad_flags(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    message = "no such sweep file or preset; the presets are laptop, pictures, tune, seeds, as_published"
+    message = (
+        "no such sweep file or preset; the presets are laptop, pictures, tune, pareto, seeds, as_published"
+    )
     assert (done.returncode, done.stderr) == (2, f"error: no_such_preset: {message}\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,15 @@ def seeds_to_settle(difference: Mean, alpha: float = ALPHA) -> int | None:
         if stats.nct.sf(limit, n - 1, shift) >= POWER:
             return n
     return None
+
+
+def repeat(plan: NextRuns, config: RunConfig) -> NextRuns:
+    """A plan that trains a recipe with several seeds instead."""
+    seeds: dict[str, list[Value]] = {"seed": list(range(LEAST_SEEDS))}
+    command = commands.sweep(config, seeds)
+    return dataclasses.replace(
+        plan, row=None, seeds=None, varies=None, values=seeds, command=command, runs=LEAST_SEEDS
+    )
 
 
 def propose(
