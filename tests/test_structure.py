@@ -36,7 +36,7 @@ ROOMS = {
     },
     "figures": {"errors", "config", "pictures", "training"},
     "analysis": {"wandb_process", "errors", "hyperparameters", "run_states", "config", "progress", "figures"},
-    "sweeping": {"wandb_process", "temporary_folder", "errors", "hyperparameters", "config"},
+    "sweeping": {"wandb_process", "temporary_folder", "errors", "hyperparameters", "config", "progress"},
     "predicting": {"errors", "config", "pictures", "training", "analysis"},
     "exporting": {"errors", "config", "pictures", "training", "analysis", "predicting"},
     "local": set(),
@@ -95,7 +95,8 @@ LOCAL_MODULES = {
 SPEAKS_TO_WANDB = {
     "wandb_process",
     *("training.run_lifecycle", "training.tracking", "training.logged_images", "training.checkpoint_copy"),
-    *("analysis.results", "analysis.wandb_report", "sweeping.work_queue", "sweeping.equal_runs"),
+    *("analysis.results", "analysis.wandb_report"),
+    *("sweeping.work_queue", "sweeping.equal_runs", "sweeping.sweep_scheduler"),
 }
 
 

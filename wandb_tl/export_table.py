@@ -153,7 +153,7 @@ def last_lines(answer: Answer) -> list[str]:
     lines = [
         *conclusions.last_lines(answer),
         f"Next, {conclusions.next_step(answer).replace('`', '')}{again}",
-        f"To classify pictures with the best model: {predict}",
+        f"To classify pictures with {conclusions.model(answer)}: {predict}",
     ]
     confirmation = answer.next_search.confirmation if answer.next_search else None
     if answer.search is not None and confirmation is not None and confirmation != plan:

@@ -22,3 +22,5 @@ class RunState(StrEnum):
 
 # A preempted run is not among them: its sweep hands it out again.
 ENDED = frozenset(RunState)
+# A run that has not begun: a sweep has handed it out, or its scheduler has queued it.
+PENDING = "pending"

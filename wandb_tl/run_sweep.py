@@ -15,18 +15,24 @@ from wandb_tl import signals, sweep_checks
 from wandb_tl.command_line import Command, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
-from wandb_tl.sweeping import agent_processes, embedded_server, job_files, slurm, sweep_definitions
+from wandb_tl.sweeping import (
+    agent_processes,
+    embedded_server,
+    job_files,
+    scheduler_process,
+    slurm,
+    sweep_definitions,
+)
 from wandb_tl.sweeping.agent_processes import AgentProcess
+from wandb_tl.sweeping.scheduler_process import SchedulerProcess
 from wandb_tl.sweeping.slurm import AgentArray
 
 if TYPE_CHECKING:
-    from wandb_tl.analysis.results import Results, RunStatus
     from wandb_tl.sweeping.sweep_definitions import Definition
 
 Agents = list[AgentProcess] | list[AgentArray]
 
 LOGS = Path("wandb")
-POLL_SECONDS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +96,9 @@ def run(options: argparse.Namespace) -> int:
     if definition:
         sweep_checks.check_metric(definition, has_pictures=not options.print_job)
         sweep_checks.print_equal_points(definition)
+    # The job files of --print-job are for other machines, and so is their scheduler.
+    if definition and scheduler_process.has_one(definition) and not options.print_job:
+        scheduler_process.check(definition["scheduler"])
     make_log_folder()
     # Jobs of Kubernetes and SkyPilot have pictures of their own.
     if definition and not options.print_job:
@@ -133,6 +142,7 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     with signals.deferred():
         from wandb_tl.analysis.results import Results
         from wandb_tl.export_table import check_targets, export, last_lines
+        from wandb_tl.sweeping.watching import print_unfinished, watch
         from wandb_tl.sweeping.work_queue import create_sweep, resume_sweep
 
     check_targets(options.reports, options.readme)
@@ -144,13 +154,19 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
         resume_sweep(path)
     results = Results(path)
     total = results.expected_runs()
+    is_scheduled = scheduler_process.has_one(results.definition())
+    if is_scheduled:
+        scheduler_process.check(results.definition()["scheduler"])
     # Before the agents start: from then on, a failure has to stop them.
     page = embedded_server.page_link(path, options.root) if options.local else results.url
     agents = start_agents(path, options)
     logs = ", ".join(str(agent.log) for agent in agents)
-    with stopped_on_failure(agents, path, options):
-        print(f"Sweep {path}; its agents write to {logs}\nFollow it at {page}", flush=True)
-        statuses = watch(agents, results, total)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stopped_on_failure(agents, path, options))
+        scheduler = stack.enter_context(started_scheduler(path, agents, options)) if is_scheduled else None
+        also = f", its scheduler to {scheduler.log}" if scheduler else ""
+        print(f"Sweep {path}; its agents write to {logs}{also}\nFollow it at {page}", flush=True)
+        statuses = watch(agents, scheduler, results, total)
     finished = sum(status.finished for status in statuses.values())
     stopped = sum(status.stopped for status in statuses.values()) if results.ends_early() else 0
     early = f", {stopped} stopped early" if stopped else ""
@@ -160,28 +176,20 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     if finished:
         answer = export(results, options.reports, options.readme)
         print("", *last_lines(answer), sep="\n")
-    if missing := max(total or 0, len(statuses)) - finished - stopped:
-        print_unfinished(missing, statuses, agents, results.ends_early())
+    # Runs that a scheduler has queued and no agent has claimed end with the sweep. It may end before run_cap.
+    begun = {run_id: one for run_id, one in statuses.items() if not (is_scheduled and one.pending)}
+    unfinished = {
+        run_id: one
+        for run_id, one in begun.items()
+        if not one.finished and not (results.ends_early() and one.stopped)
+    }
+    missing = len(unfinished) if is_scheduled else max(total or 0, len(begun)) - finished - stopped
+    if missing:
+        print_unfinished(missing, unfinished, agents)
         print(f"To resume the sweep: {command_to_resume(path, options)}", file=sys.stderr)
         runs = "1 run" if missing == 1 else f"{missing} runs"
         print(f"error: {runs} did not finish; see {logs}", file=sys.stderr)
     return ExitCode.FAILED if missing else ExitCode.OK
-
-
-def print_unfinished(missing: int, statuses: dict[str, RunStatus], agents: Agents, stops_early: bool) -> None:
-    """Print the runs that did not finish, each with its state and the reason that its last agent gave."""
-    reasons = {event.run: event.reason for agent in agents for event in agent.failures()}
-    unfinished = {
-        run_id: status
-        for run_id, status in statuses.items()
-        if not status.finished and not (stops_early and status.stopped)
-    }
-    for run_id, status in unfinished.items():
-        reason = f": {reasons[run_id]}" if run_id in reasons else ""
-        print(f"{status.state}: {status.name} ({run_id}){reason}", file=sys.stderr)
-    if never := missing - len(unfinished):
-        runs = "1 run was" if never == 1 else f"{never} runs were"
-        print(f"{runs} never started", file=sys.stderr)
 
 
 def start_agents(path: str, options: argparse.Namespace) -> Agents:
@@ -189,6 +197,21 @@ def start_agents(path: str, options: argparse.Namespace) -> Agents:
     if options.slurm is None:
         return agent_processes.start(path, options.agents, options.in_process, LOGS)
     return slurm.start(path, options.agents, options.in_process, LOGS, slurm.parse(options.slurm))
+
+
+@contextlib.contextmanager
+def started_scheduler(path: str, agents: Agents, options: argparse.Namespace) -> Iterator[SchedulerProcess]:
+    """Start the scheduler of a sweep; after the block, end it: what it has queued stays in the sweep."""
+    # An array of SLURM has several agents.
+    count = len(agents) if options.slurm is None else options.agents or slurm.DEFAULT_AGENTS
+    scheduler = scheduler_process.start(path, count, LOGS)
+    try:
+        yield scheduler
+    except BaseException:
+        with signals.ignored():
+            scheduler.stop()
+        raise
+    scheduler.stop(scheduler_process.NOTICE_SECONDS)
 
 
 def how_to_look(path: str, page: str, options: argparse.Namespace) -> str:
@@ -243,52 +266,17 @@ def print_job(definition: Definition | None, options: argparse.Namespace) -> int
     path = create_sweep(definition) if definition else options.sweep
     if not definition:
         resume_sweep(path)
-    url = Results(path).url
-    page = embedded_server.page_link(path, options.root) if options.local else url
+    results = Results(path)
+    page = embedded_server.page_link(path, options.root) if options.local else results.url
     count = options.agents or job_files.DEFAULT_AGENTS
     variables = os.environ | {"WANDB_BASE_URL": server_address()}
     agents = job_files.Agents(path, count, options.in_process, variables)
     print(job_files.parse(options.print_job).text(agents), end="", flush=True)
     table = shell_command("wandb_tl.export_table", path, *local_flags(options))
     print(f"Sweep {path}\nFollow it at {page}\nIts results: {table}", file=sys.stderr)
+    if scheduler_process.has_one(results.definition()):
+        print(f"Its scheduler, to be started once: wandb sweep-scheduler {path}", file=sys.stderr)
     return ExitCode.OK
-
-
-def watch(agents: Agents, results: Results, total: int | None) -> dict[str, RunStatus]:
-    """Wait for the agents to end. Print every run that ends, and why runs fail.
-
-    Agents that crash are started again. Returns the status of every run, by id.
-    """
-    from wandb_tl.progress import tqdm
-
-    printed: set[tuple[str, str]] = set()
-    statuses: dict[str, RunStatus] = {}
-    with tqdm(total=total, unit="run") as progress:
-        while True:
-            for agent in agents:
-                if isinstance(agent, AgentProcess) and (news := agent.restart_if_crashed()):
-                    tqdm.write(f"warning: {news}", file=sys.stderr)
-            working = any(agent.working for agent in agents)
-            try:
-                statuses = results.statuses()
-                ended = {run_id: status for run_id, status in statuses.items() if status.ended}
-                for run_id, status in ended.items():
-                    if (run_id, status.state) not in printed:
-                        tqdm.write(f"{status.state}: {results.description(run_id)}")
-                        printed.add((run_id, status.state))
-                # A crashed run may be handed out again, and then no longer counts as ended.
-                progress.update(len(ended) - progress.n)
-            except InputError:
-                # The agents retry while the server is away, and so does this.
-                if not working:
-                    raise
-            reasons = {("error", event.reason) for agent in agents for event in agent.failures()}
-            for _, reason in reasons - printed:
-                tqdm.write(f"error: {reason}", file=sys.stderr)
-            printed |= reasons
-            if not working:
-                return statuses
-            time.sleep(POLL_SECONDS)
 
 
 COMMAND = Command(

@@ -1,10 +1,11 @@
 """Sweep definitions: what the presets hold, settings, and refusals in one line."""
 
 import pytest
+import yaml
 
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
-from wandb_tl.local.sweeps import grid
+from wandb_tl.local.sweeps import config_check, grid
 from wandb_tl.sweeping.sweep_definitions import data_configs, load
 
 
@@ -23,6 +24,44 @@ def test_seeds_repeats_its_recipes_and_tune_selects_on_what_no_run_trains_on():
     assert tune["metric"] == {"name": "val/accuracy", "goal": "maximize"}
     assert tune["parameters"]["val_fraction"]["value"] > 0
     assert tune["early_terminate"]["min_iter"] < tune["parameters"]["epochs"]["value"]
+
+
+def test_pareto_has_two_objectives_that_no_test_image_decides_and_is_accepted():
+    pareto = load("pareto", ["image_size=32,48"])
+    assert config_check.check(yaml.safe_dump(pareto)) == []
+    assert [one["name"] for one in pareto["metrics"]] == ["val/accuracy", "images_per_second"]
+    assert pareto["parameters"]["val_fraction"]["value"] > 0 and "value" in pareto["parameters"]["epochs"]
+    optuna = pytest.importorskip("optuna", reason="needs the extra scheduler")
+    from wandb.sdk.sweeps.scheduler import optuna as engine
+
+    # As the scheduler reads it; its first suggestion is a recipe.
+    study = engine.create_study_from_sweep_config(pareto)
+    assert [one.name for one in study.directions] == ["MAXIMIZE", "MAXIMIZE"]
+    trial = study.ask(engine.search_space_from_sweep_config(pareto["parameters"]))
+    RunConfig.from_mapping(trial.params)
+    # Not at random: NSGA-II would need more runs than this for its first generation.
+    assert isinstance(study.sampler, optuna.samplers.TPESampler)
+
+
+CONDITIONAL = """program: wandb_tl/train.py
+method: custom
+scheduler: {engine: optuna, source: space.py, search_space: space}
+metric: {name: val/accuracy, goal: maximize}
+"""
+
+
+def test_conditional_space_needs_no_parameters_and_takes_no_settings(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(CONDITIONAL)
+    definition = load(str(file), [])
+    assert "parameters" not in definition and len(data_configs(definition)) == 1
+    with pytest.raises(
+        InputError, match=r"--set lr=1: the function space \(scheduler.search_space\) sets the"
+    ):
+        load(str(file), ["lr=1"])
+    file.write_text(CONDITIONAL.replace(", search_space: space", ""))
+    with pytest.raises(InputError, match="it has no parameters"):
+        load(str(file), [])
 
 
 def test_settings_replace_parameters():

@@ -19,6 +19,7 @@ from wandb_tl.analysis import (
     interactions,
     next_runs,
     next_search,
+    pareto,
     prices,
     runs_by_recipe,
     searches,
@@ -30,6 +31,7 @@ from wandb_tl.analysis.interactions import Interaction
 from wandb_tl.analysis.intervals import Mean
 from wandb_tl.analysis.next_runs import NextRuns
 from wandb_tl.analysis.next_search import NextSearch
+from wandb_tl.analysis.pareto import Front
 from wandb_tl.analysis.prices import FrozenPass, Price
 from wandb_tl.analysis.proportions import McNemar
 from wandb_tl.analysis.runs_by_recipe import METRIC, RunsByRecipe, ValuesInEffect
@@ -98,6 +100,8 @@ class Answer:
     equal run.
     mcnemar: of the models of rows 1 and 2, if each recipe ran once.
     search, next_search: what a random or Bayesian search says, and what follows from it; None for a grid.
+    front: of a sweep with several objectives, None for other sweeps. Such a sweep has no search by one
+    metric: train, predict and next_runs are about the first run of the front.
     """
 
     path: str
@@ -129,6 +133,7 @@ class Answer:
     tie: Tie | None = None
     frozen: FrozenPass | None = None
     copies: int = 0
+    front: Front | None = None
 
     @property
     def winner(self) -> Recipe:
@@ -206,13 +211,17 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
     frontier = [
         i + 1 for i in prices.frontier([one.accuracy.mean for one in recipes], [one.seconds for one in costs])
     ]
-    config = _config(compared, recipes[0].best_run)
+    front = pareto.front(compared, runs)
+    first_run = front.runs[0].run if front and front.runs else recipes[0].best_run
+    config = _config(compared, first_run)
     tie = ties.tie(runs)
     plan = (
         ties.next_runs(runs, config) if tie is not None else next_runs.propose(runs, config, leads, changes)
     )
-    after_search = None
-    if (search := searches.search(compared, runs)) is not None:
+    search = after_search = None
+    if front is not None:
+        plan = next_runs.repeat(plan, config)
+    elif (search := searches.search(compared, runs)) is not None:
         after_search = next_search.propose(search, config, _seeds_used(frame))
         plan = dataclasses.replace(
             plan,
@@ -243,7 +252,7 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
         frontier=tuple(frontier),
         price_notes=tuple(prices.notes(compared, costs)),
         train=commands.train(config, runs.varied),
-        predict=commands.predict(path, recipes[0].best_run),
+        predict=commands.predict(path if front is None else _project(path), first_run),
         next_runs=plan,
         other_images=sum(map(len, others)),
         left_out=dict(frame.attrs.get("left_out") or {}),
@@ -253,7 +262,13 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
         next_search=after_search,
         tie=tie,
         frozen=_frozen(compared, table),
+        front=front,
     )
+
+
+def _project(path: str) -> str:
+    """ENTITY/PROJECT of ENTITY/PROJECT/SWEEP."""
+    return "/".join(path.split("/")[:2])
 
 
 def _recipes(runs: RunsByRecipe, table: pd.DataFrame, costs: list[Price]) -> list[Recipe]:

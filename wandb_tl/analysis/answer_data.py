@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from wandb_tl.analysis import conclusions, formatting, importance, search_conclusions, tables
+from wandb_tl.analysis import conclusions, formatting, importance, pareto, search_conclusions, tables
 from wandb_tl.analysis.answer import Answer
 
 # Recipes and changes of the tables; the report has all of them.
@@ -31,10 +31,18 @@ def as_data(answer: Answer) -> Data:
         "commands": [
             {"label": label, "line": command.with_python(sys.executable)} for label, command in lines
         ],
-        "tables": [_recipes(answer), *_effects(answer), *_search(answer)],
+        "tables": [*_front(answer), _recipes(answer), *_effects(answer), *_search(answer)],
         "runs": answer.runs,
         "finished": answer.finished,
     }
+
+
+def _front(answer: Answer) -> list[Data]:
+    if answer.front is None or not answer.front.runs:
+        return []
+    more = len(answer.front.runs) - ROWS
+    captions = [f"The report has {formatting.count(more, 'more run')}."] if more > 0 else []
+    return [_table("The Pareto front", pareto.table(answer.front).head(ROWS), captions)]
 
 
 def _recipes(answer: Answer) -> Data:

@@ -10,6 +10,7 @@ from wandb_tl.analysis import (
     conclusions,
     formatting,
     importance,
+    pareto,
     search_charts,
     search_conclusions,
     tables,
@@ -25,6 +26,8 @@ def render(answer: Answer) -> str:
     """The answer as a fragment of HTML. Every text is escaped; figures are embedded as PNG."""
     first, *others = conclusions.first_sentences(answer)
     parts = [f"<p><b>{_inline(first)}</b></p>", _list([*others, *conclusions.cautions(answer)])]
+    if answer.front is not None and answer.front.runs:
+        parts.append(table_as_html(pareto.table(answer.front)))
     parts.append(table_as_html(tables.recipes(answer, ROWS)))
     if (more := len(answer.recipes) - ROWS) > 0:
         parts.append(f"<p>{formatting.count(more, 'more recipe')}.</p>")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from wandb_tl.analysis import formatting, proportions, search_conclusions
+from wandb_tl.analysis import formatting, pareto, proportions, search_conclusions
 from wandb_tl.analysis.answer import Answer, Recipe, is_measured_by_images
 from wandb_tl.analysis.commands import CommandLine
 from wandb_tl.analysis.effects import Lead
@@ -31,13 +31,20 @@ MOST_NAMED = 3
 
 
 def first_sentences(answer: Answer) -> list[str]:
-    """What a practitioner acts on: the winner, how good it is, at what price, and how sure that is."""
+    """What a practitioner acts on: the winner, how good it is, at what price, and how sure that is.
+
+    Of a sweep with several objectives, the Pareto front.
+    """
+    if answer.front is not None:
+        return pareto.sentences(answer.front)
     return [winner(answer), accuracy(answer), price(answer), *certainty(answer)]
 
 
 def last_lines(answer: Answer) -> list[str]:
     """The end of a command's output, without markup, and without the commands to run next."""
     lines = [f"{winner(answer)} {accuracy(answer)}", price(answer), *certainty(answer)[:1], *_bounds(answer)]
+    if answer.front is not None:
+        lines = pareto.sentences(answer.front)
     return [line.replace("`", "") for line in lines]
 
 
@@ -55,12 +62,18 @@ def best_run(answer: Answer) -> str:
 
 def command_lines(answer: Answer) -> list[tuple[str, CommandLine]]:
     """The commands that follow from the answer, each after what it is for."""
+    again, best = ("it", "its best model") if answer.front is None else (model(answer), model(answer))
     lines = (
-        ("to train it again", answer.train),
-        ("to classify pictures with its best model", answer.predict),
+        (f"to train {again} again", answer.train),
+        (f"to classify pictures with {best}", answer.predict),
         (f"next, {next_step(answer).replace('`', '')}", answer.next_runs.command),
     )
     return [(label, command) for label, command in lines if command is not None]
+
+
+def model(answer: Answer) -> str:
+    """Which model the command classifies pictures with."""
+    return "the best model" if answer.front is None else "the first of these runs"
 
 
 def winner(answer: Answer) -> str:
@@ -316,6 +329,8 @@ def next_step(answer: Answer) -> str:
         return search_conclusions.next_step(answer.next_search)
     plan = answer.next_runs
     runs = count(plan.runs, "run")
+    if answer.front is not None:
+        return f"to see how far other seeds move {model(answer)} ({runs})"
     if answer.tie is not None:
         larger = f" or hold out more of them with a larger {code('val_fraction')} ({runs})"
         return f"add pictures{larger if plan.command else ', to choose the recipe on more of them'}"

@@ -80,6 +80,15 @@ def seeds_to_settle(difference: Mean, alpha: float = ALPHA) -> int | None:
     return None
 
 
+def repeat(plan: NextRuns, config: RunConfig) -> NextRuns:
+    """A plan that trains a recipe with several seeds instead."""
+    seeds: dict[str, list[Value]] = {"seed": list(range(LEAST_SEEDS))}
+    command = commands.sweep(config, seeds)
+    return dataclasses.replace(
+        plan, row=None, seeds=None, varies=None, values=seeds, command=command, runs=LEAST_SEEDS
+    )
+
+
 def propose(
     runs: RunsByRecipe, config: RunConfig, leads: Sequence[Lead], effects: Sequence[Effect]
 ) -> NextRuns:

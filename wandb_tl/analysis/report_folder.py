@@ -19,6 +19,7 @@ from wandb_tl.analysis import (
     formatting,
     importance,
     method,
+    pareto,
     prices,
     report_html,
     runs_by_recipe,
@@ -51,8 +52,9 @@ PICTURES = (
     *(name for name, _, _ in (*OF_THE_BEST, *MORE_OF_THE_BEST)),
     *("confusion_best", "confusion_worst", "effects", "frontier", "search"),
 )
-# What a report keeps of a search besides its runs: keys of the frame's attrs.
-DEFINITION = ("method", "metric", "parameters", "left_out")
+# What a report keeps of a search, or of a sweep with several objectives, besides its runs: keys of the
+# frame's attrs.
+DEFINITION = ("method", "metric", "metrics", "parameters", "left_out")
 # Rows of a table in sight and in a fold, changes, and interactions; the CSV files have the rest.
 ROWS, FOLDED_ROWS, CHANGES, INTERACTIONS = 10, 100, 20, 3
 
@@ -86,8 +88,9 @@ def write(source: Source, frame: pd.DataFrame, folder: Path, result: Answer | No
         files["figures/frontier.png"] = _png(charts.frontier(result))
     if result.search is not None:
         files["figures/search.png"] = _png(search_charts.hyperparameters(result.search))
-        if definition := {key: frame.attrs[key] for key in DEFINITION if frame.attrs.get(key)}:
-            files["search.yaml"] = yaml.safe_dump(definition, sort_keys=False).encode()
+    definition = {key: frame.attrs[key] for key in DEFINITION if frame.attrs.get(key)}
+    if definition and (result.search is not None or result.front is not None):
+        files["search.yaml"] = yaml.safe_dump(definition, sort_keys=False).encode()
     recorded = frame[frame.attrs.get("columns", list(frame))]
     files["results.csv"] = recorded.assign(row=frame["id"].map(rows)).to_csv(index=False).encode()
     files["results.tex"] = tables.latex(cells, caption).encode()
@@ -97,6 +100,11 @@ def write(source: Source, frame: pd.DataFrame, folder: Path, result: Answer | No
     page = [
         f"# Results of {formatting.code(source.path)}",
         *first_screen(result),
+        *(
+            ["## The Pareto front", tables.markdown(pareto.table(result.front))]
+            if result.front and result.front.runs
+            else []
+        ),
         *(["## The search", *search_section(result, with_figure=True)] if result.search else []),
         *_changes(result),
         *_together(result.interactions),

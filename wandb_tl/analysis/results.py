@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -16,11 +17,11 @@ import wandb
 from wandb.apis.public import Run
 
 from wandb_tl import wandb_process
-from wandb_tl.analysis import formatting, proportions
+from wandb_tl.analysis import formatting, pareto, proportions
 from wandb_tl.config import FIELDS, INSPECTION, RunConfig
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
-from wandb_tl.run_states import ENDED, RunState
+from wandb_tl.run_states import ENDED, PENDING, RunState
 
 # The summary of a finished run, except media.
 NUMBERS = (
@@ -62,6 +63,10 @@ class RunStatus:
         return self.state == RunState.FINISHED
 
     @property
+    def pending(self) -> bool:
+        return self.state == PENDING
+
+    @property
     def stopped(self) -> bool:
         return self.state == RunState.KILLED
 
@@ -72,7 +77,10 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run. numbers: its summary by NUMBERS, NaN for a missing one. texts: by TEXTS."""
+    """A finished run.
+
+    numbers: its summary by NUMBERS and the objectives of its sweep, NaN for a missing one. texts: by TEXTS.
+    """
 
     id: str
     name: str
@@ -81,8 +89,11 @@ class RunResult:
     texts: dict[str, str]
 
     @classmethod
-    def of(cls, run: Run) -> RunResult | None:
-        """The result of a run; None if it has not finished, or is not a run of this package."""
+    def of(cls, run: Run, objectives: Iterable[str] = ()) -> RunResult | None:
+        """The result of a run; None if it has not finished, or is not a run of this package.
+
+        objectives: the metrics that its sweep optimizes.
+        """
         if run.state != RunState.FINISHED or run.summary.get("test_accuracy") is None:
             return None
         try:
@@ -92,6 +103,9 @@ class RunResult:
         values = {name: run.summary.get(name) for name in NUMBERS}
         # A W&B server may send NaN as a string, which float() reads.
         numbers = {name: float("nan" if value is None else value) for name, value in values.items()}
+        for name in objectives:
+            value = run.summary.get(name)
+            numbers.setdefault(name, float(value) if isinstance(value, int | float) else float("nan"))
         texts = {name: run.summary.get(name, "") for name in TEXTS}
         return cls(run.id, str(run.name), config, numbers, texts)
 
@@ -132,9 +146,14 @@ class Results:
         """How many runs the sweep will have in total; None if that is unknown."""
         return self._sweep.expected_run_count if self._sweep else None
 
+    def definition(self) -> dict[str, Any]:
+        """The sweep's definition; empty for a project."""
+        return dict(self._sweep.config) if self._sweep else {}
+
     def ends_early(self) -> bool:
-        """Whether the sweep stops its worst runs early, as hyperband does."""
-        return bool(self._sweep and self._sweep.config.get("early_terminate"))
+        """Whether the sweep stops its worst runs early, as hyperband and the pruners of schedulers do."""
+        definition = self.definition()
+        return bool(definition.get("early_terminate") or definition.get("scheduler"))
 
     def statuses(self) -> dict[str, RunStatus]:
         """The current status of every run, by run id."""
@@ -161,8 +180,13 @@ class Results:
         """
         with self._errors_in_one_line():
             run = self._api.run(f"{self._project}/{run_id}")
-            parameters = self._sweep.config.get("parameters", {}) if self._sweep else {}
+            parameters = self.definition().get("parameters") or {}
             varied = [name for name, one in parameters.items() if "value" not in one and name in run.config]
+            if self._sweep and not parameters:
+                # A function chooses them.
+                varied = [
+                    name for name, one in FIELDS.items() if run.config.get(name, one.default) != one.default
+                ]
             accuracy, twin = run.summary.get("test_accuracy"), run.summary.get(EQUAL_TO)
         text = ", ".join(f"{name}={formatting.level(run.config[name])}" for name in varied) or str(run.name)
         if accuracy is None:
@@ -175,8 +199,9 @@ class Results:
         It reads config and summary only, in pages of runs; history would cost a request per run.
         Runs that have taken the results of an equal run are not in it; `attrs["copies"]` counts them.
         `attrs["left_out"]` counts the others that are not in it, by state; `attrs["metric"]` is the name of
-        the metric that the sweep optimizes, `attrs["method"]` how it chooses hyperparameters, and
-        `attrs["parameters"]` what it chooses them from; the last three are missing for a project.
+        the metric that the sweep optimizes, `attrs["metrics"]` has several objectives with their goals,
+        `attrs["method"]` is how it chooses hyperparameters, and `attrs["parameters"]` what it chooses them
+        from; these are missing for a project. Objectives that are not among NUMBERS are columns too.
         """
         self._api.flush()
         with self._errors_in_one_line():
@@ -190,7 +215,8 @@ class Results:
         ids = {run.id for run in runs}
         copies = {run.id for run in runs if run.summary.get(EQUAL_TO) in ids}
         runs = [run for run in runs if run.id not in copies]
-        results = [result for run in runs if (result := RunResult.of(run)) is not None]
+        aims = [one.name for one in pareto.objectives(self.definition())]
+        results = [result for run in runs if (result := RunResult.of(run, aims)) is not None]
         if not results:
             states = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
             raise InputError(f"{self.path}: no finished run of wandb_tl ({states or 'no runs at all'})")
@@ -202,7 +228,8 @@ class Results:
         if self._sweep:
             definition = self._sweep.config
             frame.attrs["metric"] = (definition.get("metric") or {}).get("name")
-            frame.attrs |= {key: definition[key] for key in ("method", "parameters") if key in definition}
+            keys = ("method", "parameters", "metrics")
+            frame.attrs |= {key: definition[key] for key in keys if key in definition}
         return frame.reset_index(drop=True)
 
     def media(self, run_id: str, keys: Iterable[str]) -> dict[str, bytes]:

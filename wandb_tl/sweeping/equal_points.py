@@ -52,7 +52,7 @@ def count(definition: Definition) -> Count | None:
 
     Points whose hyperparameters contradict each other are left out: their runs fail.
     """
-    parameters = definition["parameters"]
+    parameters = definition.get("parameters") or {}
     choices = {
         name: list(dict.fromkeys(spec["values"] if "values" in spec else [spec["value"]]))
         for name, spec in parameters.items()

@@ -49,7 +49,7 @@ def find(config: RunConfig, point: Mapping[str, Any]) -> EqualRun | None:
             return None
         api = wandb.Api()
         sweep = api.sweep(sweep_id)
-        parameters = sweep.config["parameters"]
+        parameters = sweep.config.get("parameters") or {}
         varied = {name for name in point if len(parameters.get(name, {}).get("values", ())) > 1}
         if sweep.config.get("method") != "grid" or not varied & may_differ:
             return None

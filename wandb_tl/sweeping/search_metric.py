@@ -64,7 +64,12 @@ def check_loaded(definition: Definition, config: RunConfig) -> None:
 
 
 def _metric(definition: Definition) -> Metric | None:
-    """The metric by which a sweep searches or stops runs; None if it does neither, or is not judged."""
+    """The metric by which a sweep searches or stops runs; None if it does neither, or is not judged.
+
+    A function that sets the hyperparameters, see scheduler.search_space, may hold out validation images.
+    """
+    if "parameters" not in definition:
+        return None
     metric = definition.get("metric")
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
         return None

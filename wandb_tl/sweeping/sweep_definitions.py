@@ -17,7 +17,7 @@ from wandb_tl.hyperparameters import Value
 PRESETS = Path(__file__).parents[1] / "presets"
 PROGRAM = "wandb_tl/train.py"
 # As run_sweep lists them: the first one to try comes first.
-PRESET_NAMES = ("laptop", "quick", "pictures", "tune", "lp_ft", "seeds", "as_published")
+PRESET_NAMES = ("laptop", "quick", "pictures", "tune", "lp_ft", "pareto", "seeds", "as_published")
 # The hyperparameters that decide which images a run trains on, and whether it can.
 DATA_FIELDS = (
     "dataset",
@@ -57,7 +57,11 @@ class Metric(TypedDict, total=False):
 
 
 class Definition(TypedDict, total=False):
-    """A W&B sweep definition, as its YAML file states it."""
+    """A W&B sweep definition, as its YAML file states it.
+
+    metrics: of a sweep with several objectives, in place of metric. scheduler: what `wandb sweep-scheduler`
+    chooses the runs with; the parameters may be missing if it names a search_space.
+    """
 
     name: str
     description: str
@@ -67,10 +71,12 @@ class Definition(TypedDict, total=False):
     command: list[str]
     method: str
     metric: Metric
+    metrics: list[Metric]
+    scheduler: dict[str, Any]
     early_terminate: dict[str, Any]
     controller: dict[str, Any]
     run_cap: int
-    parameters: Required[dict[str, Parameter]]
+    parameters: dict[str, Parameter]
 
 
 def list_presets() -> str:
@@ -94,6 +100,11 @@ def load(sweep: str, settings: list[str]) -> Definition:
     if "data_dir" in parameters and "dataset" not in parameters:
         # The presets name a data set.
         parameters["dataset"] = {"value": "folder"}
+    if _is_conditional(definition):
+        if parameters:
+            function = f"the function {definition['scheduler']['search_space']} (scheduler.search_space)"
+            raise InputError(f"--set {settings[0]}: {function} sets the hyperparameters; change it there")
+        return definition
     definition["parameters"] |= parameters
     for name, parameter in definition["parameters"].items():
         check_names([str(name)])
@@ -118,7 +129,7 @@ def data_configs(definition: Definition) -> list[RunConfig]:
     choices = {
         name: parameter["values"] if "values" in parameter else [parameter["value"]]
         for name in DATA_FIELDS
-        if (parameter := definition["parameters"].get(name))
+        if (parameter := definition.get("parameters", {}).get(name))
         and ("values" in parameter or "value" in parameter)
     }
     combinations = itertools.product(*choices.values())
@@ -132,11 +143,20 @@ def _read(file: Path, sweep: str) -> Definition:
         raise InputError(_not_found(sweep)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(definition, dict) or not isinstance(definition.get("parameters"), dict):
+    is_definition = isinstance(definition, dict) and (
+        isinstance(definition.get("parameters"), dict) or _is_conditional(definition)
+    )
+    if not is_definition:
         raise InputError(f"{file}: not a W&B sweep definition (it has no parameters)")
     if not (definition.get("program") or definition.get("command")):
         raise InputError(f"{file}: has no program; add the line `program: wandb_tl/train.py`")
     return definition
+
+
+def _is_conditional(definition: Definition) -> bool:
+    """Whether a function of a scheduler chooses the hyperparameters, and which of them a run has."""
+    scheduler = definition.get("scheduler")
+    return isinstance(scheduler, dict) and bool(scheduler.get("search_space"))
 
 
 def _not_found(sweep: str) -> str:

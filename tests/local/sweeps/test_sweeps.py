@@ -15,7 +15,9 @@ from sweep_lab import AGENT, SweepLab
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
+from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.names import run_named
+from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.runs import branches, file_stream
 from wandb_tl.local.sweeps import hand_out, observations, sweep_config, sweep_rows
 
@@ -238,14 +240,24 @@ def test_preempted_run_that_falls_silent_is_given_time_to_come_back_too(lab: Swe
     assert lab.beat(waiting) == [command | {"type": "resume"}]
 
 
+def queue(lab: SweepLab, sweep: dict, *values: float) -> list[str]:
+    """Queue runs as a scheduler does; returns their ids."""
+    points = [{"a": {"value": value}} for value in values]
+    return [lab.inside(lambda db, p=point: sweep_rows.add_run(db, sweep, p))["name"] for point in points]
+
+
+def queued_and_made(lab: SweepLab, sweep: dict) -> tuple[int, list[str]]:
+    """How many runs of a sweep are in its queue, and the ids of the others."""
+    runs = lab.inside(lambda db: db.all("SELECT * FROM run WHERE sweep_id = ? ORDER BY id", sweep["id"]))
+    waiting = [run for run in runs if run["agent_id"] is None]
+    return len(waiting), [run["name"] for run in runs if run not in waiting]
+
+
 def test_queue_of_an_outside_scheduler(lab: SweepLab) -> None:
     sweep = lab.sweep(grid(1, 2, scheduler="{engine: wandb}"))
     agent = lab.agent(sweep)
     assert lab.beat(agent) == []
-    queued = [
-        lab.inside(lambda db, v=v: sweep_rows.add_run(db, sweep, {"a": {"value": v}}))["name"]
-        for v in (5, 6, 7)
-    ]
+    queued = queue(lab, sweep, 5, 6, 7)
     [command] = lab.beat(agent)
     assert (command["run_id"], command["args"]) == (queued[0], {"a": {"value": 5}})
     lab.post(queued[0], complete=True, exitcode=0)
@@ -253,11 +265,54 @@ def test_queue_of_an_outside_scheduler(lab: SweepLab) -> None:
     lab.inside(lambda db: sweep_rows.change(db, sweep, None, "CANCELED"))
     assert lab.beat(agent, queued[1]) == [{"type": "stop", "run_id": queued[1]}]
     assert lab.beat(agent) == [{"type": "exit"}]
-    assert [lab.state(name) for name in queued] == ["finished", "killed", "killed"]
+    # Nobody will start the run that is still in the queue.
+    assert queued_and_made(lab, sweep) == (0, queued[:2])
+    assert [lab.state(name) for name in queued[:2]] == ["finished", "killed"]
     # The run that the scheduler writes its log to never says that it is over.
     run_outside(lab, f"{sweep['name']}-scheduler", 0, "running", heartbeat_at=lab.now)
     lab.wait(run_states.SILENCE_SECONDS + 1)
     assert lab.state(f"{sweep['name']}-scheduler") == "finished"
+
+
+def test_run_cap_counts_what_is_handed_out_and_not_what_a_scheduler_has_queued(lab: SweepLab) -> None:
+    sweep = lab.sweep(grid(1, 2, scheduler="{engine: wandb}", run_cap="2"))
+    first, second = lab.agent(sweep), lab.agent(sweep)
+    queued = queue(lab, sweep, 5, 6, 7, 8)
+    assert [lab.beat(agent)[0]["run_id"] for agent in (first, second)] == queued[:2]
+    # The cap is reached: an agent waits for what may have to be repeated, and gets no third point.
+    lab.post(queued[0], complete=True, exitcode=0)
+    assert lab.beat(first) == []
+    lab.post(queued[1], preempting=True, complete=True, exitcode=1)
+    assert [command["type"] for command in lab.beat(first)] == ["resume"]
+    lab.post(queued[1], complete=True, exitcode=0)
+    # The end does not depend on a scheduler that may have died.
+    assert lab.beat(second) == [{"type": "exit"}]
+    assert queued_and_made(lab, sweep) == (0, queued[:2])
+    # Resumed with a higher cap, it takes what a new scheduler queues.
+    lab.inside(lambda db: sweep_rows.cap_runs(db, sweep, 3))
+    lab.inside(lambda db: sweep_rows.change(db, lab_sweep(db, sweep), None, "RUNNING"))
+    assert lab.beat(first) == []
+    [late, _] = queue(lab, sweep, 9, 10)
+    assert lab.beat(first)[0]["run_id"] == late
+    lab.post(late, complete=True, exitcode=0)
+    assert lab.beat(first) == [{"type": "exit"}]
+    assert queued_and_made(lab, sweep) == (0, [*queued[:2], late])
+
+
+def lab_sweep(db: Transaction, sweep: dict) -> SweepRow:
+    return existing(db.get("sweep", sweep["id"]))
+
+
+@pytest.mark.parametrize("end", ["FINISHED", "CANCELED"])
+def test_queue_of_a_scheduler_ends_with_the_sweep(lab: SweepLab, end: str) -> None:
+    sweep = lab.sweep(grid(1, 2, scheduler="{engine: wandb}"))
+    queued = queue(lab, sweep, 5, 6)
+    lab.beat(lab.agent(sweep))
+    lab.inside(lambda db: sweep_rows.change(db, lab_sweep(db, sweep), None, "PAUSED"))
+    assert queued_and_made(lab, sweep) == (1, queued[:1])
+    lab.inside(lambda db: sweep_rows.change(db, lab_sweep(db, sweep), None, "RUNNING"))
+    lab.inside(lambda db: sweep_rows.change(db, lab_sweep(db, sweep), None, end))
+    assert queued_and_made(lab, sweep) == (0, queued[:1])
 
 
 def test_values_follow_their_lines_and_go_with_their_run(lab: SweepLab) -> None:

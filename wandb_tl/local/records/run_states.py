@@ -20,7 +20,6 @@
 | `seen_alive` | the heartbeat of the run's agent | crashed, preempted | pending, running, preempting |
 | `set_by_hand` | `wandb.Api()` | see BY_HAND | pending, failed |
 | `GONE` | the watch over silent runs, or the run's agent | live | killed, preempted, finished, crashed |
-| `CANCELLED` | a sweep that ends | pending, without an agent | killed |
 
 A live run is pending, running or preempting.
 
@@ -91,7 +90,7 @@ IS_LIVE = f"state IN {sql_list(LIVE)}"
 IS_RUNNING = f"state = '{RunState.RUNNING}'"
 IS_FINISHED = f"state = '{RunState.FINISHED}'"
 IS_CRASHED = f"state = '{RunState.CRASHED}'"
-# Queued by a scheduler outside of the server; no agent has it.
+# Queued by a scheduler outside of the server; no agent has it. A sweep that ends deletes such runs.
 IS_QUEUED = f"state = '{RunState.PENDING}' AND agent_id IS NULL"
 
 # Ended without a report from its process. A run that crashed before may have two processes: the one that
@@ -112,8 +111,6 @@ GONE = (
     f"  AND run.name = sweep.name || '-scheduler') THEN '{RunState.FINISHED}' ELSE '{RunState.CRASHED}' END,"
     " crashes = crashes + (NOT stop_requested AND NOT preempting)"
 )
-# Assignment of an UPDATE for a run that no process has started and that is no longer wanted.
-CANCELLED = f"state = '{RunState.KILLED}'"
 
 # Runs that a sweep hands out again: those that had started, and those that never started.
 STARTED_AGAIN = (

@@ -26,7 +26,7 @@ from wandb_tl.local.records.run_states import (
 )
 from wandb_tl.local.sweeps import grid, sweep_config
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
-from wandb_tl.local.sweeps.sweep_rows import add_run
+from wandb_tl.local.sweeps.sweep_rows import add_run, finish
 from wandb_tl.local.sweeps.sweep_states import SweepState
 
 # A run whose process was given up for its silence alone may only be cut off by a broken network. Another
@@ -67,9 +67,11 @@ def heartbeat(db: Transaction, agent: AgentRow, alive: set[str]) -> list[Command
         if sweep["state"] == SweepState.PENDING:
             db.update("sweep", sweep["id"], state=SweepState.RUNNING, updated_at=db.now)
         return [command]
-    if sweep_config.scheduled_outside(config) or _may_need_repeating(db, sweep):
+    # A scheduler may queue another run, or say that the search is over.
+    is_open = sweep_config.scheduled_outside(config) and not _has_made_all(db, sweep, config)
+    if is_open or _may_need_repeating(db, sweep):
         return []
-    db.update("sweep", sweep["id"], state=SweepState.FINISHED, updated_at=db.now)
+    finish(db, sweep)
     return [{"type": "exit"}]
 
 
@@ -114,8 +116,19 @@ SURELY_GONE = (
 
 def _may_need_repeating(db: Transaction, sweep: SweepRow) -> bool:
     """Whether a run of the sweep may still have to be repeated, for which an agent must wait."""
-    query = f"SELECT 1 FROM run WHERE sweep_id = ? AND ({IS_LIVE} OR {STARTED_AGAIN}) LIMIT 1"
+    at_work = f"({IS_LIVE} AND NOT ({IS_QUEUED}))"
+    query = f"SELECT 1 FROM run WHERE sweep_id = ? AND ({at_work} OR {STARTED_AGAIN}) LIMIT 1"
     return db.one(query, sweep["id"]) is not None
+
+
+def _has_made_all(db: Transaction, sweep: SweepRow, config: SweepConfig) -> bool:
+    """Whether the sweep has handed out as many points as its run_cap allows."""
+    cap = config.get("run_cap")
+    if cap is None:
+        return False
+    # A run in the queue of a scheduler has not been handed out yet.
+    made = "SELECT count(*) FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL AND NOT prior"
+    return bool(db.value(f"{made} AND NOT ({IS_QUEUED})", sweep["id"]) >= cap)
 
 
 def _hand_out(db: Transaction, sweep: SweepRow, config: SweepConfig, agent: AgentRow) -> Command | None:
@@ -137,6 +150,8 @@ def _hand_out(db: Transaction, sweep: SweepRow, config: SweepConfig, agent: Agen
 
 def _new_run(db: Transaction, sweep: SweepRow, config: SweepConfig) -> RunRow | None:
     """The oldest run in the queue of an outside scheduler, or a run for the sweep's next point."""
+    if _has_made_all(db, sweep, config):
+        return None
     if sweep_config.scheduled_outside(config):
         queued = f"SELECT * FROM run WHERE sweep_id = ? AND {IS_QUEUED} ORDER BY id"
         return db.one(queued, sweep["id"], row=RunRow)
@@ -154,13 +169,11 @@ def _claim(
 
 
 def _next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point | None:
-    cap, seed = config.get("run_cap"), sweep_config.seed_of(config)
-    query = "SELECT count(*) FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL AND NOT prior"
-    made = db.value(query, sweep["id"])
-    if cap is not None and made >= cap:
-        return None
     if config["method"] == "grid":
         return grid.next_point(db, sweep, config)
+    seed = sweep_config.seed_of(config)
+    query = "SELECT count(*) FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL AND NOT prior"
+    made = db.value(query, sweep["id"])
     # Without a seed not the number of rows: after a deletion that would draw a point again.
     last = db.value("SELECT seq FROM sqlite_sequence WHERE name = 'run'") or 0
     text = f"{sweep['name']}/{last}" if seed is None else f"{seed}/{made}"

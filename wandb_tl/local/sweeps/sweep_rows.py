@@ -12,7 +12,7 @@ from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters
 from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.rows import Columns, ProjectRow, RunRow, SqlValue, SweepRow
-from wandb_tl.local.records.run_states import CANCELLED, IS_CRASHED, IS_LIVE, IS_QUEUED, LIVE, RunState
+from wandb_tl.local.records.run_states import IS_CRASHED, IS_LIVE, IS_QUEUED, LIVE, RunState
 from wandb_tl.local.sweeps import config_check, grid, observations, sweep_config
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
 from wandb_tl.local.sweeps.sweep_states import OVER, SweepState
@@ -87,11 +87,26 @@ def _move(db: Transaction, sweep: SweepRow, state: str) -> SweepState:
         raise RequestError("the sweep is cancelled, and cannot be resumed: make a new one")
     if new == SweepState.CANCELED:
         db.run(f"UPDATE run SET stop_requested = 1 WHERE sweep_id = ? AND {IS_LIVE}", sweep["id"])
-        # No process works on the runs in the queue of a scheduler.
-        db.run(f"UPDATE run SET {CANCELLED} WHERE sweep_id = ? AND {IS_QUEUED}", sweep["id"])
     elif new == SweepState.RUNNING and sweep["state"] == SweepState.FINISHED:
         db.run(f"UPDATE run SET crashes = 0 WHERE sweep_id = ? AND {IS_CRASHED}", sweep["id"])
+    if new in OVER:
+        _empty_queue(db, sweep)
     return new
+
+
+def finish(db: Transaction, sweep: SweepRow) -> None:
+    """Move a sweep to FINISHED."""
+    db.update("sweep", sweep["id"], state=SweepState.FINISHED, updated_at=db.now)
+    _empty_queue(db, sweep)
+
+
+def _empty_queue(db: Transaction, sweep: SweepRow) -> None:
+    """Delete the runs that a scheduler has queued and no agent has claimed: they hold nothing but a point.
+
+    `wandb sweep-scheduler` counts a run that was killed as one of run_cap when it starts again, so they must
+    not end in that state.
+    """
+    db.run(f"DELETE FROM run WHERE sweep_id = ? AND {IS_QUEUED}", sweep["id"])
 
 
 def join(db: Transaction, sweep: SweepRow, filter_text: str) -> None:
