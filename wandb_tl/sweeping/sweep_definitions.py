@@ -25,6 +25,7 @@ DATA_FIELDS = (
     "train_limit",
     "test_limit",
     "val_fraction",
+    "fold",
     "test_fraction",
     "model_name",
     "image_size",
@@ -89,6 +90,9 @@ def load(sweep: str, settings: list[str]) -> Definition:
     if "data_dir" in parameters and "dataset" not in parameters:
         # The presets name a data set.
         parameters["dataset"] = {"value": "folder"}
+    if "fold" in parameters and "val_fraction" not in parameters:
+        # A preset's fraction would hold out others.
+        definition["parameters"].pop("val_fraction", None)
     definition["parameters"] |= parameters
     for name, parameter in definition["parameters"].items():
         check_names([str(name)])
