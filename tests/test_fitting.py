@@ -319,3 +319,37 @@ def test_an_agent_trains_what_the_sweep_says_with_the_numbers_of_the_command(ser
     read = AGENT[AGENT.index("api =") : AGENT.index("print(")]
     alone = server.run(f"import json, wandb\n{read}\nprint(json.dumps(rows('local/fit/command')))")
     assert len(alone["history"]) >= 2 and alone["history"] == runs[1]["history"]
+
+
+CROSS_VALIDATION = """
+import json, sys, wandb, wandb_tl
+fixed = {"data_dir": sys.argv[1], "model_name": "tf_efficientnet_lite0", "image_size": 32, "batch_size": 8}
+parameters = {name: {"value": value} for name, value in {**fixed, "epochs": 1}.items()}
+parameters["fold"] = {"values": ["1/3", "2/3", "3/3"]}
+sweep = wandb.sweep({"method": "grid", "parameters": parameters}, project="folds")
+wandb.agent(sweep, function=wandb_tl.fit, project="folds", count=3)
+runs = wandb.Api().sweep(f"local/folds/{sweep}").runs
+names = ("val/accuracy", "val/loss", "train_images", "val_images", "test_images")
+summaries = {run.config["fold"]: {name: run.summary[name] for name in names} for run in runs}
+means = wandb_tl.results(f"local/folds/{sweep}").groupby(["lr", "finetuning"])["val/accuracy"].mean()
+print(json.dumps([summaries, means.tolist()]))
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_over_folds_validates_on_each_picture_once(server: Server, tmp_path):
+    images, labels = colours(60)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "pictures" / COLOURS[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    runs, means = server.run(CROSS_VALIDATION, str(tmp_path / "pictures"))
+    assert means == [pytest.approx(sum(summary["val/accuracy"] for summary in runs.values()) / 3)]
+    assert sorted(runs) == ["1/3", "2/3", "3/3"]
+    first = runs["1/3"]
+    for summary in runs.values():
+        assert 0 <= summary["val/accuracy"] <= 1 and summary["val/loss"] > 0
+        assert summary["test_images"] == first["test_images"] > 0
+    trained = first["train_images"] + first["val_images"]
+    assert sum(summary["val_images"] for summary in runs.values()) == trained
+    assert trained + first["test_images"] == 60

@@ -63,6 +63,14 @@ def test_good_files_lead_to_a_sweep(pictures: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("own_cache")
+def test_a_fold_is_held_out_as_a_run_does_it(pictures: Path, capsys: pytest.CaptureFixture[str]):
+    assert inspect_data.COMMAND.main([str(pictures), "--fold", "2/2"]) == 0
+    out = capsys.readouterr().out
+    assert "There is no val split: part 2 of 2 of each class, chosen by content, is held out (" in out
+    assert out.endswith(f"run_sweep pictures --local --set data_dir={pictures} --set fold=2/2\n")
+
+
+@pytest.mark.usefixtures("own_cache")
 def test_bad_files_are_listed_written_and_drawn(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -100,6 +108,9 @@ def test_a_sheet_without_pairs_is_not_written(
         (["{folder}", "--data_dir", "x"], "--data_dir is for a run"),
         (["{folder}", "--test_fraction", "1"], "test_fraction: got '1', takes a number > 0 and < 1"),
         (["me/project/run", "--val_fraction", "0.1"], "are for a PATH"),
+        (["me/project/run", "--fold", "1/3"], "are for a PATH"),
+        (["{folder}", "--fold", "4/3"], "fold: got 4/3, takes K/N with K from 1 to N, such as 2/5"),
+        (["{folder}", "--fold", "1/3", "--val_fraction", "0.2"], "leave val_fraction out"),
         (["https://wandb.ai/me/project"], "takes ENTITY/PROJECT/RUN_ID"),
     ],
 )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from wandb_tl.training.features import LabelledPictures
     from wandb_tl.training.tracking import TrainedRun
 
-FRACTIONS = ("val_fraction", "test_fraction")
+# The hyperparameters that hold pictures out, each with what its flag takes.
+HELD_OUT = {"val_fraction": "FLOAT", "fold": "K/N", "test_fraction": "FLOAT"}
 PAIRS_ON_SHEET, ERRORS_ON_SHEET, OUTLIERS_ON_SHEET = 30, 36, 12
 # Rows of a W&B Table, each with its picture.
 TABLE_ROWS = 1000
@@ -43,12 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="draw the suspicious pictures into this file"
     )
-    for name in FRACTIONS:
+    for name, value in HELD_OUT.items():
         spec = FIELDS[name]
+        default = "none" if spec.default == "" else repr(spec.default)
         parser.add_argument(
             f"--{name}",
-            metavar="FLOAT",
-            help=f"{spec.metadata['why']} ({allowed(spec)}; default {spec.default!r})",
+            metavar=value,
+            help=f"{spec.metadata['why']} ({allowed(spec)}; default {default})",
         )
     parser.add_argument("--data_dir", metavar="PATH", help="where the pictures of the run are now")
 
@@ -65,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """UsageError for options that do not fit together, before anything is read."""
-    if is_run(options.target) and any(getattr(options, name) is not None for name in FRACTIONS):
-        raise UsageError("--val_fraction and --test_fraction are for a PATH; a run has its own")
+    if is_run(options.target) and any(getattr(options, name) is not None for name in HELD_OUT):
+        raise UsageError("--val_fraction, --fold and --test_fraction are for a PATH; a run has its own")
     if not is_run(options.target) and options.data_dir is not None:
         raise UsageError("--data_dir is for a run; a PATH is the data itself")
     if options.sheet and options.sheet.suffix.lower() != ".png":
@@ -90,8 +92,8 @@ def is_run(target: str) -> bool:
 
 def inspect_pictures(options: argparse.Namespace) -> None:
     """Print what a data set contains and what is wrong with it, and write the files that the options name."""
-    fractions = {name: getattr(options, name) for name in FRACTIONS if getattr(options, name) is not None}
-    config = RunConfig(dataset="folder", data_dir=options.target, **fractions)
+    held_out = {name: value for name in HELD_OUT if (value := getattr(options, name)) is not None}
+    config = RunConfig(dataset="folder", data_dir=options.target, **held_out)
     # PyTorch and wandb take seconds to import.
     from wandb_tl.pictures import findings
     from wandb_tl.pictures.survey import paragraph
@@ -110,7 +112,7 @@ def inspect_pictures(options: argparse.Namespace) -> None:
             write(options.sheet, figure_of_pairs(survey, pairs).savefig)
         else:
             print(f"No pictures are alike, so {options.sheet} is not written.")
-    print(f"\n{next_step(options.target, fractions, not set(by_kind).isdisjoint(findings.SERIOUS))}")
+    print(f"\n{next_step(options.target, held_out, not set(by_kind).isdisjoint(findings.SERIOUS))}")
 
 
 def look(config: RunConfig, folder: Path | None) -> tuple[Survey, dict[str, list[Finding]]]:
@@ -155,12 +157,12 @@ def figure_of_pairs(survey: Survey, pairs: list[Finding]) -> Figure:
     )
 
 
-def next_step(target: str, fractions: dict[str, str], is_serious: bool) -> str:
+def next_step(target: str, held_out: dict[str, str], is_serious: bool) -> str:
     """What to do after the inspection of a data set. is_serious: whether its files have to be corrected."""
     if is_serious:
         command = shell_command("wandb_tl.inspect_data", target)
         return f"Correct the files, and look again: {command}"
-    values = {"data_dir": target, **fractions}
+    values = {"data_dir": target, **held_out}
     settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     return f"To train on it: {shell_command('wandb_tl.run_sweep', 'pictures', '--local', *settings)}"
 

@@ -69,8 +69,11 @@ def check_pictures(definition: Definition, artifacts: bool) -> None:
         if data.val is None:
             search_metric.check_loaded(definition, config)
         if pairs := datasets.pairs_across_splits(data):
-            fractions = (f"--val_fraction={config.val_fraction}", f"--test_fraction={config.test_fraction}")
-            inspect = shell_command("wandb_tl.inspect_data", config.data_dir, *fractions)
+            held_out = (
+                f"--fold={config.fold}" if config.fold else f"--val_fraction={config.val_fraction}",
+                f"--test_fraction={config.test_fraction}",
+            )
+            inspect = shell_command("wandb_tl.inspect_data", config.data_dir, *held_out)
             print_once(
                 f"About {pairs:,} pairs of training and held-out pictures look alike. To see them: {inspect}"
             )

@@ -59,6 +59,86 @@ def test_splits_that_a_data_set_lacks_are_held_out_once():
     assert set(parts) == {"train"} and notes == ["val_fraction has no effect: there is a validation split."]
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_folds_are_equal_parts_of_each_class(count):
+    digests, labels = images(43, 7)
+    numbers = splitting.folds(digests, labels, count)
+    assert set(numbers) == set(range(1, count + 1))
+    sizes = Counter(zip(labels, numbers, strict=True))
+    assert len(sizes) == 7 * count and set(sizes.values()) <= {43 // count, 43 // count + 1}
+    # The order in which images are listed does not matter, only their content.
+    backwards = splitting.folds(digests[::-1], labels[::-1], count)
+    assert backwards[::-1] == numbers
+    # Classes have their larger parts at different places: no part has most of the images.
+    totals = Counter(numbers).values()
+    assert max(totals) - min(totals) <= 5
+
+
+def test_an_added_image_moves_at_most_one_across_each_border_of_the_folds():
+    digests, labels = images(40, 2)
+    everything = dict(zip(digests, splitting.folds(digests, labels, 4), strict=True))
+    for removed in range(0, 80, 3):
+        fewer = [*digests[:removed], *digests[removed + 1 :]]
+        kept = [*labels[:removed], *labels[removed + 1 :]]
+        numbers = splitting.folds(fewer, kept, 4)
+        moved = [
+            label
+            for digest, label, number in zip(fewer, kept, numbers, strict=True)
+            if everything[digest] != number
+        ]
+        assert len(moved) <= 4 and labels[removed - 1] not in moved
+
+
+def test_copies_share_a_fold_and_the_only_image_of_a_class_is_in_none():
+    digests, labels = images(20, 2)
+    numbers = splitting.folds(
+        [*digests, digests[0], digests[3], "one", "one"], [*labels, "x", "x", "y", "y"], 5
+    )
+    assert numbers[40] == numbers[0] and numbers[41] == numbers[3] and numbers[42:] == [0, 0]
+    # Classes that are smaller than the number of parts are spread over the parts.
+    digests, labels = images(2, 100)
+    sizes = Counter(splitting.folds(digests, labels, 5))
+    assert sorted(sizes) == [1, 2, 3, 4, 5] and min(sizes.values()) > 20
+    # Never all images of a class.
+    assert all(
+        len(
+            {
+                number
+                for number, other in zip(splitting.folds(digests, labels, 2), labels, strict=True)
+                if other == label
+            }
+        )
+        == 2
+        for label in set(labels)
+    )
+
+
+def test_a_fold_is_held_out_of_what_is_not_tested():
+    digests, labels = images(50, 2)
+    for present in ([], ["test"]):
+        held_out = []
+        for number in (1, 2, 3):
+            parts, notes = splitting.divide(digests, labels, present, 0.0, 0.2, (number, 3))
+            assert set(parts) | set(present) == {"train", "val", "test"}
+            assert notes[-1].startswith(f"There is no val split: part {number} of 3 of each class, chosen by")
+            assert sorted(index for indices in parts.values() for index in indices) == list(range(100))
+            held_out += parts["val"]
+        assert len(held_out) == len(set(held_out)) == 100 - len(parts.get("test", []))
+
+
+def test_folds_that_cannot_be_held_out_are_refused_and_small_classes_are_told():
+    digests, labels = images(6, 2)
+    with pytest.raises(
+        InputError, match=r"^fold: there is a validation split, which is used; leave fold out$"
+    ):
+        splitting.divide(digests, labels, ["val", "test"], 0.0, 0.2, (1, 3))
+    with pytest.raises(InputError, match=r"^fold: part \d+ of 40 is empty, .* use fewer parts$"):
+        for number in range(1, 41):
+            splitting.divide(digests, labels, ["test"], 0.0, 0.2, (number, 40))
+    _, notes = splitting.divide([*digests, "a", "b"], [*labels, "rare", "rare"], ["test"], 0.0, 0.2, (1, 3))
+    assert notes[-1] == "1 class has fewer than 3 different images, and is missing in some parts."
+
+
 def test_a_limit_keeps_the_shares_of_the_classes_and_every_class():
     labels = ["many"] * 900 + ["some"] * 90 + ["rare"] * 3
     digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(len(labels))]

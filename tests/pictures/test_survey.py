@@ -1,4 +1,5 @@
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,29 @@ def test_validation_pictures_are_made_if_there_are_none(tmp_path):
     result = look(tmp_path, val_fraction=0.3)
     assert result.test_is_val and sizes(result) == {"train": 24, "val": 24, "test": 24}
     assert "val_fraction has no effect: there is a validation split." in result.notes
+
+
+def test_folds_of_real_pictures_are_disjoint_and_cover_each_class_once(real_pictures):
+    whole = survey(str(real_pictures), 0.0, 0.2)
+    results = [survey(str(real_pictures), 0.0, 0.2, fold=(number, 4)) for number in (1, 2, 3, 4)]
+    trained = {picture.name for picture in whole.splits["train"]}
+    held_out = [picture.name for result in results for picture in result.splits["val"]]
+    assert len(held_out) == len(set(held_out)) and set(held_out) == trained
+    sizes = Counter(picture.label for picture in whole.splits["train"])
+    for result in results:
+        names = {split: {picture.name for picture in members} for split, members in result.splits.items()}
+        assert names["test"] == {picture.name for picture in whole.splits["test"]}
+        assert names["train"] == trained - names["val"]
+        for label, count in Counter(picture.label for picture in result.splits["val"]).items():
+            # Equal pictures, which share a part, would make it larger.
+            assert abs(count - sizes[label] / 4) < 2, label
+        assert "  There is no val split: part " in paragraph(result)
+
+
+def test_folds_need_a_data_set_without_a_validation_split(tmp_path):
+    make(tmp_path, "train/oak", "train/pine", "val/oak", "val/pine")
+    with pytest.raises(InputError, match="fold: there is a validation split, which is used; leave fold out"):
+        survey(str(tmp_path), 0.0, 0.2, fold=(1, 3))
 
 
 def test_a_folder_without_a_readable_picture_is_refused(tmp_path):

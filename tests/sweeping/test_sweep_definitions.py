@@ -72,6 +72,15 @@ def test_settings_replace_parameters():
     assert grid.grid_size(definition) == 6
 
 
+def test_folds_replace_the_fraction_that_a_preset_holds_out():
+    definition = load("pictures", ["fold=1/3,2/3,3/3", "data_dir=/pictures"])
+    assert "val_fraction" not in definition["parameters"]
+    assert {config.fold for config in data_configs(definition)} == {"1/3", "2/3", "3/3"}
+    both = load("pictures", ["fold=1/3", "val_fraction=0.2", "data_dir=/pictures"])
+    with pytest.raises(InputError, match="fold: it says which images are held out; leave val_fraction out"):
+        data_configs(both)
+
+
 def test_a_folder_of_pictures_is_one_value_and_makes_a_preset_train_on_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     parameters = load("laptop", ["data_dir=~/oak, pine"])["parameters"]

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,7 +10,7 @@ from PIL import Image
 from wandb_tl.config import RunConfig
 from wandb_tl.errors import InputError
 from wandb_tl.pictures import decoding
-from wandb_tl.training import datasets
+from wandb_tl.training import datasets, own_data
 
 CLASSES = ["t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag"]
 
@@ -45,6 +46,46 @@ def test_limits_and_held_out_images_do_not_overlap_and_do_not_depend_on_the_seed
     assert not train & {image.numpy().tobytes() for image in data.val.images}
     again = datasets.load(RunConfig(seed=7, **options))
     assert torch.equal(data.train.images, again.train.images)
+
+
+def folds_of(count: int, load_fold: Callable[[str], datasets.Dataset]) -> list[datasets.Dataset]:
+    """The data of each fold, after a check that every training image is held out in exactly one of them."""
+    folds = [load_fold(f"{number}/{count}") for number in range(1, count + 1)]
+    contents = [{image.numpy().tobytes() for image in data.val.images} for data in folds]
+    for number, data in enumerate(folds):
+        train = {image.numpy().tobytes() for image in data.train.images}
+        others = set().union(*contents[:number], *contents[number + 1 :])
+        assert not contents[number] & others and train == others
+        assert torch.equal(data.test.images, folds[0].test.images)
+    return folds
+
+
+def test_folds_of_a_named_data_set_are_stratified_and_limits_only_thin_the_rest(fashion_mnist_cache):
+    folds = folds_of(2, lambda fold: datasets.load(RunConfig(fold=fold)))
+    # The classes have 6,000 images each, with a few copies.
+    for data in folds:
+        assert all(2990 <= count <= 3010 for count in data.val.labels.bincount().tolist())
+    limited = datasets.load(RunConfig(fold="2/2", train_limit=500, seed=3))
+    assert len(limited.train) == 500 and torch.equal(limited.val.images, folds[1].val.images)
+    held_out = {image.numpy().tobytes() for image in limited.val.images}
+    assert not held_out & {image.numpy().tobytes() for image in limited.train.images}
+
+
+def test_folds_of_own_data_are_disjoint_and_cover_everything():
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 255, (90, 8, 8, 3), dtype=np.uint8), np.arange(90) % 3
+    own = own_data.read({"train": (images, labels), "test": (images[:9], labels[:9])})
+    values = {"image_size": 32, "model_name": "tf_efficientnet_lite0", "batch_size": 8}
+    cache = datasets.ImageCache()
+    folds = folds_of(
+        4, lambda fold: datasets.load(RunConfig(**values, dataset=own.name, fold=fold), cache, own=own)
+    )
+    assert sum(len(data.val) for data in folds) == 90
+    for data in folds:
+        assert all(count in (7, 8) for count in data.val.labels.bincount().tolist())
+    with_val = own_data.read([(images, labels)] * 3)
+    with pytest.raises(InputError, match="fold: there is a validation split, which is used; leave fold out"):
+        datasets.load(RunConfig(**values, dataset=with_val.name, fold="1/4"), own=with_val)
 
 
 def load(folder: Path, cache: datasets.ImageCache | None = None, **options) -> datasets.Dataset:
@@ -164,6 +205,13 @@ def test_one_folder_of_classes_is_split_and_its_test_images_stay(folder):
     Image.new("RGB", (30, 30), "blue").save(folder / "train" / "dog" / "new.png")
     again = load(folder / "train", val_fraction=0.3)
     assert set(again.test.names) - {"dog/new.png"} == set(data.test.names)
+
+
+def test_folds_of_a_folder_keep_its_test_images(folder):
+    folds = folds_of(4, lambda fold: load(folder, fold=fold))
+    assert [data.val.labels.bincount().tolist() for data in folds] == [[2, 2]] * 4
+    names = sorted(name for data in folds for name in data.val.names)
+    assert names == sorted(load(folder).train.names)
 
 
 def test_without_test_images_the_validation_images_are_tested(folder):

@@ -1,6 +1,6 @@
 import torch
 
-from wandb_tl.training.preprocess import Preprocess, augment
+from wandb_tl.training.preprocess import Preprocess
 
 
 def test_preprocess_repeats_grey_scales_and_normalises():
@@ -13,20 +13,6 @@ def test_preprocess_repeats_grey_scales_and_normalises():
     black = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
     torch.testing.assert_close(pixels[0, :, 5, 7], white)
     torch.testing.assert_close(pixels[1, :, 60, 1], black)
-
-
-def test_augmentation_flips_and_shifts_each_image_on_its_own():
-    torch.manual_seed(0)
-    image = torch.zeros(1, 8, 8, dtype=torch.uint8)
-    image[0, 4, 2] = 200
-    images = image.repeat(200, 1, 1, 1)
-    assert augment(images, "none") is images
-    flipped = augment(images, "flip")
-    columns = flipped.amax(dim=(1, 2)).argmax(1)
-    assert set(columns.tolist()) == {2, 5}
-    shifted = augment(images, "flip_crop")
-    places = {divmod(int(i), 8) for i in shifted.flatten(1).argmax(1)}
-    assert places == {(row, column) for row in (3, 4, 5) for column in (1, 2, 3, 4, 5, 6)}
 
 
 def test_one_channel_is_grey_and_the_luma_of_colours():

@@ -3,7 +3,8 @@
 An image is held out if the hash of its content, read as a number between 0 and 1, is below the fraction. So
 copies stay on one side, and images that are added, removed or renamed move no others, with two exceptions: in
 a small class an added image may take the place of a held-out one, and a class whose held-out share would be
-far from the fraction has another threshold.
+far from the fraction has another threshold. Folds are equal parts of each class instead: an added image moves
+at most one image across each of their borders.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Collection, Hashable, Sequence
 
 from wandb_tl.errors import InputError
 
+# The value of a fold (K, N) that stands for none.
+NO_FOLD = (0, 0)
 # Held-out images of a class, below which their number is exact.
 SMALL = 6
 # How far the held-out share of a larger class may be from the fraction, relative to it. A smaller tolerance
@@ -29,12 +32,17 @@ def divide(
     present: Collection[str],
     val_fraction: float,
     test_fraction: float,
+    fold: tuple[int, int] = NO_FOLD,
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Divide the training images of a data set that lacks a split.
 
-    present: the splits that it has. Test images are held out if it has neither "test" nor "val". Returns the
-    indices of the images by split, and a sentence about each split that is new.
+    present: the splits that it has. Test images are held out if it has neither "test" nor "val". fold: (K, N)
+    to hold out the K-th of N equal parts for validation, in place of val_fraction. Returns the indices of the
+    images by split, and a sentence about each split that is new. InputError if the fold cannot be held out.
     """
+    if fold != NO_FOLD and "val" in present:
+        # All folds would be the same run.
+        raise InputError("fold: there is a validation split, which is used; leave fold out")
     parts, notes = {"train": list(range(len(digests)))}, []
     wanted = {}
     if not {"test", "val"} & set(present):
@@ -54,7 +62,35 @@ def divide(
             f"There is no {name} split: about {fraction:.0%} of each class, chosen by content, are held out "
             f"({len(parts[name]):,} images)."
         )
+    if fold != NO_FOLD:
+        notes += _hold_out_fold(parts, digests, labels, fold)
     return parts, notes
+
+
+def _hold_out_fold(
+    parts: dict[str, list[int]], digests: Sequence[str], labels: Sequence[Hashable], fold: tuple[int, int]
+) -> list[str]:
+    """Move the images of a fold from "train" to "val"; returns what there is to say about it."""
+    number, count = fold
+    train = parts["train"]
+    digests, labels = [digests[index] for index in train], [labels[index] for index in train]
+    numbers = folds(digests, labels, count)
+    parts["val"] = [index for index, other in zip(train, numbers, strict=True) if other == number]
+    parts["train"] = [index for index, other in zip(train, numbers, strict=True) if other != number]
+    if not parts["val"]:
+        raise InputError(
+            f"fold: part {number} of {count} is empty, because the classes have fewer different images; use "
+            "fewer parts"
+        )
+    notes = [
+        f"There is no val split: part {number} of {count} of each class, chosen by content, is held out "
+        f"({len(parts['val']):,} images)."
+    ]
+    contents = [{digests[place] for place in places} for places in _positions(labels).values()]
+    if small := sum(len(different) < count for different in contents):
+        classes = "1 class has" if small == 1 else f"{small:,} classes have"
+        notes.append(f"{classes} fewer than {count} different images, and is missing in some parts.")
+    return notes
 
 
 def hold_out(digests: Sequence[str], labels: Sequence[Hashable], fraction: float, purpose: str) -> list[bool]:
@@ -75,6 +111,30 @@ def hold_out(digests: Sequence[str], labels: Sequence[Hashable], fraction: float
         for index in copies:
             held_out[index] = held_out[copies[0]]
     return held_out
+
+
+def folds(digests: Sequence[str], labels: Sequence[Hashable], count: int) -> list[int]:
+    """The number of each image's part, from 1 to `count`; 0 for the only image of a class, which is in none.
+
+    Each class is divided into parts whose sizes differ by one image at most, if all its images are different.
+    Copies are in one part. The larger parts are other ones in each class, so that no part has most of them.
+    """
+    ranks = {digest: _rank(digest, "fold") for digest in digests}
+    numbers = [0] * len(digests)
+    for label, members in _positions(labels).items():
+        different = sorted({digests[index] for index in members}, key=ranks.__getitem__)
+        if len(different) < 2:
+            continue
+        # Parts are arcs of a circle of the images, which begins elsewhere in each class.
+        begin = _rank(str(label), "fold")
+        places = {digest: place / len(different) for place, digest in enumerate(different)}
+        for index in members:
+            numbers[index] = 1 + int((places[digests[index]] + begin) * count) % count
+    # Copies with another label as well.
+    for copies in _positions(digests).values():
+        for index in copies:
+            numbers[index] = numbers[copies[0]]
+    return numbers
 
 
 def limit(digests: Sequence[str], labels: Sequence[Hashable], count: int, name: str) -> list[int]:

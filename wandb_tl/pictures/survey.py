@@ -58,13 +58,15 @@ def survey(
     test_fraction: float,
     confined: bool = False,
     problems: Mapping[str, str] | None = None,
+    fold: tuple[int, int] = splitting.NO_FOLD,
 ) -> Survey:
     """Look at a folder of pictures, or at a file that lists them.
 
     val_fraction, test_fraction: held out of the training pictures if the data set has no such split.
     confined: for a downloaded folder: if it has a label file instead of class folders, that is read, and may
     name no file outside of the folder. problems: why pictures cannot be decoded, by their digests, besides
-    those that an earlier process has tried. InputError if nothing can be trained on.
+    those that an earlier process has tried. fold: (K, N) to hold out the K-th of N parts for validation, in
+    place of val_fraction. InputError if nothing can be trained on.
     """
     root = _root(data_dir)
     listing = _list(root, confined)
@@ -79,7 +81,7 @@ def survey(
     if not readable:
         raise InputError(f"data_dir: {root} has no readable pictures{_first_problem(pictures)}")
     levels = grey_levels(picture.facts.grey for picture in readable if picture.facts.grey)
-    splits, notes = split(readable, val_fraction, test_fraction)
+    splits, notes = split(readable, val_fraction, test_fraction, fold)
     test_is_val = splits["test"] is splits.get("val")
     return Survey(
         root=root,
@@ -103,7 +105,10 @@ def has_split(data_dir: str, name: str) -> bool:
 
 
 def split(
-    pictures: list[Picture], val_fraction: float, test_fraction: float
+    pictures: list[Picture],
+    val_fraction: float,
+    test_fraction: float,
+    fold: tuple[int, int] = splitting.NO_FOLD,
 ) -> tuple[dict[str, list[Picture]], list[str]]:
     """The pictures by split, and notes about the splits that were made here.
 
@@ -120,6 +125,7 @@ def split(
         [name for name, members in splits.items() if members],
         val_fraction,
         test_fraction,
+        fold,
     )
     splits |= {name: [train[index] for index in indices] for name, indices in parts.items()}
     if not splits["test"] and not splits["val"]:

@@ -102,7 +102,7 @@ def _own_test_pictures(path: Path, model: ModelDescription) -> list[Target] | No
     """
     config = model.config
     try:
-        result = survey(str(path), config.val_fraction, config.test_fraction)
+        result = survey(str(path), config.val_fraction, config.test_fraction, fold=config.fold_of)
         tested = result.splits["test"]
         digests = [picture.facts.digest for picture in tested]
         labels = [picture.label for picture in tested]

@@ -105,6 +105,9 @@ def load(sweep: str, settings: list[str]) -> Definition:
             function = f"the function {definition['scheduler']['search_space']} (scheduler.search_space)"
             raise InputError(f"--set {settings[0]}: {function} sets the hyperparameters; change it there")
         return definition
+    if "fold" in parameters and "val_fraction" not in parameters:
+        # A preset's fraction would hold out others.
+        definition["parameters"].pop("val_fraction", None)
     definition["parameters"] |= parameters
     for name, parameter in definition["parameters"].items():
         check_names([str(name)])

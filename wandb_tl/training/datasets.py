@@ -65,8 +65,9 @@ class Split:
 class Dataset:
     """What a run trains on.
 
-    val: None unless the data set has validation images or `val_fraction` holds some out. test: the images of
-    `val` if `test_is_val`. levels: how deep grey pictures are shown. skipped: number of unreadable pictures.
+    val: None unless the data set has validation images, or `val_fraction` or `fold` holds some out. test: the
+    images of `val` if `test_is_val`. levels: how deep grey pictures are shown. skipped: number of unreadable
+    pictures.
     """
 
     train: Split
@@ -174,8 +175,9 @@ def _load_named(
             )
         return Dataset(splits["train"], splits.get("val"), splits["test"], class_names, test_is_val)
 
-    chosen = (config.val_fraction, config.test_fraction, config.train_limit, config.test_limit)
-    return cache.get((config.dataset, framing, *chosen), load)
+    held_out = (config.val_fraction, config.fold_of, config.test_fraction)
+    limits = (config.train_limit, config.test_limit)
+    return cache.get((config.dataset, framing, *held_out, *limits), load)
 
 
 def _load_pictures(
@@ -238,7 +240,8 @@ def survey_decodable(
 
 def _survey(config: RunConfig, folder: Path | None, problems: Mapping[str, str]) -> Survey:
     place = str(folder or config.data_dir)
-    return survey(place, config.val_fraction, config.test_fraction, folder is not None, problems)
+    fractions = (config.val_fraction, config.test_fraction)
+    return survey(place, *fractions, folder is not None, problems, config.fold_of)
 
 
 def _decode(

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from wandb_tl.progress import tqdm
 from wandb_tl.training import digests
 from wandb_tl.training.activation_cache import ActivationCache
+from wandb_tl.training.augmentation import augment
 from wandb_tl.training.datasets import Split
 from wandb_tl.training.devices import Autocast
 from wandb_tl.training.memory import Parts
-from wandb_tl.training.preprocess import Preprocess, augment
+from wandb_tl.training.preprocess import Preprocess
 from wandb_tl.training.tensor_store import Layout
 
 # Batches that one process computes before it checks whether another process computes the same entry.

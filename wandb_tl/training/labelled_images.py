@@ -53,7 +53,7 @@ def with_missing_splits(
     """The splits with those that are missing held out of "train", and a sentence about each new one."""
     train = splits["train"]
     parts, notes = splitting.divide(
-        train.digests, train.labels, splits, config.val_fraction, config.test_fraction
+        train.digests, train.labels, splits, config.val_fraction, config.test_fraction, config.fold_of
     )
     return dict(splits) | {name: train.take(indices) for name, indices in parts.items()}, notes
 

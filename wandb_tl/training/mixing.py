@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wandb_tl.errors import InputError
 
-# Height and width of the smallest maps that have patches. On maps of 2 x 2, the patches that torchvision draws
+# Height and width of the smallest maps that have patches: on maps of 2 x 2, those that torchvision draws
 # round to nothing.
 SMALLEST_MAP = 3
 

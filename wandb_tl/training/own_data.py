@@ -220,7 +220,7 @@ def _sources(name: str, count: int, get: Callable[[int], Any]) -> list[Source]:
             if number < READ_TWICE and _digest(get, number) != digest:
                 raise InputError(
                     f"data: {name} gives another picture each time; leave random transforms out, and use "
-                    "augment=flip or flip_crop"
+                    "augment instead"
                 )
         except UnreadablePictureError as error:
             raise InputError(f"data: picture {number} of {name}: {one_line(error)}") from error

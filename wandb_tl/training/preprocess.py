@@ -1,4 +1,4 @@
-"""From uint8 images to the model's input: resize, normalise, augment; whole batches on the device."""
+"""From uint8 images to the model's input: resize, normalise; whole batches on the device."""
 
 from __future__ import annotations
 
@@ -43,22 +43,3 @@ def grey(pixels: Tensor) -> Tensor:
     channels = zip(LUMA, pixels.unbind(1), strict=True)
     red, green, blue = (weight * channel for weight, channel in channels)
     return (red + green + blue).unsqueeze(1)
-
-
-def augment(images: Tensor, how: str) -> Tensor:
-    """Flip each of the uint8 images (N, C, H, W) at random; "flip_crop" also shifts it by up to an eighth."""
-    if how == "none":
-        return images
-    device, (count, channels, height, width) = images.device, images.shape
-    flips = torch.rand(count, device=device) < 0.5
-    images = torch.where(flips.view(-1, 1, 1, 1), images.flip(-1), images)
-    if how == "flip":
-        return images
-    border = max(1, height // 8)
-    padded = F.pad(images, (border,) * 4)
-    offsets = torch.randint(2 * border + 1, (2, count, 1), device=device)
-    rows = offsets[0] + torch.arange(height, device=device)
-    columns = offsets[1] + torch.arange(width, device=device)
-    every = torch.arange(count, device=device).view(-1, 1, 1, 1)
-    channel = torch.arange(channels, device=device).view(1, -1, 1, 1)
-    return padded[every, channel, rows[:, None, :, None], columns[:, None, None, :]]
