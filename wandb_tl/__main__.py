@@ -13,9 +13,9 @@ import wandb_tl
 from wandb_tl.command_line import PROG, Command
 from wandb_tl.errors import ExitCode, nearest
 
-# In the order in which a user needs them: look at the data, run a sweep, look at its results, use its best
-# model, run parts of it by hand.
-COMMANDS = ("inspect_data", "run_sweep", "export_table", "report", "predict", "train", "agent")
+# In the order in which a user needs them: look at the data, choose models, run a sweep, look at its results,
+# use its best model, run parts of it by hand.
+COMMANDS = ("inspect_data", "rank", "run_sweep", "export_table", "report", "predict", "train", "agent")
 # The embedded server is independent of the other commands, and is reached through its command line only.
 LOCAL = "local"
 LOCAL_SUMMARY = "the embedded W&B-compatible server: serve, open, env, push"
@@ -29,6 +29,8 @@ SYNONYMS = {
     "export": "export_table",
     "results": "export_table",
     "inspect": "inspect_data",
+    "models": "rank",
+    "ranking": "rank",
     "classify": "predict",
     "infer": "predict",
     "inference": "predict",

@@ -44,6 +44,8 @@ NAMED = ("model_name", "pretrained", "finetuning", "optimizer", "seed")
 DEFAULT_PROJECT = "wandb_tl"
 # The W&B job type of the runs of inspect_data, which train nothing.
 INSPECTION = "inspect_data"
+# That of the runs of rank, which train nothing either.
+RANKING = "rank"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,7 +96,7 @@ def load(sweep: str, settings: list[str]) -> Definition:
     """
     file = Path(sweep) if sweep.endswith((".yaml", ".yml")) else PRESETS / f"{sweep}.yaml"
     definition = _read(file, sweep)
-    parameters = dict(_parse_setting(setting) for setting in settings)
+    parameters = dict(parse_setting(setting) for setting in settings)
     if "data_dir" in parameters and "dataset" not in parameters:
         # The presets name a data set.
         parameters["dataset"] = {"value": "folder"}
@@ -168,7 +168,8 @@ def _not_found(sweep: str) -> str:
     return f"{sweep}: no such sweep file or preset{hint}"
 
 
-def _parse_setting(setting: str) -> tuple[str, Parameter]:
+def parse_setting(setting: str) -> tuple[str, Parameter]:
+    """The hyperparameter and the values of NAME=VALUE[,VALUE…]. InputError for one that is not allowed."""
     name, equals, text = setting.partition("=")
     if not (name and equals):
         raise InputError(f"--set {setting}: takes NAME=VALUE")

