@@ -160,9 +160,7 @@ def test_the_winner_is_confirmed_with_seeds_that_the_search_has_not_used():
     values = configs_of(result.next_search.confirmation)
     assert values["seed"] == [1, 2, 3, 4, 5] and values["lr"] == [best["lr"]]
     *_, predict, last = last_lines(result)
-    purpose = (
-        "To confirm row 1 with 5 seeds that the search has not used, and whose test accuracy is the one to "
-    )
+    purpose = "To confirm row 1 with 5 seeds that the search has not used; their test accuracy is the one to "
     assert last.startswith(f"{purpose}report: ") and "--set seed=1,2,3,4,5" in last
     assert predict.startswith("To classify pictures")
 

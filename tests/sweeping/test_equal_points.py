@@ -14,6 +14,7 @@ from live_server import Server, call
 from wandb_tl.config import RunConfig
 from wandb_tl.sweeping import equal_points
 from wandb_tl.sweeping.equal_points import Count, count, key
+from wandb_tl.sweeping.search_metric import AT_THE_END, BY_CLASS, EACH_EPOCH
 from wandb_tl.sweeping.sweep_definitions import load
 
 SMALL = {
@@ -78,6 +79,7 @@ print(json.dumps([
     {
         "id": run.id, "state": run.state, "config": run.config,
         "summary": {name: run.summary[name] for name in ("test_accuracy", "equal_to") if name in run.summary},
+        "numbers": [name for name, value in run.summary.items() if type(value) in (int, float)],
         "rows": list(run.scan_history()), "artifacts": [artifact.type for artifact in run.logged_artifacts()],
     }
     for run in runs
@@ -107,14 +109,17 @@ def metrics(run: dict) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", [["wandb_tl.agent"], ["wandb", "agent"]])
-def test_equal_points_are_trained_once(server, tmp_path, agent):
-    path = new_sweep(server, tmp_path, weight_decay=[0.0, 0.1], seed=[0, 1])
+@pytest.mark.parametrize(("agent", "seeds"), [(["wandb_tl.agent"], [0, 1]), (["wandb", "agent"], [0])])
+def test_equal_points_are_trained_once(server, tmp_path, agent, seeds):
+    path = new_sweep(server, tmp_path, weight_decay=[0.0, 0.1], seed=seeds)
     code, out = call(server, *agent, path)
     assert code == 0, out
     trained, copies = by_twin(server, path)
-    assert len(trained) == len(copies) == 2, out
-    assert {run["config"]["seed"] for run in trained} == {0, 1}
+    assert len(trained) == len(copies) == len(seeds), out
+    assert {run["config"]["seed"] for run in trained} == set(seeds)
+    # A search may use each of them as its metric.
+    names = {name for run in trained for name in run["numbers"]} - {*EACH_EPOCH, *AT_THE_END}
+    assert all(name.startswith((*BY_CLASS, "_")) for name in names), names
     by_id = {run["id"]: run for run in trained}
     for copy in copies:
         twin = by_id[copy["summary"]["equal_to"]]
@@ -123,7 +128,7 @@ def test_equal_points_are_trained_once(server, tmp_path, agent):
         assert metrics(copy) == metrics(twin) and len(metrics(copy)) == SMALL["epochs"]
         assert copy["summary"]["test_accuracy"] == twin["summary"]["test_accuracy"]
         assert "model" in twin["artifacts"] and "model" not in copy["artifacts"]
-    assert out.count("whose results it takes") == 2 and "Traceback" not in out
+    assert out.count("whose results it takes") == len(seeds) and "Traceback" not in out
 
 
 @pytest.mark.slow
@@ -146,3 +151,28 @@ def test_run_sweep_says_what_is_equal_and_the_table_counts_it_once(run_environme
     assert len(re.findall(r"finished: .* %, the results of the equal run \w{8}", done.stdout)) == 3
     assert "Left out" not in done.stdout
     assert sum(line.startswith("| ") for line in done.stdout.splitlines()) == 2, done.stdout
+
+
+HALF_COPIED = """
+import json, os, wandb
+from wandb_tl.sweeping.equal_runs import EqualRun, copy
+
+rows = [{"epoch": epoch, "train/loss": 1 / epoch} for epoch in (1, 2, 3)]
+os.environ["WANDB_RUN_ID"] = "half"
+run = wandb.init(project="half", resume="allow")
+run.summary["equal_to"] = "other"
+run.log(rows[0])
+run.finish(exit_code=1)
+run = wandb.init(project="half", resume="allow")
+copy(EqualRun("other", rows, {"test_accuracy": 50.0}), run)
+run.finish()
+run = wandb.Api().run("local/half/half")
+epochs = [row["epoch"] for row in run.scan_history()]
+names = ("equal_to", "epoch", "test_accuracy")
+print(json.dumps([run.state, epochs, *(run.summary[name] for name in names)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_while_it_took_results_takes_the_rest(server):
+    assert server.run(HALF_COPIED) == ["finished", [1, 2, 3], "other", 3, 50.0]

@@ -158,7 +158,7 @@ def confirmation(search: Search) -> str:
     if not search.judged_by.startswith("val/"):
         # The test images have chosen the recipe, with whichever seeds it is trained.
         return CONFIRM
-    return f"{CONFIRM}, and whose test accuracy is the one to report"
+    return f"{CONFIRM}; their test accuracy is the one to report"
 
 
 def _equals(p: float) -> str:
