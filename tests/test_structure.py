@@ -68,7 +68,7 @@ COMMANDS = {
         "report",
         "inspect_data",
     ),
-    *("predict", "serving"),
+    *("predict", "serving", "soup"),
 }
 # Inside the embedded server.
 LOCAL_ROOMS = {
@@ -95,6 +95,7 @@ LOCAL_MODULES = {
 SPEAKS_TO_WANDB = {
     "wandb_process",
     *("training.run_lifecycle", "training.tracking", "training.logged_images", "training.checkpoint_copy"),
+    "training.soup_run",
     *("analysis.results", "analysis.wandb_report", "sweeping.work_queue"),
 }
 

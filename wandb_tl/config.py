@@ -42,8 +42,8 @@ NAMED = ("model_name", "pretrained", "finetuning", "optimizer", "seed")
 
 # The W&B project of a run or a sweep that names none.
 DEFAULT_PROJECT = "wandb_tl"
-# The W&B job type of the runs of inspect_data, which train nothing.
-INSPECTION = "inspect_data"
+# The W&B job types of the runs of inspect_data and soup, which train nothing.
+INSPECTION, SOUP = "inspect_data", "soup"
 
 
 @dataclass(frozen=True, kw_only=True)

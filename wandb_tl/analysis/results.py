@@ -17,7 +17,7 @@ from wandb.apis.public import Run
 
 from wandb_tl import wandb_process
 from wandb_tl.analysis import formatting, proportions
-from wandb_tl.config import FIELDS, INSPECTION, RunConfig
+from wandb_tl.config import FIELDS, INSPECTION, SOUP, RunConfig
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
 from wandb_tl.run_states import ENDED, RunState
@@ -179,7 +179,7 @@ class Results:
             runs = [
                 run
                 for run in self._api.runs(self._project, self._filters, lazy=False)
-                if run.job_type != INSPECTION
+                if run.job_type not in (INSPECTION, SOUP)
             ]
         results = [result for run in runs if (result := RunResult.of(run)) is not None]
         if not results:
