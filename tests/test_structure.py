@@ -68,7 +68,7 @@ COMMANDS = {
         "report",
         "inspect_data",
     ),
-    *("predict", "rank", "serving", "sweep_checks"),
+    *("predict", "rank", "serving", "soup", "sweep_checks"),
 }
 # Inside the embedded server.
 LOCAL_ROOMS = {
@@ -95,7 +95,7 @@ LOCAL_MODULES = {
 SPEAKS_TO_WANDB = {
     "wandb_process",
     *("training.run_lifecycle", "training.tracking", "training.logged_images", "training.checkpoint_copy"),
-    *("training.ranking_run", "analysis.results", "analysis.wandb_report"),
+    *("training.ranking_run", "training.soup_run", "analysis.results", "analysis.wandb_report"),
     *("sweeping.work_queue", "sweeping.equal_runs", "sweeping.sweep_scheduler"),
 }
 

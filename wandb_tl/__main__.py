@@ -15,7 +15,10 @@ from wandb_tl.errors import ExitCode, nearest
 
 # In the order in which a user needs them: look at the data, choose models, run a sweep, look at its results,
 # use its best model, run parts of it by hand.
-COMMANDS = ("inspect_data", "rank", "run_sweep", "export_table", "report", "predict", "train", "agent")
+COMMANDS = (
+    *("inspect_data", "rank", "run_sweep", "export_table", "report", "soup", "predict"),
+    *("train", "agent"),
+)
 # The embedded server is independent of the other commands, and is reached through its command line only.
 LOCAL = "local"
 LOCAL_SUMMARY = "the embedded W&B-compatible server: serve, open, env, push"
@@ -31,6 +34,7 @@ SYNONYMS = {
     "inspect": "inspect_data",
     "models": "rank",
     "ranking": "rank",
+    "average": "soup",
     "classify": "predict",
     "infer": "predict",
     "inference": "predict",

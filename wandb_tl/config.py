@@ -42,10 +42,8 @@ NAMED = ("model_name", "pretrained", "finetuning", "optimizer", "seed")
 
 # The W&B project of a run or a sweep that names none.
 DEFAULT_PROJECT = "wandb_tl"
-# The W&B job type of the runs of inspect_data, which train nothing.
-INSPECTION = "inspect_data"
-# That of the runs of rank, which train nothing either.
-RANKING = "rank"
+# The W&B job types of the runs of inspect_data, rank and soup, which train nothing.
+INSPECTION, RANKING, SOUP = "inspect_data", "rank", "soup"
 
 
 @dataclass(frozen=True, kw_only=True)

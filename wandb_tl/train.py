@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wandb_tl import signals
 from wandb_tl.cache_folder import cache_limit
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from wandb_tl.training.datasets import Dataset
+    from wandb_tl.training.evaluate import Evaluation
     from wandb_tl.training.loop import Result
     from wandb_tl.training.model_description import ModelDescription
     from wandb_tl.training.own_data import OwnData
@@ -255,7 +256,17 @@ def logged_model(ready: Prepared, wandb_run: Run, result: Result) -> Iterator[Mo
             yield description
 
 
-def results_of(data: Dataset, result: Result) -> dict[str, float]:
+class Evaluated(Protocol):
+    """A model that has been evaluated, on validation images if there are some."""
+
+    @property
+    def val(self) -> Evaluation | None: ...
+
+    @property
+    def test(self) -> Evaluation | None: ...
+
+
+def results_of(data: Dataset, result: Evaluated) -> dict[str, float]:
     """What a model's description says about how good it is; accuracies are in per cent.
 
     Without test images of its own, a data set has results of its validation images alone.

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from wandb_tl.analysis.proportions import (
+    McNemar,
     beyond_binomial,
     binomial_half_width,
+    difference_interval,
     exact_interval,
     interval_of_share,
     mcnemar,
@@ -55,3 +57,22 @@ def test_what_is_no_share_has_no_interval():
     assert interval_of_share(80.0, 50) == exact_interval(40, 50)
     for share, images in ((80.0, math.nan), (8000.0, 50)):
         assert all(map(math.isnan, interval_of_share(share, images)))
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0.02, 0.02), (0.01, 0.05), (0.1, 0.3)])
+def test_the_interval_of_a_paired_difference_contains_it_in_95_of_100_samples(only_first, only_second):
+    random = np.random.default_rng(0)
+    shares = [only_first, only_second, 1 - only_first - only_second]
+    samples = random.multinomial(300, shares, 4000)
+    intervals = [difference_interval(McNemar(int(a), int(b), 300, math.nan)) for a, b, _ in samples]
+    true = 100 * (only_second - only_first)
+    assert 0.94 <= np.mean([low <= true <= high for low, high in intervals]) <= 0.98
+
+
+def test_models_that_are_always_right_or_wrong_have_an_interval_too():
+    for paired in (McNemar(0, 0, 100, 1.0), McNemar(0, 5, 5, 1.0), McNemar(1, 0, 1, 1.0)):
+        low, high = difference_interval(paired)
+        assert -100 <= low < high <= 100
+    low, high = difference_interval(McNemar(6, 6, 300, 1.0))
+    # Narrower than for two independent samples, because both models fail on the same images mostly.
+    assert low == -high and high < 0.5 * binomial_half_width(80, 80, 300)

@@ -1,4 +1,4 @@
-"""Single runs on one test set: the interval of an accuracy, McNemar's test, and the binomial error."""
+"""Single runs on one test set: the interval of an accuracy, of a paired difference, and McNemar's test."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ def mcnemar(first: pd.Series[bool], second: pd.Series[bool]) -> McNemar:
     differ = only_first + only_second
     p = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
     return McNemar(only_first, only_second, len(first), p)
+
+
+def difference_interval(result: McNemar) -> tuple[float, float]:
+    """The 95 % interval, in points, of the second model's accuracy minus the first one's on the same images.
+
+    That of Bonett and Price (2012), an adjusted Wald interval for paired proportions.
+    """
+    n = result.n + 2
+    gained, lost = (result.only_second + 1) / n, (result.only_first + 1) / n
+    middle = gained - lost
+    half = float(stats.norm.ppf(1 - ALPHA / 2)) * math.sqrt((gained + lost - middle**2) / n)
+    return 100 * max(-1.0, middle - half), 100 * min(1.0, middle + half)
 
 
 def exact_interval(hits: int, images: int) -> tuple[float, float]:

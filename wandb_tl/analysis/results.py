@@ -18,7 +18,7 @@ from wandb.apis.public import Run
 
 from wandb_tl import wandb_process
 from wandb_tl.analysis import formatting, pareto, proportions
-from wandb_tl.config import FIELDS, INSPECTION, RANKING, RunConfig
+from wandb_tl.config import FIELDS, INSPECTION, RANKING, SOUP, RunConfig
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
 from wandb_tl.run_states import ENDED, PENDING, RunState
@@ -209,7 +209,7 @@ class Results:
             runs = [
                 run
                 for run in self._api.runs(self._project, self._filters, lazy=False)
-                if run.job_type not in (INSPECTION, RANKING)
+                if run.job_type not in (INSPECTION, RANKING, SOUP)
             ]
         # A copy whose original was deleted takes its place.
         ids = {run.id for run in runs}

@@ -22,10 +22,12 @@ def freeze_and_cache(
     device: torch.device,
     precision: str,
     activations: ActivationCache,
+    is_trained: bool = False,
 ) -> tuple[nn.Module, dict[str, Inputs]]:
     """Fix the statistics of the frozen part, cut it off, and compute it once per image where possible.
 
-    Returns the trainable part and its inputs by split: "train", "val" if there is one, "test".
+    Returns the trainable part and its inputs by split: "train", "val" if there is one, "test". is_trained:
+    whether the model has been trained, so that its statistics are fixed already.
     """
     preprocess = models.preprocess(model, config.image_size, device)
     autocast = devices.make_autocast(device, precision)
@@ -36,7 +38,7 @@ def freeze_and_cache(
     example = example_of(preprocess, config.image_size)
     if config.is_own_model:
         conditions["features"] = _features_digest(model, example)
-    if config.norm_in_effect == "calibrated":
+    if config.norm_in_effect == "calibrated" and not is_trained:
         calibrate(model, data.train, preprocess, autocast, conditions, activations)
     halves = halves_of(config, model, example)
     if halves is None:

@@ -97,10 +97,7 @@ def load(folder: Path) -> TrainedModel:
             f"{folder}: the model is a network of Python code that could not be traced; only that code can "
             f"load its tensors, {TENSORS}"
         )
-    try:
-        tensors = load_file(folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / TENSORS}: cannot be read ({one_line(error)[:200]})") from error
+    tensors = read_tensors(folder)
     network = _untrained(tensors, description)
     try:
         mismatch = network.load_state_dict(tensors, strict=False)
@@ -109,10 +106,23 @@ def load(folder: Path) -> TrainedModel:
     trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     if wrong := [*mismatch.unexpected_keys, *sorted(trainable & set(mismatch.missing_keys))]:
         raise InputError(f"{folder}: {TENSORS} does not match {DESCRIPTION} ({wrong[0]})")
-    # Artifacts of earlier versions have no digest.
-    if description.trunk_digest not in ("", _trunk_digest(network, tensors)):
+    if not has_trunk_of(description, network, tensors):
         raise InputError(f"{folder}: {_other_weights(config)}")
     return TrainedModel(network.eval(), description)
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors in the folder of a model, by name. InputError if they cannot be read."""
+    try:
+        return load_file(folder / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / TENSORS}: cannot be read ({one_line(error)[:200]})") from error
+
+
+def has_trunk_of(description: ModelDescription, network: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a network has the tensors of a described model that are not in its folder with `tensors`."""
+    # Artifacts of earlier versions have no digest.
+    return description.trunk_digest in ("", _trunk_digest(network, tensors))
 
 
 def starting_weights(
