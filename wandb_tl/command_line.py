@@ -143,6 +143,13 @@ def shell_command(module: str, *arguments: str) -> str:
     return shlex.join([name, module.removeprefix("wandb_tl."), *arguments])
 
 
+def add_local_flags(parser: argparse.ArgumentParser, what_for: str) -> None:
+    """Add --local and --root, which let a command use the embedded server. what_for: such as "log to"."""
+    server = "the embedded server of this machine, which is started if it is not running"
+    parser.add_argument("--local", action="store_true", help=f"{what_for} {server}")
+    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
+
+
 def local_flags(options: argparse.Namespace) -> list[str]:
     """The flags of another command that uses the same server as the command with these options."""
     root = ["--root", options.root] if options.root else []

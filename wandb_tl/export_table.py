@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl.command_line import Command, local_flags, shell_command
+from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.sweeping import embedded_server
 
@@ -28,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ENTITY/PROJECT[/SWEEP]",
         help="the runs to compare; or the results.csv of a report, which is written again from it",
     )
-    parser.add_argument(
-        "--local",
-        action="store_true",
-        help="read the runs from the embedded server of this machine, which is started if it is not running",
-    )
-    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
+    add_local_flags(parser, "read the runs from")
     add_target_arguments(parser)
 
 

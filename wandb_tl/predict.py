@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wandb_tl.command_line import Command, shell_command
+from wandb_tl.command_line import Command, add_local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.predicting.rows import FORMATS, rows
 from wandb_tl.predicting.sources import EXPORTED_FILES
@@ -68,12 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files of pictures; folders, with all pictures in them; .csv or .jsonl files of paths and "
         "labels; - reads one picture from stdin. They may be left out with --export and --link_model",
     )
-    parser.add_argument(
-        "--local",
-        action="store_true",
-        help="read the model from the embedded server of this machine, which is started if it is not running",
-    )
-    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
+    add_local_flags(parser, "read the model from")
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="json is one object per line (default table)"
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from wandb_tl import signals
 from wandb_tl.cache_folder import cache_limit
-from wandb_tl.command_line import Command, local_flags, shell_command
+from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.config import FIELDS, RunConfig, with_dataset_of_folder
 from wandb_tl.errors import ExitCode, FailedError, InputError, UsageError, one_line
 from wandb_tl.hyperparameters import Value
@@ -54,12 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help=f"a hyperparameter, as in run_sweep: {', '.join(SETTINGS)}; may be repeated",
     )
-    parser.add_argument(
-        "--local",
-        action="store_true",
-        help="log to the embedded server of this machine, which is started if it is not running",
-    )
-    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
+    add_local_flags(parser, "log to")
 
 
 def run(options: argparse.Namespace) -> int:

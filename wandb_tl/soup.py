@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from wandb_tl.cache_folder import cache_limit
-from wandb_tl.command_line import Command, local_flags, shell_command
+from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.signals import TERMINATING
 from wandb_tl.sweeping import embedded_server
@@ -34,12 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ENTITY/PROJECT/SWEEP",
         help="the sweep whose finished runs are averaged, or the address of its page",
     )
-    parser.add_argument(
-        "--local",
-        action="store_true",
-        help="use the embedded server of this machine, which is started if it is not running",
-    )
-    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
+    add_local_flags(parser, "use")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from wandb_tl import signals
 from wandb_tl.cache_folder import cache_limit
-from wandb_tl.command_line import Command, shell_command
+from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.config import FIELDS, RunConfig
 from wandb_tl.errors import ExitCode, InputError
 from wandb_tl.hyperparameters import SYNONYMS, Value, allowed
@@ -51,12 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=f"{{{','.join(choices)}}}" if choices else type(spec.default).__name__.upper(),
             help=text.replace("%", "%%"),
         )
-    parser.add_argument(
-        "--local",
-        action="store_true",
-        help="log to the embedded server of this machine, which is started if it is not running",
-    )
-    parser.add_argument("--root", help="folder of the embedded server, as in run_sweep")
+    add_local_flags(parser, "log to")
     # An agent that hands a run out again adds a flag of its own.
     parser.add_argument("--_wandb", help=argparse.SUPPRESS)
 
@@ -82,9 +77,7 @@ def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:
         name = train(config, cache)
     if name is None:
         return ExitCode.OK
-    root = ["--root", options.root] if options.root else []
-    flags = ["--local", *root] if options.local else []
-    predict = shell_command("wandb_tl.predict", name, "PICTURES", *flags)
+    predict = shell_command("wandb_tl.predict", name, "PICTURES", *local_flags(options))
     print(f"Model: {name}. To classify pictures with it: {predict}", flush=True)
     return ExitCode.OK
 
