@@ -208,6 +208,15 @@ SURVIVOR = """{ project(name: "killed", entityName: "local") { run(name: "surviv
 
 
 @pytest.mark.slow
+def test_a_signal_right_after_the_start_ends_the_server(tmp_path: Path) -> None:
+    """It comes before uvicorn has a handler for it."""
+    call = "serve(Path('.'), '127.0.0.1', 0, lambda url: signal.raise_signal(signal.SIGTERM))"
+    program = f"import signal; from pathlib import Path; from wandb_tl.local.server import serve; {call}"
+    command, path = [sys.executable, "-c", program], {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | path, timeout=60, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"") and not (tmp_path / "url").exists()
+
+
 def test_killed_server_loses_nothing_and_its_clients_go_on(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

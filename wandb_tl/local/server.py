@@ -60,14 +60,12 @@ def serve(
             blobs.delete_unnamed(db)
         app = make_app(database, reading, drawing, blobs, key)
         announcement = roots.announce(root, url, host)
-        # uvicorn raises the signal again after it has stopped: ignore it then.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
+        server = uvicorn.Server(configuration(app))
+        end_by_signals(server)
         if not addresses.is_loopback(host):
             warning = "everyone with the key can read and change everything; the connection is not encrypted"
             print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
         stop = threading.Event()
-        server = uvicorn.Server(configuration(app))
         threads = [
             threading.Thread(target=keep_watch, args=(database, blobs, stop), daemon=True),
             threading.Thread(target=keep_columns, args=(database, stop), daemon=True),
@@ -87,6 +85,19 @@ def serve(
             reading.close()
             drawing.close()
             database.close()
+
+
+def end_by_signals(server: uvicorn.Server) -> None:
+    """Let SIGINT and SIGTERM end the server also before uvicorn has handlers of its own.
+
+    uvicorn raises a signal again after it has stopped; then these handlers do no harm.
+    """
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def end_unused(server: uvicorn.Server, users: IO[str], stop: threading.Event) -> None:

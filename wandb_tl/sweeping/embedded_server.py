@@ -27,6 +27,8 @@ from wandb_tl.errors import InputError, one_line
 WATCH_SECONDS, RETRY_SECONDS = 0.5, 5
 # The longest pause between attempts, and how long they go on: as long as the runs retry.
 LONGEST_RETRY_SECONDS, OUTAGE_SECONDS = 60, 3600
+# A server closes its connections within seconds; a disk may be slow.
+END_SECONDS = 60
 
 # A JSON object that a command of wandb_tl.local prints; if the command fails, {"error": …, "served": …}.
 Answer = dict[str, object]
@@ -246,7 +248,12 @@ def _start(folder: list[str], log: IO[str], port: str | None = None) -> subproce
 
 def _end(server: subprocess.Popen[str]) -> None:
     server.terminate()
-    server.wait()
+    try:
+        server.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        # Its database survives this.
+        server.kill()
+        server.wait()
     if server.stdout:
         server.stdout.close()
 
