@@ -308,9 +308,9 @@ COMMAND = Command(
     summary="average the weights of a sweep's runs into one model",
     description="Average the trained weights of a sweep's finished runs into one model, which is as fast as "
     "one of them (a greedy soup, arXiv 2203.05482). It starts with the best run on the validation images, "
-    "and adds each other run with which the mean is not worse on them. Only the chosen mean is tested. It "
-    "averages runs that were trained from the same weights on the same images, and names those that it "
-    "leaves out.",
+    "and adds each other run with which the mean is not worse on them. Only the chosen mean and the "
+    "best run are tested. It averages runs that were trained from the same weights on the same images, and "
+    "names those that it leaves out.",
     epilog="The runs need validation images (val_fraction or fold, or a val folder), and one seed or "
     "classifier_start=probe if they finetune. The soup is a run of its own in the project of the sweep, for "
     "predict ENTITY/PROJECT/RUN. Runs are read from the server that wandb is logged in to, or "
