@@ -22,7 +22,7 @@ from wandb_tl.sweeping.agent_events import AgentEvent
 # How long an agent and its run have to end. A run saves nothing large: its last epoch is already on disk.
 STOP_SECONDS = 60
 # The signals of a crash; the kernel sends SIGKILL when memory is short. Other signals are sent by users.
-CRASHES = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")} - {None}
+_CRASHES = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")} - {None}
 # How often a crashed agent is started again.
 MOST_RESTARTS = 5
 
@@ -66,7 +66,7 @@ class AgentProcess:
     def _crash(self) -> str | None:
         """The name of the signal that the agent has crashed of; None if it has not."""
         code = self.process.poll()
-        if code is None or -code not in CRASHES:
+        if code is None or -code not in _CRASHES:
             return None
         # W&B's own agent has taken its place, and the run of that one goes on without it.
         has_told_its_end = any(event.run is None for event in agent_events.read(self.events))

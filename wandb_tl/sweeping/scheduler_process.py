@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from typing import Any
 import psutil
 
 from wandb_tl.errors import FailedError, InputError
-from wandb_tl.sweeping.agent_processes import CRASHES, MOST_RESTARTS
 
 # The engines that choose runs: the package of each, and what installs it.
 ENGINES = {
@@ -31,6 +31,9 @@ ENGINES = {
 POLL_SECONDS = 2
 # How long it has to see that the sweep is over, and to end after it was told to.
 NOTICE_SECONDS, STOP_SECONDS = 3 * POLL_SECONDS, 30
+# How often in a row a scheduler that ends early is started again, and what counts as a row: seconds of life.
+# Its state is on the server. A busy machine or a network that is away may end it as a bad definition does.
+MOST_RESTARTS, SHORT_SECONDS = 2, 300
 # How the client marks what a user has to know among its lines.
 MARKS = ("wandb: WARNING ", "wandb: ERROR ")
 
@@ -67,6 +70,7 @@ class SchedulerProcess:
     restarts: int = 0
     is_over: bool = False
     _printed: int = field(default=0, init=False)
+    _started_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         # Warnings of an earlier start of this sweep must not be printed again.
@@ -74,6 +78,7 @@ class SchedulerProcess:
         self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
+        self._started_at = time.monotonic()
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "WANDB_SILENT": "false"}
         # By it, the scheduler would use W&B's own process of this one.
         environment.pop("WANDB_SERVICE", None)
@@ -90,27 +95,26 @@ class SchedulerProcess:
             )
 
     def news(self) -> list[str]:
-        """What to print since the last call: warnings, errors, a crash, and why the scheduler has ended.
+        """What to print since the last call: warnings, errors, and how the scheduler has ended.
 
-        A crashed scheduler is started again. FailedError if it has failed, so that nobody chooses runs.
+        One that was killed or has failed is started again. FailedError if that does not help, so that nobody
+        chooses runs.
         """
         code = None if self.is_over else self.process.poll()
         lines = [f"scheduler: {text}" for line in self._new_lines() if (text := _marked(line))]
         if code is None:
             return lines
-        if -code in CRASHES and self.restarts < MOST_RESTARTS:
-            self.restarts += 1
-            self.process = self._started()
-            return [
-                *lines,
-                f"warning: the scheduler died of {signal.Signals(-code).name}, and was started again",
-            ]
-        self.is_over = True
-        if code:
-            raise FailedError(
-                f"the scheduler has ended (exit code {code}): {self._last_line()}; see {self.log}"
-            )
-        return [*lines, f"scheduler: {self._last_line()}"]
+        if code == 0:
+            self.is_over = True
+            return [*lines, f"scheduler: {self._last_line()}"]
+        how = self._last_line() if code > 0 else f"killed by {signal.Signals(-code).name}"
+        if time.monotonic() - self._started_at > SHORT_SECONDS:
+            self.restarts = 0
+        if self.restarts == MOST_RESTARTS:
+            raise FailedError(f"the scheduler has ended again ({how}), and is given up; see {self.log}")
+        self.restarts += 1
+        self.process = self._started()
+        return [*lines, f"warning: the scheduler has ended ({how}), and was started again; see {self.log}"]
 
     def _new_lines(self) -> list[str]:
         """The complete lines that it has written since the last call."""
