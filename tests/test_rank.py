@@ -148,6 +148,7 @@ def test_the_accuracies_are_those_of_the_features_by_hand(run_variables, tmp_pat
 def test_if_no_model_can_be_judged_it_fails(server: Server):
     code, out = call(server, "wandb_tl.rank", "test_vit", *RANDOM, WANDB_MODE="disabled")
     assert code == 1, out
+    assert "Traceback" not in out
     last = out.splitlines()[-1]
     assert last == "error: none of the models can be judged (1 tried); the reasons are above"
 

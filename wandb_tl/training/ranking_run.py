@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import wandb
@@ -30,8 +30,14 @@ def start(data: str, config: Mapping[str, Any]) -> Iterator[Run]:
         )
     except (wandb.Error, ValueError) as error:
         raise InputError(f"W&B: {one_line(error)}") from error
-    with run:
+    # The run's own block would print the traceback of what ends it.
+    try:
         yield run
+    except BaseException:
+        with suppress(*GONE_ERRORS):
+            run.finish(exit_code=1)
+        raise
+    run.finish()
 
 
 def log(run: Run, columns: Mapping[str, list[Any]], summary: Mapping[str, Any]) -> None:
