@@ -44,6 +44,8 @@ NAMED = ("model_name", "pretrained", "finetuning", "optimizer", "seed")
 DEFAULT_PROJECT = "wandb_tl"
 # The W&B job types of the runs of inspect_data, rank and soup, which train nothing.
 INSPECTION, RANKING, SOUP = "inspect_data", "rank", "soup"
+# The key of the summary that names the run whose results a run has, see sweeping/equal_runs.py.
+EQUAL_TO = "equal_to"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,7 @@ class RunConfig(RecipeOptions):
             raise InputError("pretrained: your own model starts from its weights; leave weights_file out")
         if self.pretrained and self.weights_artifact and self.save_weights == "trained":
             raise InputError("save_weights: a model that starts from an artifact is saved whole; use auto")
-        if 0 < self.train_limit < self.batch_size:
+        if 0 < self.train_limit < self.batch_size and not self.is_probe:
             raise InputError(f"batch_size: got {self.batch_size}, more than train_limit ({self.train_limit})")
 
     @classmethod

@@ -115,27 +115,26 @@ def rank(options: argparse.Namespace, settings: dict[str, Value]) -> None:
     logged = {name: getattr(config, name) for name in SETTINGS}
     with ranking_run.start(data_name, {**logged, "models": names}) as wandb_run:
         began = time.perf_counter()
-        jury = Jury(settings)
+        judging = Judge(settings)
         try:
-            judged = jury.judge(names)
+            judged = judging.judge(names)
         except KeyboardInterrupt:
             print("\nThe same command reuses the features that it has computed.", file=sys.stderr)
             raise
         if not judged:
             raise FailedError(f"none of the models can be judged ({len(names)} tried); the reasons are above")
         ranking = Ranking(judged)
-        print(f"\n{ranking.table()}\n\n{ranking.sentences(jury.conditions)}", flush=True)
+        print(f"\n{ranking.table()}\n\n{ranking.sentences(judging.conditions)}", flush=True)
         seconds = time.perf_counter() - began
         print(f"Models judged: {len(judged)} of {len(names)}, in {seconds:,.0f} s.", flush=True)
-        problems = "\n".join(f"{name}: {reason}" for name, reason in jury.problems.items())
+        problems = "\n".join(f"{name}: {reason}" for name, reason in judging.problems.items())
         summary = ranking.summary() | {"seconds": seconds, "not_judged": problems}
         ranking_run.log(wandb_run, ranking.columns(), summary)
         path, url = tracking.path_on_server(wandb_run), wandb_run.url
     if path:
         print(f"In W&B: {how_to_look(path, str(url), options)}")
-    print(
-        f"To train {finalists_in_words(ranking)}: {next_command(options, config, jury.train_images, ranking)}"
-    )
+    command = next_command(options, config, judging.train_images, ranking)
+    print(f"To train {finalists_in_words(ranking)}: {command}")
 
 
 def names_within_reach(names: list[str]) -> list[str]:
@@ -152,7 +151,7 @@ def names_within_reach(names: list[str]) -> list[str]:
     return reach.names
 
 
-class Jury:
+class Judge:
     """Judges models on the same images.
 
     problems: by model, why it cannot be judged. conditions: the device and the precision. train_images: their

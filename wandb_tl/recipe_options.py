@@ -75,7 +75,7 @@ class RecipeOptions:
         0.0, "strength of CutMix, in which a patch of an input is replaced by that of another", least=0
     )
     clip_grad: float = option(
-        0.0, "length to which the gradient of all trainable layers is cut; 0 means never", least=0
+        0.0, "largest norm of the gradient of all trainable layers together; 0 means no limit", least=0
     )
     ema: float = option(
         0.0,
@@ -157,6 +157,8 @@ class RecipeOptions:
     @property
     def needs_validation(self) -> str:
         """The hyperparameter that needs validation images, as NAME=VALUE; "" if none does."""
+        if self.is_probe:
+            return ""
         if self.keep == "best":
             return "keep=best"
         return f"patience={self.patience}" if self.patience else ""
@@ -175,7 +177,16 @@ class RecipeOptions:
     def idle_options(self) -> dict[str, bool]:
         """For each hyperparameter that can be without effect, whether it is."""
         steps = ["lr", "batch_size", "epochs", "scheduler", "warmup_epochs", "label_smoothing", "mixup"]
-        steps += ["cutmix", "clip_grad", "ema", "keep", "patience", "classifier_start"]
+        steps += [
+            "class_balance",
+            "augment",
+            "cutmix",
+            "clip_grad",
+            "ema",
+            "keep",
+            "patience",
+            "classifier_start",
+        ]
         return dict.fromkeys(steps, self.is_probe) | {
             "unfreeze": not self.finetuning,
             "lr_decay": not self.finetuning,

@@ -184,12 +184,14 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
         if not one.finished and not (results.ends_early() and one.stopped)
     }
     missing = len(unfinished) if is_scheduled else max(total or 0, len(begun)) - finished - stopped
-    if missing:
+    is_cut = scheduler is not None and scheduler.was_cut
+    if missing or is_cut:
         print_unfinished(missing, unfinished, agents)
         print(f"To resume the sweep: {command_to_resume(path, options)}", file=sys.stderr)
         runs = "1 run" if missing == 1 else f"{missing} runs"
-        print(f"error: {runs} did not finish; see {logs}", file=sys.stderr)
-    return ExitCode.FAILED if missing else ExitCode.OK
+        what = f"{runs} did not finish" if missing else "the agents ended before the scheduler"
+        print(f"error: {what}; see {logs}", file=sys.stderr)
+    return ExitCode.FAILED if missing or is_cut else ExitCode.OK
 
 
 def start_agents(path: str, options: argparse.Namespace) -> Agents:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wandb_tl.training.datasets import Dataset
     from wandb_tl.training.evaluate import Evaluation
     from wandb_tl.training.model_description import ModelDescription
-    from wandb_tl.training.soup import Kitchen, Total, Tried
+    from wandb_tl.training.soup import Attempt, MeanEvaluator, Total
     from wandb_tl.training.tracking import Artifact
 
 
@@ -105,18 +105,18 @@ def make(sweep: str) -> str:
     pictures = tracking.download_pictures(config)
     data = datasets.load(config, cache.images, pictures.folder if pictures else None)
     check_images(data, trained.description)
-    kitchen = soup.Kitchen(trained, data, devices.fastest(), cache.activations)
-    total, tried = stir(kitchen, best_first(kitchen, members))
-    best = tried[0].ingredient
+    evaluator = soup.MeanEvaluator(trained, data, devices.fastest(), cache.activations)
+    total, attempts = average_greedily(evaluator, best_first(evaluator, members))
+    best = attempts[0].ingredient
     if total.count == 1:
         print(f"No mean is as good on the validation images as the best run alone, {best.run}.")
         return best.run
     # Only what has been chosen is tested.
-    before = scores(kitchen, kitchen.read(best.folder), data)
-    after = scores(kitchen, total, data)
+    before = scores(evaluator, evaluator.read(best.folder), data)
+    after = scores(evaluator, total, data)
     comparison = compared(before, after)
     print(sentences(comparison, total.count))
-    return log(results.path, kitchen, describe(kitchen, data, after), tried, comparison)
+    return log(results.path, evaluator, describe(evaluator, data, after), attempts, comparison)
 
 
 def introduce(chosen: Ingredients, sweep: str) -> None:
@@ -171,7 +171,7 @@ def check_images(data: Dataset, description: ModelDescription) -> None:
         raise InputError(f"the images have changed since the runs were trained: {'; '.join(changes)}")
 
 
-def best_first(kitchen: Kitchen, members: Sequence[Member]) -> list[Member]:
+def best_first(evaluator: MeanEvaluator, members: Sequence[Member]) -> list[Member]:
     """The members by the accuracy of their own models on the validation images; equally good ones stay.
 
     It leaves out those whose frozen weights differ from those of the first one, and prints them.
@@ -180,37 +180,39 @@ def best_first(kitchen: Kitchen, members: Sequence[Member]) -> list[Member]:
 
     hits: dict[str, int] = {}
     for member in tqdm(members, "runs alone", leave=False):
-        if kitchen.fits(member.folder):
-            hits[member.run] = kitchen.load(kitchen.read(member.folder))
+        if evaluator.fits(member.folder):
+            hits[member.run] = evaluator.load(evaluator.read(member.folder))
         else:
             print(f"Left out: {member.run}, whose frozen layers have other weights.")
     return sorted((one for one in members if one.run in hits), key=lambda one: -hits[one.run])
 
 
-def stir(kitchen: Kitchen, members: Sequence[Member]) -> tuple[Total, list[Tried[Member]]]:
-    """The greedy soup of the members. Prints each one that is tried."""
+def average_greedily(
+    evaluator: MeanEvaluator, members: Sequence[Member]
+) -> tuple[Total, list[Attempt[Member]]]:
+    """The greedy soup of the members. Prints each attempt."""
     from wandb_tl.training import soup
 
-    images = len(kitchen.inputs["val"])
+    images = len(evaluator.inputs["val"])
 
-    def tell(one: Tried[Member]) -> None:
+    def tell(one: Attempt[Member]) -> None:
         accuracy = f"{100 * one.hits / images:.2f} % of {images:,} validation images"
         if one.ingredient is members[0]:
             print(f"Best run: {one.ingredient.run}, {accuracy}", flush=True)
         else:
             print(f"With {one.ingredient.run}: {accuracy}{'' if one.added else ', left out'}", flush=True)
 
-    return soup.greedy(members, lambda member: kitchen.read(member.folder), kitchen.load, tell)
+    return soup.greedy(members, lambda member: evaluator.read(member.folder), evaluator.load, tell)
 
 
-def scores(kitchen: Kitchen, total: Total, data: Dataset) -> Scores:
-    """The scores of a mean, which the network of the kitchen has afterwards."""
+def scores(evaluator: MeanEvaluator, total: Total, data: Dataset) -> Scores:
+    """The scores of a mean, whose weights the network has afterwards."""
     from wandb_tl.training import temperature
     from wandb_tl.training.evaluate import evaluate
 
-    kitchen.load(total)
-    logits, labels = kitchen.logits("val"), kitchen.inputs["val"].labels
-    test = None if data.test_is_val else evaluate(kitchen.logits("test"), kitchen.inputs["test"].labels)
+    evaluator.load(total)
+    logits, labels = evaluator.logits("val"), evaluator.inputs["val"].labels
+    test = None if data.test_is_val else evaluate(evaluator.logits("test"), evaluator.inputs["test"].labels)
     return Scores(evaluate(logits, labels), test, temperature.fit(logits, labels))
 
 
@@ -261,13 +263,13 @@ def sentences(comparison: Mapping[str, float], count: int) -> str:
     return "\n".join(lines)
 
 
-def describe(kitchen: Kitchen, data: Dataset, after: Scores) -> ModelDescription:
+def describe(evaluator: MeanEvaluator, data: Dataset, after: Scores) -> ModelDescription:
     """The description of the soup: that of its first run, with the results of the soup."""
     from wandb_tl.train import results_of
 
     return dataclasses.replace(
-        kitchen.description,
-        precision=kitchen.precision,
+        evaluator.description,
+        precision=evaluator.precision,
         temperature=after.temperature,
         results=results_of(data, after),
     )
@@ -275,20 +277,20 @@ def describe(kitchen: Kitchen, data: Dataset, after: Scores) -> ModelDescription
 
 def log(
     sweep: str,
-    kitchen: Kitchen,
+    evaluator: MeanEvaluator,
     description: ModelDescription,
-    tried: Sequence[Tried[Member]],
+    attempts: Sequence[Attempt[Member]],
     comparison: Mapping[str, float],
 ) -> str:
-    """Log the model of the kitchen as a W&B run, and return ENTITY/PROJECT/RUN."""
+    """Log the model as a W&B run, and return ENTITY/PROJECT/RUN."""
     from wandb_tl.training import model_folder, soup_run, tracking
 
-    added = [one.ingredient for one in tried if one.added]
+    added = [one.ingredient for one in attempts if one.added]
     summary: dict[str, float | str] = {**comparison, "ingredient_count": len(added), "best_run": added[0].run}
     steps: dict[str, list[Any]] = {
-        "run": [one.ingredient.run for one in tried],
-        "validation_hits": [one.hits for one in tried],
-        "added": [one.added for one in tried],
+        "run": [one.ingredient.run for one in attempts],
+        "validation_hits": [one.hits for one in attempts],
+        "added": [one.added for one in attempts],
     }
     artifacts = {one.run: one.artifact for one in added}
     with (
@@ -296,7 +298,7 @@ def log(
         soup_run.started(sweep, description.config, artifacts) as run,
     ):
         folder = Path(temporary, run.id)
-        description = model_folder.save(folder, kitchen.network, description)
+        description = model_folder.save(folder, evaluator.network, description)
         soup_run.log(run, folder, description.as_dict(), summary, steps)
         path, page = tracking.path_on_server(run), run.url
     print(f"In W&B: {page}", flush=True)

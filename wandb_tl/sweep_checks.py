@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wandb_tl import signals
 from wandb_tl.command_line import shell_command
+from wandb_tl.errors import InputError
 from wandb_tl.sweeping import equal_points, search_metric, sweep_definitions
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def check_metric(definition: Definition, has_pictures: bool) -> None:
     """Print warnings about the metric of a search. InputError if its runs never log it.
+
+    InputError also if runs lack the validation images that keep=best or patience need.
 
     has_pictures: whether the pictures of the runs are on this machine.
     """
@@ -28,11 +31,25 @@ def check_metric(definition: Definition, has_pictures: bool) -> None:
 
     for warning in search_metric.check(definition, has_validation):
         print(f"warning: {warning}", file=sys.stderr)
+    parameters = definition.get("parameters") or {}
+    for name, default in (("keep", "last"), ("patience", 0)):
+        spec = parameters.get(name, {})
+        chosen = [value for value in spec.get("values", [spec.get("value", default)]) if value != default]
+        for config in sweep_definitions.data_configs(definition) if chosen else []:
+            if not search_metric.has_validation_images(config, definition, has_validation):
+                wanted = f"{name}: {chosen[0]} needs validation images, and there are none"
+                raise InputError(f"{wanted}; use --set val_fraction=0.2")
 
 
 def print_equal_points(definition: Definition) -> None:
     """Say how many points of a grid are equal to others, if some are."""
     count = equal_points.count(definition)
+    if count is not None and count.contradiction:
+        print(
+            f"warning: {count.contradictions:,} of {count.points + count.contradictions:,} points contradict "
+            f"themselves, and their runs fail: {count.contradiction}",
+            file=sys.stderr,
+        )
     if count is not None and count.distinct < count.points:
         print(
             f"{count.points:,} points, {count.distinct:,} distinct: a run whose point equals a finished "

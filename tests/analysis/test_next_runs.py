@@ -64,7 +64,10 @@ def test_after_a_probe_its_last_stage_trains():
     assert {config.classifier_start for config in started} == {"probe", "random"}
     step = "to train the last stage too, from this classifier and from a random one (10 runs)"
     assert conclusions.next_step(result) == step
-    assert "It draws no random numbers" in " ".join(conclusions.certainty(result))
+    assert "No run draws random numbers" in " ".join(conclusions.certainty(result))
+    both = grid({"optimizer": ["probe", "AdamW"]}, [0], finetuning=False)
+    mixed = answer(runs_of(both, lambda c: 80 + (c.optimizer == "probe")), "a/b/c")
+    assert "how another seed would come out is unknown" in " ".join(conclusions.certainty(mixed))
 
 
 def test_where_all_is_settled_a_hyperparameter_that_never_varied_is_next():

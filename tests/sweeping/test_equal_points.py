@@ -36,9 +36,8 @@ def test_the_points_of_a_grid_that_differ_in_effect_are_counted():
     assert count(load("laptop", [*frozen, "norm=auto,source"])) == Count(2, 1)
     finetuned = ["finetuning=true", "pretrained=true", "optimizer=Adam"]
     assert count(load("laptop", [*finetuned, "unfreeze=last_stage,1,01,all"])) == Count(4, 2)
-    assert count(load("laptop", [*frozen, "batch_size=64,8192"])) == Count(1, 1), (
-        "one contradicts train_limit"
-    )
+    contradicts = "batch_size: got 8192, more than train_limit (5000)"
+    assert count(load("laptop", [*frozen, "batch_size=64,8192"])) == Count(1, 1, 1, contradicts)
 
 
 def test_only_grids_of_this_package_are_counted():

@@ -69,8 +69,17 @@ def test_validation_metrics_need_validation_images():
     drawn = definition()
     drawn["parameters"]["val_fraction"] = {"min": 0.1, "max": 0.3}
     folds = definition("fold=1/5,2/5")
-    del folds["parameters"]["val_fraction"]
+    assert "val_fraction" not in folds["parameters"]
     assert verdict(drawn) == verdict(folds) == []
+
+
+def test_each_of_several_objectives_is_checked():
+    assert verdict(definition(preset="pareto")) == []
+    with pytest.raises(InputError, match="val_fraction"):
+        verdict(definition("val_fraction=0", preset="pareto"))
+    wrong = [{"name": "val/accuracy", "goal": "maximize"}, {"name": "image_per_second"}]
+    with pytest.raises(InputError, match="no run logs image_per_second; did you mean images_per_second"):
+        verdict(definition(preset="pareto", metrics=wrong))
 
 
 def test_searches_that_choose_badly_are_told():

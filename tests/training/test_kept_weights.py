@@ -61,3 +61,8 @@ def test_training_ends_when_patience_does(accuracies: tuple[float, ...], over: b
     assert is_over(config, rows(*accuracies)) == over
     assert not is_over(RunConfig(epochs=9), rows(*accuracies))
     assert is_over(RunConfig(epochs=1), rows(*accuracies)) == bool(accuracies)
+
+
+def test_patience_begins_when_the_stages_open() -> None:
+    config = RunConfig(epochs=9, patience=2, finetuning=True, head_epochs=4)
+    assert not is_over(config, rows(0.5, 0.4, 0.4, 0.4, 0.4)) and is_over(config, rows(0.5, *[0.4] * 5))

@@ -39,6 +39,10 @@ def test_the_rate_rises_and_the_schedule_follows(optimizer: str) -> None:
     assert cosine == pytest.approx([*rise, *fall])
 
 
+def test_a_warmup_leaves_a_step_to_the_schedule() -> None:
+    assert rates(1, 100, lr=0.9, warmup_epochs=0.8, scheduler="cosine") == pytest.approx([0.45, 0.9])
+
+
 def test_without_a_warmup_the_schedule_is_as_it_was() -> None:
     weight = nn.Linear(2, 2)
     optimizer = torch.optim.Adam(weight.parameters(), 0.001)

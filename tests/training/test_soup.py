@@ -12,7 +12,7 @@ from wandb_tl.config import RunConfig
 from wandb_tl.training import model_folder, models
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.model_description import ModelDescription
-from wandb_tl.training.soup import Kitchen, Total, greedy
+from wandb_tl.training.soup import MeanEvaluator, Total, greedy
 from wandb_tl.training.tensor_store import TensorStore
 
 POINTS = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
@@ -64,29 +64,29 @@ def test_what_is_equal_in_all_models_stays_bit_for_bit(dtype: torch.dtype):
 def test_a_soup_never_gets_fewer_hits_than_its_best_model_and_is_the_mean_of_what_was_added():
     models = sorted(classifiers(8, 1.0), key=hits_alone, reverse=True)
     told = []
-    total, tried = greedy(models, Total.of, hits, told.append)
-    added = [one.ingredient for one in tried if one.added]
-    assert [one.ingredient for one in tried] == models and told == tried
+    total, attempts = greedy(models, Total.of, hits, told.append)
+    added = [one.ingredient for one in attempts if one.added]
+    assert [one.ingredient for one in attempts] == models and told == attempts
     assert 2 <= len(added) == total.count < len(models)
     expected = torch.stack([one["weight"].double() for one in added]).mean(0).float()
     assert torch.allclose(total.mean()["weight"], expected)
-    counts = [one.hits for one in tried if one.added]
+    counts = [one.hits for one in attempts if one.added]
     assert counts == sorted(counts) and hits(total) == counts[-1] > hits_alone(models[0])
     # What was not added would have made it worse at its turn.
     most = 0
-    for one in tried:
+    for one in attempts:
         assert one.added == (one.hits >= most)
         most = max(most, one.hits)
 
 
 def test_a_mean_that_is_worse_is_no_soup():
     good, bad = {"weight": torch.eye(8)[0]}, {"weight": -10 * torch.eye(8)[0]}
-    total, tried = greedy([good, bad], Total.of, hits)
+    total, attempts = greedy([good, bad], Total.of, hits)
     assert total.count == 1 and total.mean()["weight"].equal(good["weight"])
-    assert [one.added for one in tried] == [True, False]
+    assert [one.added for one in attempts] == [True, False]
     # One that is as good is added.
-    total, tried = greedy([good, {"weight": 3 * torch.eye(8)[0]}], Total.of, hits)
-    assert total.count == 2 and tried[1].added and tried[1].hits == tried[0].hits
+    total, attempts = greedy([good, {"weight": 3 * torch.eye(8)[0]}], Total.of, hits)
+    assert total.count == 2 and attempts[1].added and attempts[1].hits == attempts[0].hits
 
 
 def save(folder: Path, seed: int, config: RunConfig, frozen: float = 0.0) -> Path:
@@ -112,37 +112,37 @@ def test_the_statistics_of_a_mean_are_those_of_training_images(few_images, tmp_p
     first, second = (save(tmp_path / str(seed), seed, config) for seed in (1, 2))
     data = dataclasses.replace(few_images, val=few_images.test)
     activations = ActivationCache(TensorStore(tmp_path / "store", 10**9))
-    kitchen = Kitchen(model_folder.load(first), data, torch.device("cpu"), activations)
-    before = {name: tensor.clone() for name, tensor in kitchen.network.state_dict().items()}
-    one, other = kitchen.read(first), kitchen.read(second)
+    evaluator = MeanEvaluator(model_folder.load(first), data, torch.device("cpu"), activations)
+    before = {name: tensor.clone() for name, tensor in evaluator.network.state_dict().items()}
+    one, other = evaluator.read(first), evaluator.read(second)
 
     def statistics() -> dict[str, torch.Tensor]:
-        state = kitchen.network.state_dict()
-        return {name: state[name].clone() for name in kitchen.averaged if "running_" in name}
+        state = evaluator.network.state_dict()
+        return {name: state[name].clone() for name in evaluator.averaged if "running_" in name}
 
     def hits() -> int:
-        return int((kitchen.logits("val").argmax(1) == data.val.labels).sum())
+        return int((evaluator.logits("val").argmax(1) == data.val.labels).sum())
 
     # A mean of one model is that model.
-    assert kitchen.load(one) == hits()
-    assert all(before[name].equal(tensor) for name, tensor in kitchen.network.state_dict().items())
-    assert kitchen.fits(first) and kitchen.fits(second)
+    assert evaluator.load(one) == hits()
+    assert all(before[name].equal(tensor) for name, tensor in evaluator.network.state_dict().items())
+    assert evaluator.fits(first) and evaluator.fits(second)
 
     total = one.plus(other)
     mean = total.mean()
-    most = kitchen.load(total)
+    most = evaluator.load(total)
     chosen = statistics()
-    assert most == hits() == kitchen.load(total)
+    assert most == hits() == evaluator.load(total)
     # Weights are those of the mean, and what is frozen has not changed.
-    state = kitchen.network.state_dict()
+    state = evaluator.network.state_dict()
     weights = [name for name in mean if "running_" not in name and "num_batches" not in name]
     assert weights and all(state[name].equal(mean[name]) for name in weights)
-    assert all(state[name].equal(before[name]) for name in state if name not in kitchen.averaged)
+    assert all(state[name].equal(before[name]) for name in state if name not in evaluator.averaged)
 
     # Its statistics are the better ones: those of the mean, or those of the training images.
-    kitchen.network.load_state_dict(mean, strict=False)
+    evaluator.network.load_state_dict(mean, strict=False)
     averaged = hits()
-    kitchen._estimate_statistics()
+    evaluator._estimate_statistics()
     estimated, measured = hits(), statistics()
     assert most == max(averaged, estimated)
     better = measured if estimated > averaged else mean
@@ -152,17 +152,17 @@ def test_the_statistics_of_a_mean_are_those_of_training_images(few_images, tmp_p
     # The first BatchNorm that trains sees, in the same batches, what it was given the statistics of.
     name = next(name for name in measured if name.endswith("running_mean")).rpartition(".")[0]
     seen: list[torch.Tensor] = []
-    norm = kitchen._trainable.get_submodule(name)
+    norm = evaluator._trainable.get_submodule(name)
     assert isinstance(norm, nn.BatchNorm2d)
     hook = norm.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
-    kitchen.logits("train")
+    evaluator.logits("train")
     hook.remove()
     pixels = torch.cat(seen).permute(1, 0, 2, 3).flatten(1)
     assert torch.allclose(pixels.mean(1), norm.running_mean, rtol=1e-4, atol=1e-5)
 
     other_frozen = save(tmp_path / "frozen", 3, config, frozen=0.01)
-    assert not kitchen.fits(other_frozen)
+    assert not evaluator.fits(other_frozen)
     whole = save(tmp_path / "whole", 4, dataclasses.replace(config, save_weights="whole"))
-    assert kitchen.fits(whole) and kitchen.read(whole).sums.keys() == one.sums.keys()
+    assert evaluator.fits(whole) and evaluator.read(whole).sums.keys() == one.sums.keys()
     whole = save(tmp_path / "wrong", 5, dataclasses.replace(config, save_weights="whole"), frozen=0.01)
-    assert not kitchen.fits(whole)
+    assert not evaluator.fits(whole)

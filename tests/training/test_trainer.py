@@ -94,6 +94,7 @@ def test_the_best_epoch_is_tested_and_kept(with_val, monkeypatch: pytest.MonkeyP
     best = summary["kept_epoch"]
     assert accuracies[best - 1] == max(accuracies) and len(rows) <= min(8, best + 3)
     assert summary["test_accuracy"] == pytest.approx(100 * rows[best - 1]["test/accuracy"])
+    assert all(summary[name] == rows[best - 1][name] for name in ("val/accuracy", "val/loss", "test/ece"))
     uncut = len(rows)
     # A run that is killed after its last epoch keeps the same weights.
     rows.clear()

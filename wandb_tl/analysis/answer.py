@@ -83,8 +83,8 @@ class Answer:
     that are as good as its best run by that metric. tie: if too few images choose between the recipes.
     frozen: the computation that the time of a run of the winner leaves out, None if there is none.
     images: the number of test images, NaN if unknown.
-    runs, seeds: of these recipes, how many runs and which seeds. has_luck: whether the winner depends on its
-    seed.
+    runs, seeds: of these recipes, how many runs and which seeds. has_luck: whether some of them depend on
+    their seed.
     leads: of the winner over the other recipes, in points. contenders are those that are not settled.
     effects: of the changes that lead from the winner to another recipe, in points, largest first.
     interactions: of two hyperparameters in recipes within reach of the winner, in points, largest first.
@@ -241,7 +241,7 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
         images=runs.images,
         runs=len(compared),
         seeds=tuple(runs.seeds),
-        has_luck="seed" not in config.without_effect,
+        has_luck=any("seed" not in _config(compared, one.best_run).without_effect for one in recipes),
         leads=tuple(leads),
         effects=tuple(changes),
         interactions=tuple(interactions.interactions(runs)),

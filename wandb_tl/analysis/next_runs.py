@@ -39,6 +39,8 @@ AFTER_PROBE: dict[str, Any] = {
     "lr": 0.003,
     "weight_decay": 0.01,
     "scheduler": "cosine",
+    "warmup_epochs": 0.0,
+    "head_epochs": 0,
 }
 
 

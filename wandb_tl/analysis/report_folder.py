@@ -54,7 +54,7 @@ PICTURES = (
 )
 # What a report keeps of a search, or of a sweep with several objectives, besides its runs: keys of the
 # frame's attrs.
-DEFINITION = ("method", "metric", "metrics", "parameters", "left_out")
+DEFINITION = ("method", "metric", "metrics", "parameters", "left_out", "copies")
 # Rows of a table in sight and in a fold, changes, and interactions; the CSV files have the rest.
 ROWS, FOLDED_ROWS, CHANGES, INTERACTIONS = 10, 100, 20, 3
 

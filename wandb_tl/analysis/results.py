@@ -18,7 +18,7 @@ from wandb.apis.public import Run
 
 from wandb_tl import wandb_process
 from wandb_tl.analysis import formatting, pareto, proportions
-from wandb_tl.config import FIELDS, INSPECTION, RANKING, SOUP, RunConfig
+from wandb_tl.config import EQUAL_TO, FIELDS, INSPECTION, RANKING, SOUP, RunConfig
 from wandb_tl.errors import InputError, one_line
 from wandb_tl.hyperparameters import Value
 from wandb_tl.run_states import ENDED, PENDING, RunState
@@ -47,8 +47,6 @@ NUMBERS = (
     "skipped_images",
 )
 TEXTS = ("device", "precision_in_effect", "norm_in_effect")
-# The key of the summary that names the run whose results a run has taken; see sweeping/equal_runs.py.
-EQUAL_TO = "equal_to"
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,16 @@ Key = tuple[Value | None, ...]
 
 
 class Count(NamedTuple):
-    """The number of a grid's points, and how many of them differ in effect."""
+    """The number of a grid's points, and how many of them differ in effect.
+
+    contradictions: points besides these whose hyperparameters contradict each other. contradiction: why the
+    first of them does.
+    """
 
     points: int
     distinct: int
+    contradictions: int = 0
+    contradiction: str = ""
 
 
 def key(config: RunConfig) -> Key:
@@ -62,12 +68,13 @@ def count(definition: Definition) -> Count | None:
     size = math.prod(map(len, choices.values()))
     if not is_listed or not sweep_definitions.is_plain(definition) or size > MOST_COUNTED:
         return None
-    points, keys = 0, set()
+    points, keys, refusals = 0, set(), []
     for values in itertools.product(*choices.values()):
         try:
             config = RunConfig.from_flags(dict(zip(choices, values, strict=True)))
-        except InputError:
+        except InputError as error:
+            refusals.append(str(error))
             continue
         points += 1
         keys.add(key(config))
-    return Count(points, len(keys))
+    return Count(points, len(keys), len(refusals), refusals[0] if refusals else "")

@@ -14,12 +14,10 @@ from typing import Any
 import wandb
 
 from wandb_tl import wandb_process
-from wandb_tl.config import FIELDS, RunConfig
+from wandb_tl.config import EQUAL_TO, FIELDS, RunConfig
 from wandb_tl.errors import InputError
 from wandb_tl.sweeping import equal_points
 
-# The key of the summary that names the run whose results a run has.
-EQUAL_TO = "equal_to"
 # How W&B sends numbers that JSON does not have.
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 

@@ -58,7 +58,7 @@ def check(scheduler: object) -> None:
 
 @dataclass
 class SchedulerProcess:
-    """`wandb sweep-scheduler` as a process. Its log has its output.
+    """`wandb sweep-scheduler` as a process. Its log has its output. was_cut: whether stop() had to end it.
 
     path: ENTITY/PROJECT/SWEEP. batch: how many runs it keeps queued or running, which is one per agent, so
     that each run is chosen by the results of those before. It ends with the process that has started it.
@@ -69,6 +69,7 @@ class SchedulerProcess:
     log: Path
     restarts: int = 0
     is_over: bool = False
+    was_cut: bool = False
     _printed: int = field(default=0, init=False)
     _started_at: float = field(default=0.0, init=False)
 
@@ -136,6 +137,7 @@ class SchedulerProcess:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(notice_seconds)
             return
+        self.was_cut = True
         # It may have its end already.
         with suppress(OSError):
             self.process.stdin.close() if self.process.stdin else None

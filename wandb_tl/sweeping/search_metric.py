@@ -41,9 +41,12 @@ def check(definition: Definition, has_validation: HasValidation) -> list[str]:
     InputError if its runs, or some of them, never log it. Sweeps that compare all their points, and those of
     other programs than wandb_tl.train, are not judged.
     """
-    metric = _metric(definition)
-    if metric is None:
-        return []
+    return [
+        warning for metric in _metrics(definition) for warning in _check(metric, definition, has_validation)
+    ]
+
+
+def _check(metric: Metric, definition: Definition, has_validation: HasValidation) -> list[str]:
     name = metric["name"]
     if not (name in EACH_EPOCH + OF_PROBES + AT_THE_END or name.startswith((*BY_CLASS, "_"))):
         close = nearest(name, EACH_EPOCH + AT_THE_END)
@@ -51,33 +54,35 @@ def check(definition: Definition, has_validation: HasValidation) -> list[str]:
         raise InputError(f"metric: no run logs {name}; {hint}")
     if name.startswith("val/"):
         for config in sweep_definitions.data_configs(definition):
-            if not _has_validation(config, definition, has_validation):
+            if not has_validation_images(config, definition, has_validation):
                 raise InputError(_without_validation(name, config))
     return [*_of_test_images(name), *_of_goal(metric), *_of_early_terminate(definition, name)]
 
 
 def check_loaded(definition: Definition, config: RunConfig) -> None:
     """InputError for a search by validation images, if the loaded images of a config have none."""
-    metric = _metric(definition)
-    if metric is not None and metric["name"].startswith("val/"):
-        raise InputError(_without_validation(metric["name"], config))
+    for metric in _metrics(definition):
+        if metric["name"].startswith("val/"):
+            raise InputError(_without_validation(metric["name"], config))
 
 
-def _metric(definition: Definition) -> Metric | None:
-    """The metric by which a sweep searches or stops runs; None if it does neither, or is not judged.
+def _metrics(definition: Definition) -> list[Metric]:
+    """The metrics by which a sweep searches or stops runs; none if it does neither, or is not judged.
 
     A function that sets the hyperparameters, see scheduler.search_space, may hold out validation images.
     """
-    if "parameters" not in definition:
-        return None
-    metric = definition.get("metric")
-    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        return None
-    uses = definition.get("method") != "grid" or definition.get("early_terminate") or "target" in metric
-    return metric if uses and sweep_definitions.is_plain(definition) else None
+    if "parameters" not in definition or not sweep_definitions.is_plain(definition):
+        return []
+    metric, several = definition.get("metric"), definition.get("metrics")
+    uses = (
+        definition.get("method") != "grid" or definition.get("early_terminate") or "target" in (metric or {})
+    )
+    listed = several if isinstance(several, list) else [metric]
+    named = [one for one in listed if isinstance(one, dict) and isinstance(one.get("name"), str)]
+    return named if uses else []
 
 
-def _has_validation(config: RunConfig, definition: Definition, has_validation: HasValidation) -> bool:
+def has_validation_images(config: RunConfig, definition: Definition, has_validation: HasValidation) -> bool:
     """Whether a run has validation images, as far as is known before its images are loaded."""
     drawn = definition["parameters"].get("val_fraction", {"value": 0})
     if config.val_fraction or not {"value", "values"} & set(drawn):

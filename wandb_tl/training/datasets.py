@@ -142,7 +142,7 @@ def load(
         data = _load_pictures(config, cache, folder, say)
     else:
         data = _load_named(config, cache, say, own)
-    if len(data.train) < config.batch_size:
+    if len(data.train) < config.batch_size and not config.is_probe:
         raise InputError(
             f"batch_size: got {config.batch_size}, more than the training images ({len(data.train)}); "
             f"use batch_size={1 << (len(data.train).bit_length() - 1)}"

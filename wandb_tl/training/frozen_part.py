@@ -133,7 +133,7 @@ def _print_why_whole(config: RunConfig) -> None:
 def _cache(config: RunConfig, inputs: dict[str, Inputs], boundary: str) -> None:
     """Compute the frozen part for every split, or say why it is computed every epoch."""
     for name, part in inputs.items():
-        if name == "train" and config.augment != "none":
+        if name == "train" and config.augment != "none" and not config.is_probe:
             print(f"augment={config.augment}: the frozen layers see new training images every epoch")
         elif not part.cache(f"frozen layers before {boundary}, {name}"):
             print(f"{name} activations fit neither on disk nor in memory: they are computed every epoch")

@@ -75,11 +75,16 @@ def best_place(rows: Sequence[Mapping[str, float]]) -> int:
 
 
 def is_over(config: RunConfig, rows: Sequence[Mapping[str, float]]) -> bool:
-    """Whether a run has trained all of its epochs, or enough of them without a better one."""
+    """Whether a run has trained all of its epochs, or enough of them without a better one.
+
+    Epochs in which the classifier trains alone do not count: what is to be finetuned has not begun.
+    """
     if len(rows) >= config.epochs_in_effect:
         return True
-    is_patient = config.patience == 0 or config.is_probe or not rows
-    return not is_patient and len(rows) - 1 - best_place(rows) >= config.patience
+    if config.patience == 0 or config.is_probe or not rows:
+        return False
+    head_epochs = config.head_epochs if config.finetuning else 0
+    return len(rows) - max(best_place(rows) + 1, head_epochs) >= config.patience
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:

@@ -216,6 +216,9 @@ def update_summary(
     if data.val is not None:
         run.summary["val_images"] = len(data.val)
     if trainer.best is not None:
-        run.summary["kept_epoch"] = trainer.best.epoch
+        # W&B keeps the values of the last epoch, and sweeps choose by them.
+        kept = progress.rows[trainer.best.epoch - 1]
+        measured = {name: value for name, value in kept.items() if name.startswith(("val/", "test/"))}
+        run.summary.update(measured | {"kept_epoch": trainer.best.epoch})
     if not math.isnan(progress.energy_wh):
         run.summary["energy_wh"] = progress.energy_wh

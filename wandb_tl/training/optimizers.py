@@ -50,7 +50,8 @@ def parameter_groups(config: RunConfig, model: nn.Module) -> list[Any]:
 def make_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, images: int) -> LRScheduler:
     """The learning rate by step: constant, or a half cosine down to zero over the run, after the warm-up."""
     per_epoch = -(-images // config.batch_size)
-    warmup = round(config.warmup_epochs * per_epoch)
+    # Of few images, the warm-up may round up to the whole run.
+    warmup = min(round(config.warmup_epochs * per_epoch), config.epochs * per_epoch - 1)
     schedule: LRScheduler
     if config.scheduler == "cosine":
         schedule = CosineAnnealingLR(optimizer, config.epochs * per_epoch - warmup)

@@ -13,13 +13,12 @@ from wandb_tl.errors import InputError
 from wandb_tl.training import frozen_part, probe
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.datasets import Dataset
+from wandb_tl.training.devices import chunk_size
 from wandb_tl.training.evaluate import evaluate
 from wandb_tl.training.freezing import freeze
 from wandb_tl.training.inputs import Inputs
+from wandb_tl.training.memory import Parts
 from wandb_tl.training.probe import Features
-
-# Images whose features are read from the cache at once.
-CHUNK = 4096
 
 
 def linear_classifier(config: RunConfig, trainable: nn.Module) -> nn.Linear:
@@ -33,20 +32,28 @@ def linear_classifier(config: RunConfig, trainable: nn.Module) -> nn.Linear:
     raise InputError(f"{option}: probe cannot fit this classifier: {reason}")
 
 
-def features_of(inputs: Inputs) -> Features:
-    """The inputs of the classifier for all images of a split, in float32."""
-    every = torch.arange(len(inputs), device=inputs.labels.device)
+def features_of(inputs: Inputs, image_size: int) -> Features:
+    """The inputs of the classifier for all images of a split, in float32.
+
+    What is not cached is computed in parts that fit the memory.
+    """
+    device, memory = inputs.labels.device, Parts("features")
+
+    def rows(parts: list[Tensor]) -> Tensor:
+        return torch.cat([inputs.batch(index).float() for index in parts])
+
+    every = torch.arange(len(inputs), device=device)
     with torch.no_grad():
-        rows = torch.cat([inputs.batch(index).float() for index in every.split(CHUNK)])
-    return Features(rows, inputs.labels)
+        chunks = [memory.run(rows, index) for index in every.split(chunk_size(device, image_size))]
+    return Features(torch.cat(chunks), inputs.labels)
 
 
-def fit(classifier: nn.Linear, inputs: Mapping[str, Inputs]) -> dict[str, float]:
+def fit(config: RunConfig, classifier: nn.Linear, inputs: Mapping[str, Inputs]) -> dict[str, float]:
     """Give the classifier the weights of the probe; returns its metrics of training, and those of neighbours.
 
     Test images choose nothing.
     """
-    splits = {name: features_of(part) for name, part in inputs.items()}
+    splits = {name: features_of(part, config.image_size) for name, part in inputs.items()}
     train = splits["train"]
     fitted = probe.fit(train, splits.get("val"), classifier.out_features)
     _set(classifier, fitted)
@@ -76,8 +83,8 @@ def start_classifier(
     freeze(model, frozen)
     trainable, inputs = frozen_part.freeze_and_cache(frozen, data, model, device, precision, activations)
     classifier = linear_classifier(config, trainable)
-    val = features_of(inputs["val"]) if "val" in inputs else None
-    _set(classifier, probe.fit(features_of(inputs["train"]), val, classifier.out_features))
+    splits = {name: features_of(part, config.image_size) for name, part in inputs.items() if name != "test"}
+    _set(classifier, probe.fit(splits["train"], splits.get("val"), classifier.out_features))
     for weight, is_trained in zip(model.parameters(), trains, strict=True):
         weight.requires_grad_(is_trained)
 

@@ -58,7 +58,7 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Tried(Generic[Ingredient]):
+class Attempt(Generic[Ingredient]):
     """A model that was tried as an ingredient.
 
     hits: validation images that the mean of it and the ingredients before it gets right. added: whether it
@@ -74,29 +74,29 @@ def greedy(
     best_first: Sequence[Ingredient],
     read: Callable[[Ingredient], Total],
     hits: Callable[[Total], int],
-    tell: Callable[[Tried[Ingredient]], None] = lambda _: None,
-) -> tuple[Total, list[Tried[Ingredient]]]:
+    tell: Callable[[Attempt[Ingredient]], None] = lambda _: None,
+) -> tuple[Total, list[Attempt[Ingredient]]]:
     """The soup of models, at least one, that starts with the first and never gets fewer hits than it.
 
     read: gives the total of one model. hits: how many validation images a mean gets right. tell: called with
-    each model that has been tried. Returns the total, and what was tried.
+    each attempt. Returns the total, and all attempts.
     """
     total, most = None, 0
-    tried = []
+    attempts = []
     for ingredient in best_first:
         own = read(ingredient)
         more = own if total is None else total.plus(own)
         count = hits(more)
-        one = Tried(ingredient, count, added=total is None or count >= most)
+        one = Attempt(ingredient, count, added=total is None or count >= most)
         if one.added:
             total, most = more, count
         tell(one)
-        tried.append(one)
+        attempts.append(one)
     assert total is not None, "at least one model"
-    return total, tried
+    return total, attempts
 
 
-class Kitchen:
+class MeanEvaluator:
     """Evaluates means of models of one network on what its frozen part gives for the images, computed once.
 
     trained: one of the models, whose network the means are loaded into. averaged: names of the tensors that

@@ -70,7 +70,7 @@ class Trainer:
         """Train for one epoch; returns its row of metrics."""
         if self.config.is_probe:
             classifier = probing.linear_classifier(self.config, self.trainable)
-            return {"epoch": epoch} | probing.fit(classifier, self.inputs)
+            return {"epoch": epoch} | probing.fit(self.config, classifier, self.inputs)
         config, inputs = self.config, self.inputs["train"]
         self._open_stages(epoch)
         freezing.train_mode(self.trainable, config.norm_in_effect)
@@ -162,7 +162,7 @@ def prepare(
     trainable, inputs = frozen_part.freeze_and_cache(config, data, model, device, precision, activations)
     if config.is_probe:
         probing.linear_classifier(config, trainable)
-    if config.cutmix:
+    if config.cutmix and not config.is_probe:
         mixing.check_cutmix(inputs["train"].batch(torch.arange(2, device=device)), config.cutmix)
     freezing.train_mode(trainable, config.norm_in_effect)
     batches = split_batches(torch.arange(len(data.train)), config.batch_size)
