@@ -16,9 +16,8 @@ from wandb_tl import soup
 
 # Two runs that end near each other, with each of two seeds.
 NEAR = {"lr": {"values": [0.0005, 0.00051]}, "seed": {"values": [0, 1]}}
-# A run that learns, and one that ends far from where it started.
-# One learns; the other moves its weights so far that the mean of both is like it. The network has no BatchNorms,
-# whose statistics could be estimated anew.
+# One run learns; the other moves its weights so far that the mean of both is like it. The network has no
+# BatchNorms, whose statistics could be estimated anew.
 FAR = {
     "model_name": {"value": "test_vit"},
     "pretrained": {"value": False},
