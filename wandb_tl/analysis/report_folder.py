@@ -52,7 +52,7 @@ PICTURES = (
     *(name for name, _, _ in (*OF_THE_BEST, *MORE_OF_THE_BEST)),
     *("confusion_best", "confusion_worst", "effects", "frontier", "search"),
 )
-# What a report keeps of a search, or of a sweep with several objectives, besides its runs: keys of the
+# What a report keeps of a search, of several objectives, or of equal points, besides its runs: keys of the
 # frame's attrs.
 DEFINITION = ("method", "metric", "metrics", "parameters", "left_out", "copies")
 # Rows of a table in sight and in a fold, changes, and interactions; the CSV files have the rest.
@@ -89,7 +89,7 @@ def write(source: Source, frame: pd.DataFrame, folder: Path, result: Answer | No
     if result.search is not None:
         files["figures/search.png"] = _png(search_charts.hyperparameters(result.search))
     definition = {key: frame.attrs[key] for key in DEFINITION if frame.attrs.get(key)}
-    if definition and (result.search is not None or result.front is not None):
+    if definition and (result.search is not None or result.front is not None or result.copies):
         files["search.yaml"] = yaml.safe_dump(definition, sort_keys=False).encode()
     recorded = frame[frame.attrs.get("columns", list(frame))]
     files["results.csv"] = recorded.assign(row=frame["id"].map(rows)).to_csv(index=False).encode()
