@@ -48,7 +48,7 @@ def records(folder: Path, query: str) -> list[tuple]:
 
 
 @needs_optuna
-@pytest.mark.slow
+@pytest.mark.long
 def test_interrupted_and_resumed_it_makes_run_cap_runs_and_names_the_front(run_environment, tmp_path):
     (tmp_path / "sweep.yaml").write_text(DEFINITION)
     (tmp_path / "space.py").write_text(SPACE)

@@ -197,7 +197,7 @@ def test_predict_classifies_with_a_soup_as_it_was_tested(
     assert any(label in out for label in CLASSES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_mean_that_is_as_good_the_best_run_is_named(server: Server, pictures: Path):
     before = server.run(RUNS)
     sweep = sweep_of(server, pictures, FAR)

@@ -108,7 +108,13 @@ def metrics(run: dict) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("agent", "seeds"), [(["wandb_tl.agent"], [0, 1]), (["wandb", "agent"], [0])])
+@pytest.mark.parametrize(
+    ("agent", "seeds"),
+    [
+        (["wandb_tl.agent"], [0, 1]),
+        pytest.param(["wandb", "agent"], [0], marks=pytest.mark.long),
+    ],
+)
 def test_equal_points_are_trained_once(server, tmp_path, agent, seeds):
     path = new_sweep(server, tmp_path, weight_decay=[0.0, 0.1], seed=seeds)
     code, out = call(server, *agent, path)

@@ -114,7 +114,7 @@ def processes_of(folder: Path, path: str) -> list[psutil.Process]:
 
 
 @needs_optuna
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_scheduler_starts_again_and_run_cap_stays_exact(server: Server, client: Path) -> None:
     metrics = [{"name": "loss"}, {"name": "cost", "goal": "minimize"}]
     scheduler = {"engine": "optuna", "source": "space.py", "search_space": "space"}
