@@ -301,7 +301,9 @@ def log(
         description = model_folder.save(folder, evaluator.network, description)
         soup_run.log(run, folder, description.as_dict(), summary, steps)
         path, page = tracking.path_on_server(run), run.url
-    print(f"In W&B: {page}", flush=True)
+    # The address of an embedded server needs the key, and may be another one next time.
+    if os.environ.get("WANDB_TL_ROOT") is None:
+        print(f"In W&B: {page}", flush=True)
     return str(path)
 
 

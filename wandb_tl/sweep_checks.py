@@ -42,12 +42,17 @@ def check_metric(definition: Definition, has_pictures: bool) -> None:
 
 
 def print_equal_points(definition: Definition) -> None:
-    """Say how many points of a grid are equal to others, if some are."""
+    """Say how many points of a grid are equal to others, if some are, and how many must fail.
+
+    InputError if all of them must.
+    """
     count = equal_points.count(definition)
     if count is not None and count.contradiction:
+        if not count.points:
+            raise InputError(count.contradiction)
+        total = count.points + count.contradictions
         print(
-            f"warning: {count.contradictions:,} of {count.points + count.contradictions:,} points contradict "
-            f"themselves, and their runs fail: {count.contradiction}",
+            f"warning: {count.contradictions:,} of {total:,} runs will fail: {count.contradiction}",
             file=sys.stderr,
         )
     if count is not None and count.distinct < count.points:

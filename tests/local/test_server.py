@@ -217,6 +217,17 @@ def test_a_signal_right_after_the_start_ends_the_server(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"") and not (tmp_path / "url").exists()
 
 
+@pytest.mark.slow
+def test_a_server_whose_starter_was_killed_ends_without_a_word(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wandb_tl.local", "serve", "--json", "--port", "0", "--while-used"]
+    server = subprocess.Popen(
+        [*command, "--root", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
+    )
+    server.stdout.close()
+    assert server.wait(60) == 0 and server.stderr.read() == b""
+    server.stderr.close()
+
+
 def test_killed_server_loses_nothing_and_its_clients_go_on(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

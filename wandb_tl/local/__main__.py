@@ -186,7 +186,11 @@ def announcement(root: Path, host: str, as_json: bool) -> Callable[[str], None]:
 
     def announce(url: str) -> None:
         if as_json:
-            print(json.dumps({"url": url}), flush=True)
+            try:
+                print(json.dumps({"url": url}), flush=True)
+            except BrokenPipeError:
+                # Who has started this server was killed meanwhile. Others may use it by now.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         where = f"--root {shlex.quote(str(root.resolve()))}"
         python = f"{shlex.quote(sys.executable)} -m wandb_tl.local"

@@ -16,6 +16,7 @@ import wandb
 from wandb_tl import wandb_process
 from wandb_tl.config import EQUAL_TO, FIELDS, RunConfig
 from wandb_tl.errors import InputError
+from wandb_tl.run_states import RunState
 from wandb_tl.sweeping import equal_points
 
 # How W&B sends numbers that JSON does not have.
@@ -52,7 +53,7 @@ def find(config: RunConfig, point: Mapping[str, Any]) -> EqualRun | None:
         if sweep.config.get("method") != "grid" or not varied & may_differ:
             return None
         fixed = {f"config.{name}": point[name] for name in varied - may_differ}
-        filters = {"sweep": sweep_id, "state": "finished", **fixed}
+        filters = {"sweep": sweep_id, "state": RunState.FINISHED, **fixed}
         project = f"{sweep.entity}/{sweep.project}"
         runs = api.runs(project, filters, order="+created_at", lazy=False)
         twin = next((run for run in runs if run.id != run_id and _equals(run, config)), None)

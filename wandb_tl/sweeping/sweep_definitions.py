@@ -32,6 +32,7 @@ DATA_FIELDS = (
     "model_name",
     "image_size",
     "batch_size",
+    "optimizer",
 )
 
 

@@ -178,8 +178,8 @@ def print_start(
 
 def print_epoch(config: RunConfig, row: dict[str, float]) -> None:
     """Print the metrics that a person follows."""
-    metrics = ("train/loss", "train/accuracy", "test/accuracy")
-    numbers = ", ".join(f"{name} {row[name]:.4f}" for name in metrics)
+    metrics = ("train/loss", "train/accuracy", "val/accuracy", "test/accuracy")
+    numbers = ", ".join(f"{name} {row[name]:.4f}" for name in metrics if name in row)
     print(f"epoch {row['epoch']}/{config.epochs_in_effect}: {numbers}", flush=True)
 
 

@@ -171,7 +171,7 @@ def test_the_table_is_worked_by_the_keyboard(tab: Tab, project: str) -> None:
     # The focus stays although the table was replaced.
     assert page.evaluate(focus) == "r3"
     keys.press("p")
-    wait_for(lambda: ids(page, ".top") == ["r3"])
+    wait_for(lambda: ids(page, ".top") == ["r3"] and page.evaluate(focus) == "r3")
     keys.press("b")
     wait_for(lambda: query(page, "baseline") == ["r3"])
     keys.press("?")
