@@ -65,6 +65,8 @@ def test_after_a_probe_its_last_stage_trains():
     step = "to train the last stage too, from this classifier and from a random one (10 runs)"
     assert conclusions.next_step(result) == step
     assert "No run draws random numbers" in " ".join(conclusions.certainty(result))
+    few = answer(frame.assign(train_images=39), "a/b/c").next_runs
+    assert {config.batch_size for config in configs_of(few.command)} == {32}
     both = grid({"optimizer": ["probe", "AdamW"]}, [0], finetuning=False)
     mixed = answer(runs_of(both, lambda c: 80 + (c.optimizer == "probe")), "a/b/c")
     assert "how another seed would come out is unknown" in " ".join(conclusions.certainty(mixed))

@@ -218,7 +218,7 @@ def _single_seed(answer: Answer) -> list[str]:
     each = "Each ran with one seed, and how another seed would come out is unknown."
     if not answer.has_luck:
         chance = "It draws no random numbers: another seed gives the same model."
-        each = "No run draws random numbers: other seeds give the same. Other pictures may not."
+        each = "No run draws random numbers, so seeds change nothing. Other pictures may."
     if len(answer.recipes) == 1:
         return [chance]
     sentences = [f"Not settled: whether it is the best recipe. {each}"]

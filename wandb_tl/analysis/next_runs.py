@@ -98,7 +98,8 @@ def propose(
     never = tuple(name for name in WORTH_VARYING if name in _not_varied(runs, config))
     if config.is_probe:
         values: dict[str, list[Value]] = {FROM_PROBE: ["probe", "random"], "seed": list(range(LEAST_SEEDS))}
-        command = commands.sweep(dataclasses.replace(config, **AFTER_PROBE), values)
+        finetuned = dataclasses.replace(config, **AFTER_PROBE, batch_size=_batch_size(runs, config))
+        command = commands.sweep(finetuned, values)
         return NextRuns(None, None, None, never, FROM_PROBE, values, command, _count(values))
     too_similar = None
     for lead in (lead for lead in leads if not lead.settled):
@@ -112,6 +113,12 @@ def propose(
     values = {name: tried, "seed": list(range(LEAST_SEEDS))}
     command = commands.sweep(config, values)
     return NextRuns(None, None, too_similar, never, name, values, command, _count(values))
+
+
+def _batch_size(runs: RunsByRecipe, config: RunConfig) -> int:
+    """The batch size of a probe, which has none, or the largest power of two that its images fill."""
+    images = float(runs.runs["train_images"].min()) if "train_images" in runs.runs else math.nan
+    return config.batch_size if not images < config.batch_size else 1 << (int(images).bit_length() - 1)
 
 
 def _values_of_both(runs: RunsByRecipe, row: int, seeds: int) -> dict[str, list[Value]]:
