@@ -38,10 +38,9 @@ def parameter_groups(config: RunConfig, model: nn.Module) -> list[Any]:
     """
     if not config.finetuning or config.lr_decay == 1:
         return [weight for weight in model.parameters() if weight.requires_grad]
-    try:
-        groups = param_groups_layer_decay(model, layer_decay=config.lr_decay)
-    except (AttributeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"lr_decay: timm does not define the layers of {config.model_name}") from error
+    groups = param_groups_layer_decay(model, layer_decay=config.lr_decay)
+    if len({group["lr_scale"] for group in groups}) == 1:
+        raise InputError(f"lr_decay: timm does not define the layers of {config.model_name}")
     # timm's own schedules alone apply its lr_scale. It exempts biases from weight decay, which is another
     # choice than that of a learning rate.
     return [{"params": group["params"], "lr": config.lr * group["lr_scale"]} for group in groups]
