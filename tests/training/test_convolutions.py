@@ -171,18 +171,22 @@ def gradients(network: nn.Module, maps: Tensor, autocast=nullcontext) -> dict[st
 @pytest.mark.parametrize(
     ("make", "shape", "changed"),
     [
-        # The shortcut's; the others are 3x3.
-        (resnet_stage, (4, 256, 4, 4), 1),
+        # Maps of 2 x 2 pixels behind a stride, and larger ones.
+        (resnet_stage, (4, 256, 4, 4), 5),
+        (resnet_stage, (4, 256, 8, 7), 5),
         (lite0_block, (4, 192, 2, 2), 3),
         (lambda: nn.Conv2d(8, 16, 1, stride=2, bias=False), (4, 8, 7, 7), 1),
         (lambda: nn.Conv2d(8, 16, 1, stride=(1, 2)), (4, 8, 5, 6), 1),
         (lambda: nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8), (4, 8, 7, 7), 1),
         (lambda: nn.Conv2d(8, 16, 5, padding="same", groups=8, bias=False), (4, 8, 7, 7), 1),
-        # To these neither form applies.
+        (lambda: nn.Conv2d(8, 16, (3, 2), stride=(2, 3), padding=(1, 0)), (4, 8, 4, 5), 1),
+        (lambda: nn.Conv2d(1, 4, 3), (4, 1, 4, 4), 1),
+        (lambda: nn.Conv2d(8, 16, 1, padding=1), (4, 8, 4, 4), 1),
+        # To these no form applies.
         (lambda: nn.Conv2d(8, 16, 1, groups=2), (4, 8, 4, 4), 0),
-        (lambda: nn.Conv2d(8, 16, 1, padding=1), (4, 8, 4, 4), 0),
+        (lambda: nn.Conv2d(8, 16, 3, dilation=2), (4, 8, 5, 5), 0),
+        (lambda: nn.Conv2d(8, 16, 3, padding="same"), (4, 8, 2, 2), 0),
         (lambda: nn.Conv2d(8, 8, 3, padding=1, groups=8, padding_mode="reflect"), (4, 8, 4, 4), 0),
-        (lambda: nn.Conv2d(1, 4, 3), (4, 1, 4, 4), 0),
         (lambda: timm.layers.StdConv2d(8, 16, 1), (4, 8, 4, 4), 0),
     ],
 )

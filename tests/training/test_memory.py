@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -85,3 +86,32 @@ def test_what_cannot_be_halved_is_refused_in_one_line_and_other_errors_are_raise
         Parts("work", least=None).run(allocate, torch.arange(15))
     with pytest.raises(RuntimeError, match="size of tensor a"):
         Parts("work").run(lambda parts: torch.ones(2) + torch.ones(3), torch.arange(4))
+
+
+# Prints how many pages Linux has cleared for ten tensors of 16 MB, before and after.
+FREED_AND_TAKEN = """
+import resource, torch
+from wandb_tl.training.memory import keep_freed_memory
+
+def pages() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(2**22)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(pages())
+keep_freed_memory()
+pages()
+print(pages())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it sets parameters of glibc")
+def test_freed_memory_is_kept_for_the_next_step():
+    # In a process of its own. The variable ends the adjustment that glibc makes by itself.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    result = subprocess.run(
+        [sys.executable, "-c", FREED_AND_TAKEN], env=environment, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, result.stdout.split())
+    assert before > 10_000 and after < 1000

@@ -7,12 +7,18 @@ whose gradient oneDNN computes fastest.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+# Output maps of at most so many pixels are computed as a matrix product. In bf16, for 64 images, this takes
+# 0.3 to 0.45 of oneDNN's time for maps of 2 x 2 pixels, 0.8 to 1.03 for 4 x 4, and more for larger ones.
+PIXELS_OF_SMALL_MAPS = 4
 
 # The largest difference that folding may make by rounding, as a share of the largest output. A GPU's
 # convolutions use TF32, which has ten bits.
@@ -48,9 +54,9 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
 
 
 def train_on_cpu(network: nn.Module) -> None:
-    """Give the network's 1x1 and depthwise convolutions, in place, the form that trains fastest on a CPU.
+    """Give the network's convolutions, in place, the form that trains fastest on a CPU.
 
-    Names, parameters and gradients stay the same.
+    Names, parameters and gradients stay the same. Weights of spatial convolutions get their channels last.
     """
     for module in network.modules():
         if type(module) is not nn.Conv2d or module.padding_mode != "zeros":
@@ -59,6 +65,10 @@ def train_on_cpu(network: nn.Module) -> None:
             module.__class__ = _Pointwise
         elif module.groups == module.in_channels > 1:
             module.__class__ = _Depthwise
+        elif module.groups == 1 and module.dilation == (1, 1) and isinstance(module.padding, tuple):
+            module.__class__ = _Spatial
+            # As their gradient is: otherwise, the optimizer copies each gradient into the other order first.
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 class _Pointwise(nn.Conv2d):
@@ -77,6 +87,48 @@ class _Depthwise(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.float()).to(input.dtype)
+
+
+class _Spatial(nn.Conv2d):
+    """A convolution that is computed as a matrix product of patches where its output is a small map."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        assert not isinstance(self.padding, str)
+        (down, across), (height, width) = self.padding, self.kernel_size
+        rows = (input.shape[2] + 2 * down - height) // self.stride[0] + 1
+        columns = (input.shape[3] + 2 * across - width) // self.stride[1] + 1
+        if rows * columns > PIXELS_OF_SMALL_MAPS:
+            return super().forward(input)
+        pixels = F.pad(input.permute(0, 2, 3, 1), (0, 0, across, across, down, down))
+        patches = _Patches.apply(pixels, self.kernel_size, self.stride)
+        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class _Patches(torch.autograd.Function):
+    """The pixels (N, H, W, C) under the kernel at each of its places: (N, rows, columns, kernel pixels x C).
+
+    A function of its own because the gradient of Tensor.unfold takes longer than the matrix product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        ctx.shape, ctx.kernel, ctx.stride = pixels.shape, kernel, stride
+        return _windows(pixels, kernel, stride).flatten(3)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        pixels = gradient.new_zeros(ctx.shape)
+        windows = _windows(pixels, ctx.kernel, ctx.stride)
+        gradient = gradient.view(windows.shape)
+        # The windows overlap; the pixels under one place in them do not.
+        for row, column in itertools.product(*map(range, ctx.kernel)):
+            windows[:, :, :, row, column] += gradient[:, :, :, row, column]
+        return pixels, None, None
+
+
+def _windows(pixels: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    """A view (N, rows, columns, kernel height, kernel width, C) of pixels (N, H, W, C)."""
+    return pixels.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1]).permute(0, 1, 2, 4, 5, 3)
 
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from wandb_tl.training.devices import Autocast
 from wandb_tl.training.evaluate import Evaluation, evaluate
 from wandb_tl.training.inputs import Inputs
 from wandb_tl.training.kept_weights import BestEpoch, MovingAverage
-from wandb_tl.training.memory import Parts
+from wandb_tl.training.memory import Parts, keep_freed_memory
 from wandb_tl.training.objective import Objective, draw_order
 from wandb_tl.training.optimizers import make_optimizer, make_schedule
 
@@ -156,6 +156,8 @@ def prepare(
     activations: ActivationCache,
 ) -> Trainer:
     """Compute the frozen part, and set up the training of the rest."""
+    if device.type == "cpu":
+        keep_freed_memory()
     autocast = devices.make_autocast(device, precision)
     if config.classifier_start == "probe" and not config.is_probe:
         probing.start_classifier(config, data, model, device, precision, activations)
