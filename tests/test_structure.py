@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "wandb_tl"
 FOUNDATION = {
     "errors",
     "signals",
+    "loading",
     "run_states",
     "hyperparameters",
     "model_kwargs",
@@ -37,6 +38,7 @@ ROOMS = {
     "figures": {"errors", "config", "pictures", "training"},
     "analysis": {"wandb_process", "errors", "hyperparameters", "run_states", "config", "progress", "figures"},
     "sweeping": {
+        "loading",
         "wandb_process",
         "temporary_folder",
         "errors",
@@ -54,13 +56,14 @@ MODULES = {
     "errors": set(),
     "progress": set(),
     "signals": {"errors"},
+    "loading": {"signals"},
     "run_states": set(),
     "hyperparameters": {"errors"},
     "model_kwargs": {"errors"},
     "recipe_options": {"errors", "hyperparameters", "model_kwargs"},
     "config": {"errors", "hyperparameters", "model_kwargs", "recipe_options"},
     "cache_folder": {"errors"},
-    "command_line": {"errors", "signals", "temporary_folder", "wandb_process"},
+    "command_line": {"errors", "loading", "signals", "temporary_folder", "wandb_process"},
     "temporary_folder": {"errors"},
     "wandb_process": set(),
 }

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import yaml
 
-from wandb_tl import signals, temporary_folder
+from wandb_tl import loading, signals, temporary_folder
 from wandb_tl.command_line import Command, shell_command
 from wandb_tl.errors import ExitCode, FailedError, InputError, one_line
 from wandb_tl.sweeping import agent_events, embedded_server, sweep_definitions
@@ -36,15 +36,6 @@ if TYPE_CHECKING:
     from wandb_tl.sweeping.work_queue import AgentCommand, WorkQueue
     from wandb_tl.training.process_cache import ProcessCache
 
-# What runs import, loaded once; the last two are what the client imports as a run starts and logs.
-LIBRARIES = [
-    "wandb_tl.training.loop",
-    "wandb_tl.training.run_lifecycle",
-    "wandb_tl.training.checkpoint_copy",
-    "wandb_tl.figures.media",
-    "wandb.sdk.launch.inputs.internal",
-    "pandas",
-]
 # Of the 107 bytes that the path of a Unix socket may have, multiprocessing appends 32.
 LONGEST_SOCKET_FOLDER = 75
 # Seconds between requests while a run works, and while there is no run.
@@ -77,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do runs until the sweep has no more."""
-    with signals.deferred():
+    with loading.libraries():
         from wandb_tl.sweeping.work_queue import WorkQueue
 
     try:
@@ -232,7 +223,7 @@ def _process_context() -> ForkServerContext | SpawnContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
+    context.set_forkserver_preload(["wandb_tl.sweeping.run_libraries"])
     _shorten_socket_paths()
     return context
 

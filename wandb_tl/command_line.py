@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from wandb_tl import signals, temporary_folder
+from wandb_tl import loading, signals, temporary_folder
 from wandb_tl.errors import ExitCode, FailedError, InputError, UsageError, nearest
 
 # The console script that starts the commands.
@@ -125,7 +125,7 @@ class Command:
             if remove_files:
                 remove_files()
             signals.die_of_sigint()
-        sys.exit(code)
+        loading.exit_at_once(code)
 
 
 def shell_command(module: str, *arguments: str) -> str:

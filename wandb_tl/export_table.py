@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wandb_tl import loading
 from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.sweeping import embedded_server
@@ -101,10 +102,10 @@ def export(source: Results | SavedReport, reports: Path | None = None, readme: P
     reports: folder of the report. readme: file with the markers of the table. InputError if no run has a test
     accuracy, or a file cannot be written.
     """
-    # pandas and matplotlib take seconds to import.
-    from wandb_tl.analysis import compare, report_folder, runs_by_recipe, tables
-    from wandb_tl.analysis.results import Results
-    from wandb_tl.analysis.saved_report import SavedReport
+    with loading.libraries():
+        from wandb_tl.analysis import compare, report_folder, runs_by_recipe, tables
+        from wandb_tl.analysis.results import Results
+        from wandb_tl.analysis.saved_report import SavedReport
 
     frame = source.frame()
     flags = source.flags if isinstance(source, SavedReport) else embedded_server.flags_in_use()

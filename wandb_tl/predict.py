@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wandb_tl import loading
 from wandb_tl.command_line import Command, add_local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.predicting.rows import FORMATS, rows
@@ -173,10 +174,11 @@ def export(options: argparse.Namespace, top_k: int, batch_size: int | None) -> E
         from wandb_tl.exporting import packages
 
         packages.check()
-    from wandb_tl.exporting import export as exporting
-    from wandb_tl.predicting import sources, targets
-    from wandb_tl.predicting.run_network import framing
-    from wandb_tl.training import model_folder
+    with loading.libraries():
+        from wandb_tl.exporting import export as exporting
+        from wandb_tl.predicting import sources, targets
+        from wandb_tl.predicting.run_network import framing
+        from wandb_tl.training import model_folder
 
     local = sources.find(options.model, say)
     if local.path.is_file():

@@ -11,7 +11,7 @@ import time
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from wandb_tl import signals
+from wandb_tl import loading
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.config import FIELDS, RunConfig, with_dataset_of_folder
@@ -103,7 +103,7 @@ def config_of(settings: dict[str, Value], model: str) -> RunConfig:
 
 def rank(options: argparse.Namespace, settings: dict[str, Value]) -> None:
     """Judge the models and print the ranking, in a W&B run; FailedError if none can be judged."""
-    with signals.deferred():
+    with loading.libraries():
         from wandb_tl.analysis.ranking import Ranking
         from wandb_tl.training import model_names, ranking_run, tracking
 

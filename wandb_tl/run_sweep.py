@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl import signals, sweep_checks
+from wandb_tl import loading, signals, sweep_checks
 from wandb_tl.command_line import Command, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
@@ -139,7 +139,7 @@ def make_log_folder() -> None:
 def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     """Create the sweep unless it exists, run its agents until they end, and print the table."""
     # wandb reads its environment when it is imported, which has to be after the server has started.
-    with signals.deferred():
+    with loading.libraries():
         from wandb_tl.analysis.results import Results
         from wandb_tl.export_table import check_targets, export, last_lines
         from wandb_tl.sweeping.watching import print_unfinished, watch
@@ -261,7 +261,7 @@ def print_job(definition: Definition | None, options: argparse.Namespace) -> int
 
     On stdout there is nothing but the file.
     """
-    with signals.deferred():
+    with loading.libraries():
         from wandb_tl.analysis.results import Results
         from wandb_tl.sweeping.work_queue import create_sweep, resume_sweep, server_address
 

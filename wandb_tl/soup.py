@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from wandb_tl import loading
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
@@ -89,11 +90,11 @@ def make(sweep: str) -> str:
 
     InputError if fewer than two runs can be averaged, or if their images are not here or have changed.
     """
-    # PyTorch and wandb take seconds to import.
-    from wandb_tl.analysis import ingredients
-    from wandb_tl.analysis.results import Results
-    from wandb_tl.training import datasets, devices, model_folder, soup, soup_run, tracking
-    from wandb_tl.training.process_cache import ProcessCache
+    with loading.libraries():
+        from wandb_tl.analysis import ingredients
+        from wandb_tl.analysis.results import Results
+        from wandb_tl.training import datasets, devices, model_folder, soup, soup_run, tracking
+        from wandb_tl.training.process_cache import ProcessCache
 
     soup_run.check_online()
     results = Results(sweep)

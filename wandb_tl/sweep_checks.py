@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wandb_tl import signals
+from wandb_tl import loading
 from wandb_tl.command_line import shell_command
 from wandb_tl.errors import InputError
 from wandb_tl.sweeping import equal_points, search_metric, sweep_definitions
@@ -76,7 +76,7 @@ def check_pictures(definition: Definition, artifacts: bool) -> None:
     ]
     if not configs:
         return
-    with signals.deferred():
+    with loading.libraries():
         from wandb_tl.training import datasets
 
     cache, printed = datasets.ImageCache(), set()

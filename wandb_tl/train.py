@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
-from wandb_tl import signals
+from wandb_tl import loading, signals
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
 from wandb_tl.config import FIELDS, RunConfig
@@ -90,7 +90,10 @@ def train(config: RunConfig, cache: ProcessCache | None) -> str | None:
     """
     with signals.terminated_by_signals(), ExitStack() as stack:
         try:
-            with signals.deferred():
+            with loading.libraries():
+                from wandb_tl import wandb_process
+
+                wandb_process.start_beside()
                 # `media` and `loop` are used below: they are loaded here so that no signal interrupts it.
                 from wandb_tl.figures import media as media
                 from wandb_tl.sweeping import equal_runs

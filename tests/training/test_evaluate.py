@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+)
 
 from wandb_tl.training.evaluate import (
     Evaluation,
@@ -72,6 +77,16 @@ def test_scores_of_classes_are_those_of_scikit_learn(classes):
     np.testing.assert_allclose(result.f1_by_class, f1, rtol=1e-6)
     assert result.images_by_class == images.tolist()
     assert math.isclose(np.nanmean(result.f1_by_class), result.f1_macro, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 60])
+def test_scores_are_those_of_torchmetrics(classes):
+    result, logits, labels = some_evaluation(200, classes, 1)
+    predicted, probabilities = logits.argmax(1), logits.softmax(1)
+    assert torch.equal(result.confusion, multiclass_confusion_matrix(predicted, labels, classes))
+    f1 = multiclass_f1_score(predicted, labels, classes, average="macro").item()
+    error = multiclass_calibration_error(probabilities, labels, classes, n_bins=15).item()
+    assert math.isclose(result.f1_macro, f1, rel_tol=1e-6) and math.isclose(result.ece, error, rel_tol=1e-5)
 
 
 # At a scale of 100 most confidences are exactly 1.

@@ -141,7 +141,12 @@ def log_again(
 
 
 def is_drawn(config: RunConfig, rows: list[dict[str, float]]) -> bool:
-    """Whether figures are logged with the last of these epochs; those of a run's end have their own row."""
+    """Whether figures are logged with the last of these epochs; those of a run's end have their own row.
+
+    A classifier that trains alone on stored outputs has none: they would take longer than its training.
+    """
+    if not config.finetuning and config.augment == "none":
+        return False
     return len(rows) % EPOCHS_PER_DRAWING == 0 and not kept_weights.is_over(config, rows)
 
 

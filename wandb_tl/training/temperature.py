@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 # With lower ones an answer is all but certain, with higher ones all classes are about equally probable.
@@ -24,6 +23,8 @@ def fit(logits: Tensor, labels: Tensor) -> float:
     values, classes = logits.double().cpu(), labels.cpu()
     if not len(values) or not values.isfinite().all():
         return 1.0
+    # Imported here: a run without validation images does not need it.
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         return F.cross_entropy(values / math.exp(log_temperature), classes).item()
