@@ -40,15 +40,19 @@ def machine() -> dict[str, Any]:
 
 
 def report_seconds(name: str, work: str, seconds: dict[str, list[float]], ours: tuple[str, ...]) -> None:
-    """Report the median seconds of each way to do the work, and how many times as fast ours are."""
+    """Report the median seconds of each way to do the work, their range, and the ratios to ours."""
     median = {way: statistics.median(times) for way, times in seconds.items()}
     ratios = {own: {way: median[way] / median[own] for way in seconds if way not in ours} for own in ours}
-    parts = [f"{way} {taken:.1f} s" for way, taken in median.items()]
+    parts = [f"{way} {taken:.1f} s{_range(seconds[way])}" for way, taken in median.items()]
     for own, by_way in ratios.items():
         times = [f"{ratio:.2f}x as fast as {way}" for way, ratio in by_way.items()]
         parts.append(f"{own} is {' and '.join(times)}")
     line = f"{work}: {', '.join(parts)}"
     report(name, line, {"seconds": seconds, "ratios": ratios})
+
+
+def _range(times: list[float]) -> str:
+    return f" ({min(times):.1f} to {max(times):.1f})" if len(times) > 1 else ""
 
 
 def report(name: str, line: str, figures: dict[str, Any]) -> None:
