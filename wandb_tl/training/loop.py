@@ -20,8 +20,8 @@ from wandb_tl.training.evaluate import Evaluation, evaluate
 from wandb_tl.training.meter import Meter
 from wandb_tl.training.trainer import Trainer, prepare
 
-# Epochs between two drawings of the figures.
-EPOCHS_PER_DRAWING = 5
+# Epochs between two drawings of the figures, which may take longer than an epoch; and drawings of a long run.
+EPOCHS_PER_DRAWING, DRAWINGS = 5, 4
 
 
 # Draws figures of a run, by media key, from its latest test and its rows of metrics, one per epoch.
@@ -147,7 +147,8 @@ def is_drawn(config: RunConfig, rows: list[dict[str, float]]) -> bool:
     """
     if not config.finetuning and config.augment == "none":
         return False
-    return len(rows) % EPOCHS_PER_DRAWING == 0 and not kept_weights.is_over(config, rows)
+    interval = max(EPOCHS_PER_DRAWING, math.ceil(config.epochs / DRAWINGS))
+    return len(rows) % interval == 0 and not kept_weights.is_over(config, rows)
 
 
 def make_checkpoint(
