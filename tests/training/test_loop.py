@@ -14,7 +14,7 @@ from training_lab import train_here
 from wandb_tl import train
 from wandb_tl.config import RunConfig
 from wandb_tl.figures import media
-from wandb_tl.training import datasets, models, tracking
+from wandb_tl.training import datasets, loop, models, tracking
 from wandb_tl.training.checkpoints import Checkpoint, Progress
 from wandb_tl.training.inputs import Inputs
 from wandb_tl.training.process_cache import ProcessCache
@@ -174,7 +174,7 @@ def test_figures_come_with_every_fifth_epoch_and_cost_no_training_time(few_image
 
     monkeypatch.setattr(media, "draw", slow)
     began = time.perf_counter()
-    summary = train_here(few_images, epochs=6, finetuning=False, scheduler="cosine", lr=0.1)
+    summary = train_here(few_images, epochs=6, finetuning=True, scheduler="cosine", lr=0.1)
     assert time.perf_counter() - began > summary["train_seconds"] + 2
     # The last ones come with the results.
     assert epochs_drawn == [5, 6]
@@ -186,9 +186,24 @@ def test_figures_come_with_every_fifth_epoch_and_cost_no_training_time(few_image
     assert [row["train/lr"] for row, _ in logged] == pytest.approx(rates)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"epochs": 12, "finetuning": True}, [5, 10]),
+        ({"epochs": 50, "finetuning": True}, [13, 26, 39]),
+        ({"epochs": 12, "finetuning": False, "augment": "flip"}, [5, 10]),
+        # Its twelve epochs take less time than one drawing.
+        ({"epochs": 12, "finetuning": False}, []),
+    ],
+)
+def test_figures_between_epochs_are_few(options, expected):
+    config, rows = RunConfig(**options), [{}] * options["epochs"]
+    assert [n for n in range(1, len(rows) + 1) if loop.is_drawn(config, rows[:n])] == expected
+
+
 @pytest.mark.slow
 def test_a_run_interrupted_while_it_draws_has_each_row_once(few_images, monkeypatch, logged):
-    options = {"epochs": 6, "finetuning": False}
+    options = {"epochs": 6, "finetuning": True}
     uninterrupted = train_here(few_images, "one", **options)
     rows = [row for row, _ in logged]
     logged.clear()
@@ -222,7 +237,7 @@ def test_figures_that_the_client_lost_are_logged_again(few_images, monkeypatch, 
         if len(progress.rows) == 7:
             raise KeyboardInterrupt
 
-    options = {"epochs": 8, "finetuning": False}
+    options = {"epochs": 8, "finetuning": True}
     save = Checkpoint.save
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoint, "save", save_and_end)
