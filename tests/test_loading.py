@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, lambda *_: print("interrupted"))
 with loading.libraries():
     os.kill(os.getpid(), signal.SIGINT)
     print(gc.isenabled(), gc.get_freeze_count())
-print(gc.isenabled(), frozen := gc.get_freeze_count() > 1000)
+print(gc.isenabled(), gc.get_freeze_count() > 1000)
 frozen, new = gc.get_freeze_count(), [[]]
 gc.disable()
 with loading.libraries():
@@ -31,6 +31,23 @@ with loading.libraries():
 print(gc.isenabled(), gc.get_freeze_count() == frozen)
 """
     assert run(script) == (0, "False 0\ninterrupted\nTrue True\nFalse True\n")
+
+
+def test_a_process_that_exits_as_always_takes_all_objects_apart():
+    script = """
+from wandb_tl import loading
+
+class A:
+    def __del__(self):
+        print("deleted")
+
+a = A()
+a.itself = a
+with loading.libraries():
+    pass
+del a
+"""
+    assert run(script) == (0, "deleted\n")
 
 
 # What a process still does that exits at once: each line is one more statement before it exits.

@@ -19,7 +19,7 @@ def libraries() -> Iterator[None]:
     """For a block of imports: signals wait until its end, and Python does not look for garbage in it.
 
     The half million objects of these libraries are no garbage. Looking through them again and again takes a
-    quarter of the imports' time; once they are loaded, the first block of a process exempts them for good.
+    quarter of the imports' time; once they are loaded, the first block of a process exempts them.
     """
     is_first = not gc.get_freeze_count()
     was_enabled = gc.isenabled()
@@ -30,6 +30,8 @@ def libraries() -> Iterator[None]:
         finally:
             if is_first:
                 gc.freeze()
+                # A library that counts its objects at the exit would print that they have leaked.
+                atexit.register(gc.unfreeze)
             if was_enabled:
                 gc.enable()
 

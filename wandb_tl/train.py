@@ -91,9 +91,6 @@ def train(config: RunConfig, cache: ProcessCache | None) -> str | None:
     with signals.terminated_by_signals(), ExitStack() as stack:
         try:
             with loading.libraries():
-                from wandb_tl import wandb_process
-
-                wandb_process.start_beside()
                 # `media` and `loop` are used below: they are loaded here so that no signal interrupts it.
                 from wandb_tl.figures import media as media
                 from wandb_tl.sweeping import equal_runs

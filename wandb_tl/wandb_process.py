@@ -6,7 +6,6 @@ wandb starts it once: after its death, whatever the client does raises one of GO
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import suppress
 
 import wandb
@@ -17,19 +16,6 @@ from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 GONE_ERRORS = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 # What the client raises for a request that fails, whoever is the reason.
 REQUEST_ERRORS = (wandb.Error, WandbApiFailedError, ValueError, *GONE_ERRORS)
-
-
-def start_beside() -> None:
-    """Start W&B's own process while this one does other work, unless runs are disabled.
-
-    It takes 0.2 s, for most of which the client sleeps. A failure is raised by the start of the run.
-    """
-
-    def start() -> None:
-        with suppress(*REQUEST_ERRORS, OSError):
-            wandb.setup()
-
-    threading.Thread(target=start, daemon=True).start()
 
 
 def is_gone(error: BaseException) -> bool:
