@@ -1,4 +1,4 @@
-"""python benchmarks/plain.py: one recipe, or with --grid eight, as an experienced engineer writes them.
+"""python benchmarks/plain.py: one recipe or several, as an experienced engineer writes them.
 
 It computes the frozen layers once and shares their outputs between recipes. Then it trains only the rest, on
 tensors that stay on the device, channels last, in bf16. It has no tracking, figures or checkpoints.
@@ -13,8 +13,18 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet50
-from work import BATCH_SIZE, LR, MEAN, MOMENTUM, STD, WEIGHT_DECAY, fashion_mnist, recipe_parser
+from torchvision.models import get_model
+from work import (
+    BATCH_SIZE,
+    MEAN,
+    MOMENTUM,
+    STD,
+    WEIGHT_DECAY,
+    divided,
+    fashion_mnist,
+    learning_rates,
+    recipe_parser,
+)
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CHUNK = 512 if DEVICE.type == "cuda" else 64
@@ -34,14 +44,16 @@ def outputs(module: nn.Module, images: Tensor, dtype: torch.dtype, size: int = 0
         return torch.cat([module(pixels(part, size) if size else part) for part in images.split(CHUNK)])
 
 
-def train(module: nn.Module, splits: list[tuple[Tensor, Tensor]], optimizer: str, epochs: int) -> float:
+def train(
+    module: nn.Module, splits: list[tuple[Tensor, Tensor]], optimizer: str, lr: float, epochs: int
+) -> float:
     """Train the module on the first split's inputs; returns its last accuracy on the second's."""
     (inputs, labels), (test_inputs, test_labels) = splits
     if optimizer == "SGD":
         options = {"momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}
-        steps = torch.optim.SGD(module.parameters(), LR, fused=True, **options)
+        steps = torch.optim.SGD(module.parameters(), lr, fused=True, **options)
     else:
-        steps = torch.optim.Adam(module.parameters(), LR, fused=True)
+        steps = torch.optim.Adam(module.parameters(), lr, fused=True)
     for _ in range(epochs):
         module.train()
         for index in torch.randperm(len(labels), device=DEVICE).split(BATCH_SIZE):
@@ -59,30 +71,38 @@ def main() -> None:
     parser = recipe_parser(__doc__.splitlines()[0])
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the autocast")
     parser.add_argument("--grid", action="store_true", help="two trunks x finetuning x optimizer")
+    parser.add_argument("--learning-rates", type=int, default=1, help="as many of them for each recipe")
+    parser.add_argument("--model", default="resnet50", help="torchvision's name of a ResNet")
+    parser.add_argument("--classes", type=int, default=10, help="divide the ten at random into so many")
     options = parser.parse_args()
-    recipes = [(options.finetuning, options.optimizer)]
+    finetunings, optimizers = [options.finetuning], [options.optimizer]
     if options.grid:
-        recipes = list(itertools.product(("false", "true"), ("Adam", "SGD")))
+        finetunings, optimizers = ["true", "false"], ["Adam", "SGD"]
+    recipes = list(itertools.product(finetunings, optimizers, learning_rates(options.learning_rates)))
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     data = [fashion_mnist(options, train) for train in (True, False)]
-    labels = [labels.to(DEVICE) for _, labels in data]
+    labels = [divided(labels, options.classes).to(DEVICE) for _, labels in data]
     for seed in range(2 if options.grid else 1):
         torch.manual_seed(seed)
-        children = list(resnet50().to(DEVICE, memory_format=torch.channels_last).eval().children())
+        model = get_model(options.model).to(DEVICE, memory_format=torch.channels_last).eval()
+        children = list(model.children())
         trunk, stage = nn.Sequential(*children[:-3]), nn.Sequential(*children[-3:-1], nn.Flatten())
         began = time.perf_counter()
-        inputs = {"true": [outputs(trunk, images, dtype, options.image_size) for images, _ in data]}
-        if any(finetuning == "false" for finetuning, _ in recipes):
+        # For the head alone, the larger outputs of the trunk need not be kept.
+        frozen = trunk if "true" in finetunings else nn.Sequential(trunk, stage)
+        inputs = {finetunings[0]: [outputs(frozen, images, dtype, options.image_size) for images, _ in data]}
+        if options.grid:
             inputs["false"] = [outputs(stage, maps, dtype) for maps in inputs["true"]]
         print(f"frozen layers: {time.perf_counter() - began:.1f} s")
-        for finetuning, optimizer in recipes:
-            head = nn.Linear(2048, 10).to(DEVICE)
+        for finetuning, optimizer, lr in recipes:
+            head = nn.Linear(model.fc.in_features, options.classes).to(DEVICE)
             trained = nn.Sequential(copy.deepcopy(stage), head) if finetuning == "true" else head
             began = time.perf_counter()
             splits = list(zip(inputs[finetuning], labels, strict=True))
-            accuracy = train(trained, splits, optimizer, options.epochs)
+            accuracy = train(trained, splits, optimizer, lr, options.epochs)
             seconds = time.perf_counter() - began
-            print(f"finetuning {finetuning}, {optimizer}: test accuracy {accuracy:.4f}, {seconds:.1f} s")
+            recipe = f"finetuning {finetuning}, {optimizer}, lr {lr}"
+            print(f"{recipe}: test accuracy {accuracy:.4f}, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

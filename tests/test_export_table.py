@@ -8,6 +8,16 @@ from wandb_tl import export_table
 from wandb_tl.analysis.results import Results
 from wandb_tl.errors import ExitCode, InputError
 
+# As after a death of wandb-core whose replacement did not reach the server in time.
+STATUSES_AFTER_A_DEATH = """
+import json
+from wandb_tl import wandb_process
+from wandb_tl.analysis.results import Results
+results = Results("local/table")
+wandb_process.forget()
+print(json.dumps(sorted(status.name for status in results.statuses().values())))
+"""
+
 
 def test_readme_is_replaced_between_its_markers_only(tmp_path):
     readme = tmp_path / "README.md"
@@ -50,6 +60,7 @@ def test_runs_of_the_embedded_server_without_its_environment(server):
     code, out = call(server, "wandb_tl.export_table", "local/table", *flags, **elsewhere)
     assert code == 0 and "| Adam" in out and "Use row 1: optimizer=Adam." in out, out
     assert f"export_table local/table {' '.join(flags)} --reports reports" in out
+    assert server.run(STATUSES_AFTER_A_DEATH) == ["one", "two"]
 
 
 def test_a_file_needs_no_server(capsys):

@@ -10,10 +10,12 @@ from contextlib import suppress
 
 import wandb
 from wandb.sdk.lib import module
+from wandb.sdk.lib.asyncio_manager import AlreadyJoinedError
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-GONE_ERRORS = (ConnectionError, MailboxClosedError, HandleAbandonedError)
+# The last is for who still has a connection from before `forget`.
+GONE_ERRORS = (ConnectionError, MailboxClosedError, HandleAbandonedError, AlreadyJoinedError)
 # What the client raises for a request that fails, whoever is the reason.
 REQUEST_ERRORS = (wandb.Error, WandbApiFailedError, ValueError, *GONE_ERRORS)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from frozen_lab import CPU, cached, frozen_network, inputs_of
+from torch import nn
 
 from wandb_tl.config import RunConfig
 from wandb_tl.training import models
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.datasets import Split
 from wandb_tl.training.inputs import Inputs
+from wandb_tl.training.mapped_tensors import map_file, tensor_of
+from wandb_tl.training.preprocess import Preprocess
 from wandb_tl.training.tensor_store import TensorStore
 
 BF16 = partial(torch.autocast, "cpu", torch.bfloat16)
@@ -140,6 +145,21 @@ def test_inputs_that_fit_nowhere_are_computed_per_batch(few_images, tmp_path):
     assert small.batch(torch.tensor([1])).shape == (1, 192, 1, 1)
     large = inputs(4 * size)
     assert large.cache("test") and large.cached
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="psutil counts pages of files on Linux alone")
+def test_a_pass_leaves_no_mapped_images_in_memory(store, tmp_path):
+    shape = (128, 3, 224, 224)
+    (tmp_path / "images").write_bytes(bytes(math.prod(shape)))
+    images = tensor_of(map_file(tmp_path / "images", math.prod(shape)), torch.uint8, shape)
+    preprocess = Preprocess(32, (0.5,), (0.5,), CPU)
+    inputs = inputs_of(
+        nn.Flatten(), preprocess, Split(images, torch.zeros(128), key="black"), ActivationCache(store)
+    )
+    assert images.max() == 0
+    before = psutil.Process().memory_info().shared
+    assert inputs.cache("test")
+    assert before - psutil.Process().memory_info().shared > 0.7 * images.nbytes
 
 
 def test_augmentation_changes_inputs_that_are_computed_per_batch(few_images, store):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wandb_tl.progress import tqdm
-from wandb_tl.training import digests
+from wandb_tl.training import digests, mapped_tensors
 from wandb_tl.training.activation_cache import ActivationCache
 from wandb_tl.training.augmentation import augment
 from wandb_tl.training.datasets import Split
@@ -182,6 +182,8 @@ class Inputs:
         """
         assert self._frozen is not None
         entry, batch_size, memory, computed = self.entry, self._frozen.batch_size, self._frozen.memory, 0
+        stored = self._before.rows if self._before is not None else None
+        source = self.images if stored is None else stored
 
         def rows_of(parts: list[Tensor]) -> list[Tensor]:
             return [entry.rows(self.batch(index)) for index in parts]
@@ -196,6 +198,8 @@ class Inputs:
                     rows += memory.run(rows_of, index)
                     progress.update(len(index))
                 computed += stop - start
+                # A pass uses them once: memory need not grow with the images.
+                mapped_tensors.release(source[start:stop])
                 outputs = torch.cat(rows)
                 if outputs.device.type != "cpu":
                     torch.accelerator.synchronize(outputs.device)

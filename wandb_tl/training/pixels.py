@@ -26,7 +26,7 @@ from wandb_tl.pictures.decoding import UnreachablePictureError, UnreadablePictur
 from wandb_tl.pictures.facts import Picture
 from wandb_tl.pictures.framing import THUMBNAIL_BYTES, Framing, thumbnail
 from wandb_tl.progress import tqdm
-from wandb_tl.training import digests
+from wandb_tl.training import digests, mapped_tensors
 from wandb_tl.training.tensor_store import Layout, TensorStore
 
 # Increased whenever the same picture has other pixels than before, so that older entries are not used.
@@ -59,8 +59,8 @@ class Source:
 class Pixels:
     """N decoded pictures. key: of their content and framing.
 
-    images: uint8 (N, 3, size, size), black where a picture is not readable. thumbnails: uint8 (N, 72).
-    readable: bool (N,). Mapped from a file if the store has space.
+    images: uint8 (N, 3, size, size), black where a picture is not readable; mapped from a file if the
+    store has space. thumbnails: uint8 (N, 72). readable: bool (N,).
     """
 
     key: str
@@ -100,7 +100,18 @@ def load(sources: Sequence[Source], framing: Framing, store: TensorStore, title:
     if rows is None:
         rows = _decode_all(sources, framing, store, key, layout, identity, title)
     images = rows[:, 1 + THUMBNAIL_BYTES :].unflatten(1, (3, framing.size, framing.size))
-    return Pixels(key, images, rows[:, 1 : 1 + THUMBNAIL_BYTES], rows[:, 0] == DECODED)
+    heads = torch.cat([_heads(block) for block in rows.split(layout.block_rows)])
+    return Pixels(key, images, heads[:, 1:], heads[:, 0] == DECODED)
+
+
+def _heads(rows: Tensor) -> Tensor:
+    """Whether each picture could be decoded, and its thumbnail: uint8 (N, 73), copied.
+
+    The pages of a file in which they are bring most of the pixels into memory: they are dropped again.
+    """
+    heads = rows[:, : 1 + THUMBNAIL_BYTES].clone()
+    mapped_tensors.release(rows)
+    return heads
 
 
 def _stored(store: TensorStore, key: str) -> Tensor | None:

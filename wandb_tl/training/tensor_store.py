@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,6 +29,8 @@ import portalocker
 import torch
 from portalocker import LockFlags
 from torch import Tensor
+
+from wandb_tl.training import mapped_tensors
 
 DIGEST_BYTES = 32
 # An incomplete entry that has not changed for this long is abandoned.
@@ -80,12 +81,12 @@ class TensorStore:
         folder = self.folder / key
         try:
             layout = _layout(json.loads((folder / "entry.json").read_text(encoding="utf-8")))
-            pages = _map(folder / "data", layout)
+            pages = mapped_tensors.map_file(folder / "data", layout.size)
             if _intact(pages, layout, (folder / "digests").read_bytes()):
                 # The time of its last use; it stays as it is in a folder that this user may only read.
                 with suppress(OSError):
                     os.utime(folder)
-                return _tensor(pages, layout)
+                return mapped_tensors.tensor_of(pages, layout.dtype, layout.shape)
         except FileNotFoundError:
             # Without its folder there is no entry, or it has just been evicted.
             if not folder.exists():
@@ -275,22 +276,6 @@ def _layout(description: dict[str, Any]) -> Layout:
     return Layout(tuple(description["shape"]), dtype, description["block_rows"])
 
 
-def _map(path: Path, layout: Layout) -> mmap.mmap:
-    """A file mapped into memory. ValueError if it has another size."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != layout.size:
-            raise ValueError(f"{path} has another size")
-        # The tensor may be larger than the memory: the system drops mapped pages when it needs them.
-        return mmap.mmap(file.fileno(), layout.size, access=mmap.ACCESS_READ)
-
-
-def _tensor(pages: mmap.mmap, layout: Layout) -> Tensor:
-    with warnings.catch_warnings():
-        # PyTorch warns that the tensor is not writable, which is intended.
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.frombuffer(pages, dtype=layout.dtype).view(layout.shape)
-
-
 def _intact(pages: mmap.mmap, layout: Layout, digests: bytes) -> bool:
     """Whether every block is as it was written."""
 
@@ -299,9 +284,7 @@ def _intact(pages: mmap.mmap, layout: Layout, digests: bytes) -> bool:
         with memoryview(pages) as view, view[start:stop] as content:
             value = hashlib.sha256(content).digest()
         # Until the values are used, they need not count as memory of this process.
-        if hasattr(mmap, "MADV_DONTNEED"):
-            first = start - start % mmap.PAGESIZE
-            pages.madvise(mmap.MADV_DONTNEED, first, stop - first)
+        mapped_tensors.drop(pages, start, stop)
         return value
 
     with ThreadPoolExecutor() as pool:
