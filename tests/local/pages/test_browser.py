@@ -400,7 +400,7 @@ def test_the_pages_work_below_the_prefix_of_a_proxy(
         assert page.url == f"{url}/local/lab/runs/{logged['id']}"
         assert not tab.problems
         # A link that has expired leads a browser that is logged in to its page, and asks others for the key.
-        stale = Session(server.key).link(url, "/local/lab", seconds=-1)
+        stale = Session(server.key).link(url, "/local/lab", issued=0)
         tab.open(stale)
         assert page.url == f"{url}/local/lab"
         context.clear_cookies()
