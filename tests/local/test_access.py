@@ -135,16 +135,17 @@ def test_a_login_ends_with_a_logout_and_after_a_day(server: Server) -> None:
     visitor, other = Visitor(server), Visitor(server)
     for browser in (visitor, other):
         assert browser.visit(Session(server.key).link(server.url))[0] == 200
+    for age, expected in ((COOKIE_SECONDS - 60, 200), (COOKIE_SECONDS + 1, 401)):
+        cookie = Session(server.key).token(
+            f"cookie 127.0.0.1:{server.port}", str(os.geteuid()), time.time() - age
+        )
+        assert Visitor(server).visit("/", Cookie=f"wandb_tl_{server.port}={cookie}")[0] == expected
     copies = [cookie_of(visitor), cookie_of(other)]
     assert [Visitor(server).visit("/", Cookie=copy)[0] for copy in copies] == [200, 200]
     assert visitor.visit("/logout", {"token": "forged"})[0] == 403
     status, _, text = visitor.visit("/logout", {"token": Session(server.key).form_token})
     assert status == 401 and "logged out" in text and not list(visitor.jar)
     assert [Visitor(server).visit("/", Cookie=copy)[0] for copy in copies] == [401, 401]
-    old = Session(server.key).token(
-        f"cookie 127.0.0.1:{server.port}", str(os.geteuid()), time.time() - COOKIE_SECONDS - 1
-    )
-    assert Visitor(server).visit("/", Cookie=f"wandb_tl_{server.port}={old}")[0] == 401
 
 
 # What another user of this machine does with a cookie that was sent to a server of theirs.
@@ -189,7 +190,8 @@ def test_hosts_and_origins_are_checked(server: Server) -> None:
         assert status == expected and server.key not in text, name
         assert (expected == 401) == ("asks for its key" in text)
         assert 'name="token"' not in text
-    # A link leads in by any name, as through a proxy.
+    assert visitor.visit("/", Host="hub.example", **{"X-Forwarded-Prefix": "/proxy/1"})[0] == 401
+    # A link leads in by any name.
     link = Session(server.key).link(server.url, "/authorize")
     request = urllib.request.Request(link, headers={"Host": "hub.example"})
     with pytest.raises(urllib.error.HTTPError) as error:
@@ -210,7 +212,7 @@ def test_hosts_and_origins_are_checked(server: Server) -> None:
 
 
 def test_two_slashes_lead_to_no_other_host(server: Server) -> None:
-    status, url, text = Visitor(server).visit("//evil.example/x")
+    status, _, text = Visitor(server).visit("//evil.example/x")
     assert status == 401 and 'name="next" value="/evil.example/x"' in text
     assert server.request("//graphql", {"query": "{ viewer { entity } }"})[0] == 200
 
@@ -223,7 +225,7 @@ def test_a_link_leads_nowhere_else(server: Server, elsewhere: str) -> None:
 
 
 def test_open_opens_the_browser_beside_a_server(server: Server, tmp_path: Path) -> None:
-    """Its command line, which all users of the machine can see, has no token; the link in the file has one."""
+    """By a file: all users of the machine can see the browser's command line."""
     seen = tmp_path / "seen"
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\nsleep 0.5\nprintf %s "$1" > {seen}\n')

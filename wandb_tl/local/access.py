@@ -143,8 +143,11 @@ class Logins:
     def is_own_name(self, request: Request) -> bool:
         """Whether the browser calls the server by a name that no one else can point at this machine.
 
-        The name of another site can be: its pages would then have the same origin as this server's.
+        The name of another site can be: its pages would then have the same origin as this server's. A proxy
+        has names that this server does not know; no page can open an address with a proxy's headers.
         """
+        if any(name.startswith("x-forwarded-") for name in request.headers):
+            return True
         name = request.headers["host"].rpartition(":")[0] or request.headers["host"]
         with suppress(ValueError):
             return bool(ipaddress.ip_address(name.strip("[]")))
