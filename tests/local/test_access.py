@@ -108,17 +108,17 @@ def test_pages_change_when_records_do_and_only_own_forms_are_heard(server: Serve
 def test_forged_stale_and_foreign_tokens_are_refused(server: Server) -> None:
     session, other = Session(server.key), Session("y" * 64)
     token = session.token("link")
-    milliseconds, _, rest = token.partition(".")
+    milliseconds, _, rest = token.partition("-")
     for wrong in (
         session.token("link", issued=time.time() - LINK_SECONDS - 1),
         # From before the start of this server, which cannot know whether it was used.
         session.token("link", issued=(server.root / "server.json").stat().st_mtime - 60),
         session.token(f"cookie 127.0.0.1:{server.port}"),
         other.token("link"),
-        f"{int(milliseconds) + 1}.{rest}",
+        f"{int(milliseconds) + 1}-{rest}",
         milliseconds,
         "",
-        "é.é",
+        "é-é",
     ):
         visitor = Visitor(server)
         status, _, text = visitor.visit("/login?" + urlencode({"token": wrong, "next": "/"}))

@@ -46,7 +46,7 @@ class Token:
 
 
 class Session:
-    """Signs and reads the tokens of links and cookies: "MILLISECONDS.NONCE.OWNER.SIGNATURE"."""
+    """Signs and reads the tokens of links and cookies: "MILLISECONDS-NONCE-OWNER-SIGNATURE"."""
 
     def __init__(self, key: str) -> None:
         self.secret = hmac.digest(key.encode(), b"pages", "sha256")
@@ -56,15 +56,15 @@ class Session:
 
     def token(self, purpose: str, owner: str = "", issued: float | None = None) -> str:
         milliseconds = int(1000 * (time.time() if issued is None else issued))
-        content = f"{milliseconds}.{secrets.token_hex(16)}.{owner}"
-        return f"{content}.{self._signature(purpose, content)}"
+        content = f"{milliseconds}-{secrets.token_hex(16)}-{owner}"
+        return f"{content}-{self._signature(purpose, content)}"
 
     def read(self, purpose: str, token: str) -> Token | None:
         """The content of a token that was signed for this purpose; None for others. It may be old."""
-        content, _, signature = token.rpartition(".")
+        content, _, signature = token.rpartition("-")
         if not hmac.compare_digest(self._signature(purpose, content).encode(), signature.encode()):
             return None
-        milliseconds, nonce, owner = content.split(".")
+        milliseconds, nonce, owner = content.split("-")
         return Token(int(milliseconds) / 1000, nonce, owner)
 
     def sent_form(self, token: str) -> bool:
