@@ -212,6 +212,9 @@ def announcement(root: Path, host: str, as_json: bool) -> Callable[[str], None]:
         print(f'serving {root.resolve()} at {url}; to point wandb at it: eval "$({python} env {where})"')
         print(f"to open its pages, logged in: {python} open {where}", flush=True)
         networks = addresses.in_networks() if host in addresses.ALL_ADDRESSES else []
+        if networks and url.startswith("https:"):
+            # A certificate is for a name.
+            networks = [url.partition("://")[2].rpartition(":")[0]]
         if networks:
             print(f"other hosts reach it at {' or '.join(networks)}; to write their variables into a file:")
             print(f"(umask 077; {python} env {where} --host {networks[0]} > wandb.env)", flush=True)
