@@ -93,12 +93,14 @@ LOCAL_ROOMS = {
 }
 LOCAL_MODULES = {
     "errors": set(),
-    "access": set(),
+    "connections": set(),
+    "access": {"connections"},
+    "gate": {"access"},
     "addresses": set(),
     "root": {"errors"},
     "watch": {"errors", "records", "artifacts", "runs"},
     "answer": {"errors", "root"},
-    "app": {"errors", "access", "records", "sweeps", "artifacts", "runs", "api", "pages"},
+    "app": {"errors", "access", "gate", "records", "sweeps", "artifacts", "runs", "api", "pages"},
     "server": {"errors", "access", "addresses", "root", "watch", "app", "records", "artifacts"},
     "__main__": {"errors", "addresses", "root", "server", "answer", "push"},
 }

@@ -61,7 +61,7 @@ def compare(path: str) -> Answer:
 class Link:
     """The address of a page, which logs a browser in; in a notebook it is shown as a link.
 
-    The address is valid for a day. It does not contain the server's API key.
+    The address logs in once, within ten minutes. It does not contain the server's API key.
     """
 
     address: str

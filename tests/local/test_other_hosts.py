@@ -71,9 +71,21 @@ def test_an_agent_on_another_host_finishes_a_sweep(hosts, run_environment, tmp_p
     environment = {name: value for name, value in run_environment.items() if name != "WANDB_MODE"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     root = ["--root", str(tmp_path / "root")]
-    serve = on(here, tmp_path / "a", environment, *local, "serve", "--host", "0.0.0.0", "--port", "0", *root)
+    serve = on(
+        here,
+        tmp_path / "a",
+        environment,
+        *local,
+        "serve",
+        "--host",
+        "0.0.0.0",
+        "--insecure",
+        "--port",
+        "0",
+        *root,
+    )
     try:
-        lines = [serve.stdout.readline() for _ in range(5)]
+        lines = [serve.stdout.readline() for _ in range(4)]
         assert f"other hosts reach it at {SERVER}; to write their variables into a file:\n" in lines
         # The command that it prints.
         line = next(line for line in lines if "wandb.env" in line)

@@ -163,9 +163,19 @@ def test_without_slurm_it_says_what_to_do(monkeypatch, capsys, tmp_path):
 
 
 def test_nodes_use_a_server_that_the_user_has_started_for_them(server, tmp_path):
-    with pytest.raises(InputError, match=r"listens on this machine only; .* serve --host"):
+    with pytest.raises(InputError, match=r"listens on this machine only; .* serve --host 0.0.0.0 --insecure"):
         embedded_server.served_to_nodes(str(server.root))
-    command = [sys.executable, "-m", "wandb_tl.local", "serve", "--host", "0.0.0.0", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "wandb_tl.local",
+        "serve",
+        "--host",
+        "0.0.0.0",
+        "--insecure",
+        "--port",
+        "0",
+    ]
     root = tmp_path / "root"
     wide = subprocess.Popen(
         [*command, "--root", str(root)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

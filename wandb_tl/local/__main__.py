@@ -73,9 +73,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     answer.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP")
     answer.add_argument("file", nargs="?", default="-", metavar="FILE", help="default: stdin")
     for command in (serve, open_):
-        command.add_argument(
-            "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
-        )
+        _add_listening(command)
     for command in (serve, open_, env, answer):
         command.add_argument(
             "--json", action="store_true", help='print a JSON object, {"error": …, "served": …} on failure'
@@ -100,6 +98,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             help="folder with the records, files and API key (default: $WANDB_TL_ROOT or %(default)s)",
         )
     return parser.parse_args(arguments)
+
+
+def _add_listening(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s); one that other hosts reach needs --insecure or "
+        "--ssl-certfile",
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="listen without encryption: who sees the traffic sees the key. For networks that you trust",
+    )
+    parser.add_argument("--ssl-certfile", type=Path, metavar="FILE", help="certificate: listen with HTTPS")
+    parser.add_argument("--ssl-keyfile", type=Path, metavar="FILE", help="its private key")
 
 
 def _add_page(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +157,8 @@ def server_url(root: Path, host: str | None, port: int | None) -> str:
         return url
     if addresses.is_loopback(roots.server_host(root)) and not addresses.is_loopback(host):
         raise RootError(f"the server at {url} listens on this machine only; start it with --host 0.0.0.0")
-    return addresses.url(host, int(url.rpartition(":")[2]))
+    scheme, _, rest = url.partition("://")
+    return addresses.url(host, int(rest.rpartition(":")[2]), scheme)
 
 
 def environment(root: Path, host: str | None, port: int | None) -> dict[str, str]:
@@ -152,7 +167,7 @@ def environment(root: Path, host: str | None, port: int | None) -> dict[str, str
     Requests bypass proxies. History is sent every second, so that a killed script loses little of it.
     """
     url = server_url(root, host, port)
-    key = roots.read_key(roots.prepare(root))
+    key = roots.read_key(root)
     is_here = host is None or addresses.is_loopback(host)
     hosts = [url.partition("://")[2].rpartition(":")[0].strip("[]"), "127.0.0.1", "localhost"]
     for name in ("NO_PROXY", "no_proxy"):
@@ -197,11 +212,25 @@ def announcement(root: Path, host: str, as_json: bool) -> Callable[[str], None]:
         print(f'serving {root.resolve()} at {url}; to point wandb at it: eval "$({python} env {where})"')
         print(f"to open its pages, logged in: {python} open {where}", flush=True)
         networks = addresses.in_networks() if host in addresses.ALL_ADDRESSES else []
+        if networks and url.startswith("https:"):
+            # A certificate is for a name.
+            networks = [url.partition("://")[2].rpartition(":")[0]]
         if networks:
             print(f"other hosts reach it at {' or '.join(networks)}; to write their variables into a file:")
             print(f"(umask 077; {python} env {where} --host {networks[0]} > wandb.env)", flush=True)
 
     return announce
+
+
+def security(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """The files of the certificate and of its key. Raises RootError if other hosts would need them."""
+    files = (options.ssl_certfile, options.ssl_keyfile)
+    if not (addresses.is_loopback(options.host) or options.ssl_certfile or options.insecure):
+        raise RootError(
+            f"a server on {options.host} sends its key and all else unencrypted: add --insecure in a network "
+            "that you trust, or --ssl-certfile and --ssl-keyfile"
+        )
+    return files
 
 
 def print_environment(options: argparse.Namespace) -> None:
@@ -238,11 +267,11 @@ def run(options: argparse.Namespace) -> ExitCode:
     try:
         if options.command == "serve":
             announce = announcement(options.root, options.host, options.json)
-            server().serve(options.root, options.host, options.port, announce, options.while_used)
+            listening = server().Listening(options.host, options.port, *security(options))
+            server().serve(options.root, listening, announce, options.while_used)
         elif options.command == "open":
-            server().open_page(
-                options.root, options.host, options.port, options.page, options.print, options.json
-            )
+            listening = server().Listening(options.host, options.port, *security(options))
+            server().open_page(options.root, listening, options.page, options.print, options.json)
         elif options.command == "answer":
             send_answer(options)
         else:

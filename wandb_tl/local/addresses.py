@@ -16,10 +16,14 @@ USUAL_PORT = 8080
 ELSEWHERE = ("192.0.2.1", 9)
 
 
-def url(host: str, port: int) -> str:
-    """The URL at which this machine reaches a server that listens on host."""
-    host = ALL_ADDRESSES.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def url(host: str, port: int, scheme: str = "http") -> str:
+    """The URL at which this machine reaches a server that listens on host.
+
+    With the scheme https by the machine's name, which certificates are issued for.
+    """
+    if host in ALL_ADDRESSES:
+        host = socket.gethostname() if scheme == "https" else ALL_ADDRESSES[host]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

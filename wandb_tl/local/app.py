@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import mimetypes
+import posixpath
 import sqlite3
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -14,15 +15,17 @@ from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from wandb_tl.local.access import has_key
+from wandb_tl.local.access import Logins, has_key
 from wandb_tl.local.api.execution import Graph, GraphQLBody
 from wandb_tl.local.artifacts import manifests
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, why_not_stored
+from wandb_tl.local.gate import Gate, failure
 from wandb_tl.local.pages.site import Site
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.json_path import JsonObject
@@ -35,23 +38,44 @@ log = logging.getLogger("wandb_tl.local")
 
 T = TypeVar("T")
 
-CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, HEAD, PUT, OPTIONS",
-    "Access-Control-Allow-Headers": "*",
+# As what a browser gets a file, by the ending of its name; others as bytes to save. None of them is a script.
+TEXT = "text/plain; charset=utf-8"
+CONTENT_TYPES = {
+    **dict.fromkeys((".log", ".txt", ".yaml", ".yml", ".md", ".py", ".csv", ".tsv", ".js", ".sh"), TEXT),
+    ".json": "application/json",
+    ".html": "text/html; charset=utf-8",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+    ".svg": "image/svg+xml",
+    ".wav": "audio/x-wav",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".flac": "audio/flac",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+}
+# HTML or SVG that a user logged must not run scripts with this server's rights when a browser opens it, and
+# no page of another origin may show a file.
+INERT = {
+    "Content-Security-Policy": "sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
 }
 
-READABLE = (".log", ".yaml", ".yml", ".md", ".py")
-# HTML or SVG that a user logged must not run scripts with this server's rights when a browser opens it.
-INERT = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
 
-
-def make_app(database: Database, reading: Database, drawing: Database, blobs: Blobs, key: str) -> Starlette:
+def make_app(
+    database: Database, reading: Database, drawing: Database, blobs: Blobs, logins: Logins
+) -> Starlette:
     """The application over a root's records, with connections to write, to read and for pages, and its blobs.
 
     Every route requires the key, except blobs (whose addresses are signed), telemetry and the pages' own
     scripts.
     """
+    key = logins.key
     endpoints = Endpoints(database, Graph(database, reading, blobs), blobs, key)
     return Starlette(
         routes=[
@@ -60,11 +84,12 @@ def make_app(database: Database, reading: Database, drawing: Database, blobs: Bl
             Route("/artifacts/{entity}/{digest}", guarded(endpoints.content, key), methods=["GET"]),
             Route("/artifactsV2/{path:path}", guarded(endpoints.content, key), methods=["GET"]),
             Route("/-/answer/{path:path}", guarded(endpoints.attach_answer, key), methods=["PUT"]),
-            Route("/blobs/{blob_id}", endpoints.blob, methods=["GET", "PUT", "OPTIONS"]),
+            Route("/blobs/{blob_id}", endpoints.blob, methods=["GET", "PUT"]),
             # After a 404 the client sends no more telemetry.
             Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
-            *Site(database, drawing, blobs, key).routes(),
+            *Site(database, drawing, blobs, logins).routes(),
         ],
+        middleware=[Middleware(Gate, key=key)],
         exception_handlers={
             RequestError: refuse,
             ClientDisconnect: hung_up,
@@ -117,25 +142,26 @@ class Endpoints:
 
     async def blob(self, request: Request) -> Response:
         blob_id = request.path_params["blob_id"]
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers=CORS)
-        signature = request.query_params.get("signature", "")
-        if not self.blobs.addresses.allows(request.method, blob_id, signature) and not has_key(
-            request, self.key
-        ):
-            raise RequestError("the address is not signed for this request", 403)
+        signed_at = self.blobs.addresses.signed_at(request.method, blob_id, request.query_params)
+        if signed_at is None:
+            if not has_key(request, self.key):
+                raise RequestError("the address is not signed for this request, or is older than a day", 403)
+            signed_at = time.time()
         row = await run_in_threadpool(self.inside, lambda db: db.blob(blob_id))
         if row is None:
             raise RequestError("there is no such file; it may have been deleted", 404)
         if request.method == "PUT":
-            size, md5 = await self.blobs.receive(blob_id, request.stream(), row["announced"])
+            # The same again, as after a lost answer, and nothing else to an address that was used.
+            expected = row["md5"] if row["sent_at"] >= signed_at else row["announced"]
+            size, md5 = await self.blobs.receive(blob_id, request.stream(), expected)
 
             def record(db: Transaction) -> None:
-                values = (size, md5, db.now, blob_id)
-                db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *values)
+                values = (size, md5, db.now, signed_at, blob_id)
+                columns = "size = ?, md5 = ?, uploaded_at = ?, sent_at = max(sent_at, ?)"
+                db.run(f"UPDATE blob SET {columns} WHERE id = ?", *values)
 
             await run_in_threadpool(self.inside, record)
-            return Response(headers=CORS)
+            return Response()
         if row["uploaded_at"] is None:
             raise RequestError("the file was never uploaded", 404)
         return self.send(row)
@@ -159,11 +185,9 @@ class Endpoints:
         return self.send(row)
 
     def send(self, row: BlobRow) -> Response:
-        kind = mimetypes.guess_type(row["name"])[0] or "application/octet-stream"
-        if "script" in kind or row["name"].endswith(READABLE):
-            # Shown as text: a page of this server could run a script.
-            kind = "text/plain; charset=utf-8"
-        return FileResponse(self.blobs.path(row["id"]), media_type=kind, headers=CORS | INERT)
+        ending = posixpath.splitext(row["name"])[1].lower()
+        kind = CONTENT_TYPES.get(ending, "application/octet-stream")
+        return FileResponse(self.blobs.path(row["id"]), media_type=kind, headers=INERT)
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -244,7 +268,3 @@ async def not_stored(_request: Request, error: Exception) -> Response:
 async def hung_up(_request: Request, _error: Exception) -> Response:
     """The client disconnected in the middle of its upload: no one reads the answer."""
     return Response(status_code=400)
-
-
-def failure(message: str, status: int) -> Response:
-    return JSONResponse({"errors": [{"message": message}]}, status)

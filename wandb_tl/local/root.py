@@ -1,9 +1,14 @@
 """The folder that a server serves: its key, its lock and its address.
 
-ROOT/key            the API key, readable only by its owner
+Only its owner can read it, and all that is in it.
+
+ROOT/key            the API key
 ROOT/lock           locked while a server serves the folder
 ROOT/users          locked, together, by the processes that need a server to go on
 ROOT/server.json    {"url", "host", "pid"} of that server; host: what it listens on
+ROOT/server.log     what a server printed that a notebook has started
+ROOT/logged_out     when browsers were logged out last
+ROOT/open.html      leads a browser to the link that logs it in
 ROOT/wandb.sqlite   the records
 ROOT/blobs/         the files
 """
@@ -13,7 +18,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
+import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -26,6 +34,9 @@ from wandb_tl.local.errors import RootError, RootServedError
 # Even on a slow machine, a server needs less time to start and announce itself.
 START_SECONDS = 10
 ALONE = LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
+# What a root consists of: a folder with none of it is not taken from other users, who may need it.
+OWN = ("key", "lock", "users", "server.json", "server.log", "logged_out", "open.html")
+RECORDS = ("wandb.sqlite", "wandb.sqlite-wal", "wandb.sqlite-shm")
 
 
 def default_root() -> Path:
@@ -45,9 +56,15 @@ def _in_data_folder() -> Path:
 
 
 def prepare(root: Path) -> Path:
-    """Create the folder if there is none. Raises RootError if it is not writable."""
+    """Create the folder if there is none, and see to it that only its owner can use it.
+
+    Raises RootError if it is not writable, if it or what is in it belongs to another user, and if others can
+    write to it or it was not a server's folder before.
+    """
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if sys.platform != "win32":
+            _close_to_others(root)
     except OSError as error:
         raise RootError(f"cannot create the folder {root}: {error.strerror}") from None
     if not os.access(root, os.W_OK | os.X_OK):
@@ -55,12 +72,43 @@ def prepare(root: Path) -> Path:
     return root
 
 
+def _close_to_others(root: Path) -> None:
+    """Take what other users may do in the folder from them, and refuse what they may have put there."""
+    if root.stat().st_uid != os.geteuid():
+        raise RootError(f"the folder {root} belongs to another user: choose one of your own with --root")
+    names, mode = {path.name for path in root.iterdir()}, root.stat().st_mode
+    if names and (mode & 0o022 or (mode & 0o077 and not names & {"key", *RECORDS})):
+        can = "write to" if mode & 0o022 else "read"
+        raise RootError(
+            f"others can {can} the folder {root}: choose another with --root, or chmod 700 this one"
+        )
+    if mode & 0o077:
+        root.chmod(0o700)
+        print(f"now only you can read {root}; others could before", file=sys.stderr)
+    # Only now, when no one else can put anything there.
+    for name in (*OWN, *RECORDS, "blobs"):
+        with suppress(FileNotFoundError):
+            _close_entry(root / name, stat.S_ISDIR if name == "blobs" else stat.S_ISREG)
+
+
+def _close_entry(path: Path, is_right_kind: Callable[[int], bool]) -> None:
+    """Let only the owner use one entry of the folder. Raises RootError for links and for what is not ours."""
+    found = path.lstat()
+    if not is_right_kind(found.st_mode) or found.st_uid != os.geteuid():
+        raise RootError(f"{path} is a link, belongs to another user, or is of the wrong kind: remove it")
+    private = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
+    if stat.S_IMODE(found.st_mode) != private:
+        path.chmod(private)
+        if path.name == "key" and found.st_mode & 0o077:
+            print(f"others could read {path}: to get a new key, delete it and start again", file=sys.stderr)
+
+
 def read_key(root: Path) -> str:
-    """The root's API key, created if there is none. Raises RootError if the key file is unusable.
+    """The root's API key, created if there is none. Raises RootError if the key file or the root is unusable.
 
     The key is hexadecimal: the client takes the part of a key before the first dash as a prefix.
     """
-    path = root / "key"
+    path = prepare(root) / "key"
     try:
         if not path.exists():
             # First written under another name: two processes that start together must get the same key.

@@ -10,7 +10,8 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from starlette.applications import Starlette
 
 from wandb_tl.local import addresses
 from wandb_tl.local import root as roots
-from wandb_tl.local.access import Session
+from wandb_tl.local.access import Logins, Session
 from wandb_tl.local.app import make_app
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, RootError
@@ -31,15 +32,32 @@ from wandb_tl.local.watch import keep_columns, keep_watch
 UNUSED_SECONDS = 10
 
 
-def serve(
-    root: Path, host: str, port: int | None, ready: Callable[[str], None], while_used: bool = False
-) -> None:
+@dataclass(frozen=True)
+class Listening:
+    """Where and how a server listens.
+
+    port: 0 is any free port, None is USUAL_PORT if it is free and otherwise any free port. certificate and
+    private_key: files, for HTTPS.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.certificate else "http"
+
+
+def serve(root: Path, listening: Listening, ready: Callable[[str], None], while_used: bool = False) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called with the address when the server is ready.
 
-    port: 0 is any free port, None is USUAL_PORT if it is free and otherwise any free port.
     while_used: ends as well when no process has locked ROOT/users. Raises RootError if the server cannot
     start.
     """
+    # No file that the server makes is for other users.
+    os.umask(0o077)
     # numpy reads it when Bayesian search imports it. Its matrices are small: beside runs that train on all
     # cores, threads that wait for one another take the search thirty times as long.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -47,8 +65,9 @@ def serve(
     # Closed last: who locks it afterwards must be able to start another server.
     with (root / "users").open("a") as users, roots.lock(root):
         key = roots.read_key(root)
+        host, port = listening.host, listening.port
         listener = listen_anywhere(host) if port is None else listen(host, port)
-        url = addresses.url(host, listener.getsockname()[1])
+        url = addresses.url(host, listener.getsockname()[1], listening.scheme)
         try:
             database = Database(root / "wandb.sqlite")
             # The charts of long histories must not delay what clients ask for.
@@ -58,13 +77,10 @@ def serve(
         blobs = Blobs(root / "blobs", key)
         with database.transaction() as db:
             blobs.delete_unnamed(db)
-        app = make_app(database, reading, drawing, blobs, key)
+        app = make_app(database, reading, drawing, blobs, Logins(key, root, host))
+        server = uvicorn.Server(configuration(app, listening))
         announcement = roots.announce(root, url, host)
-        server = uvicorn.Server(configuration(app))
         end_by_signals(server)
-        if not addresses.is_loopback(host):
-            warning = "everyone with the key can read and change everything; the connection is not encrypted"
-            print(f"warning: listening on {host}: {warning}", file=sys.stderr, flush=True)
         stop = threading.Event()
         threads = [
             threading.Thread(target=keep_watch, args=(database, blobs, stop), daemon=True),
@@ -115,17 +131,28 @@ def end_unused(server: uvicorn.Server, users: IO[str], stop: threading.Event) ->
             return
 
 
-def configuration(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
+def configuration(app: Starlette, listening: Listening) -> uvicorn.Config:
+    """Raises RootError if the certificate cannot be used."""
+    settings = uvicorn.Config(
         app,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.private_key,
         log_level="warning",
         access_log=False,
         server_header=False,
+        # The gate reads the one header that is needed; another one would hide who has connected.
+        proxy_headers=False,
         # wandb keeps connections open and sends a request every 5 to 30 s: a closed connection costs a retry.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
         lifespan="off",
     )
+    try:
+        settings.load()
+    except OSError as error:
+        reason = error.strerror or error
+        raise RootError(f"cannot use the certificate {listening.certificate}: {reason}") from None
+    return settings
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -155,31 +182,46 @@ def listen_anywhere(host: str) -> socket.socket:
 
 
 def open_page(
-    root: Path, host: str, port: int | None, page: str, only_print: bool = False, as_json: bool = False
+    root: Path, listening: Listening, page: str, only_print: bool = False, as_json: bool = False
 ) -> None:
     """Print a link that logs a browser in and opens a page, and open it if there is a screen.
 
-    Serves the root until SIGINT or SIGTERM if no server does; port: as serve() takes it. `only_print`: does
-    neither, and raises RootError if no server serves the root. `as_json`: prints {"link": …, "arguments": …},
-    the latter as roots.arguments() gives them.
+    Serves the root until SIGINT or SIGTERM if no server does. `only_print`: does neither, and raises
+    RootError if no server serves the root. `as_json`: prints {"link": …, "arguments": …}, the latter as
+    roots.arguments() gives them.
     """
     path = "/" + (urlsplit(page).path if "://" in page else page).strip("/")
 
-    def show(url: str) -> None:
+    def show(url: str) -> Callable[[], object] | None:
+        """Print the link; returns what opens the browser if there is one."""
         session = Session(roots.read_key(root))
         link = session.link(url, path)
         print(json.dumps({"link": link, "arguments": roots.arguments(root)}) if as_json else link, flush=True)
         screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        if screen and not only_print:
-            # All users of the machine can see the browser's command line, so that link expires soon. In a
-            # thread, because some browsers block their caller.
-            browse = partial(webbrowser.open, session.link(url, path, seconds=60))
+        if not screen or only_print:
+            return None
+        file = leading_file(root, session.link(url, path))
+        return lambda: webbrowser.open(file.as_uri())
+
+    def show_beside(url: str) -> None:
+        if browse := show(url):
+            # Some browsers block their caller, which has to serve.
             threading.Thread(target=browse, daemon=True).start()
 
     if only_print:
         show(roots.wait_for_server(root))
     elif url := roots.server_url(root):
-        show(url)
+        if browse := show(url):
+            browse()
     else:
         print("no server serves this folder: serving it until Ctrl-C", file=sys.stderr)
-        serve(root, host, port, show)
+        serve(root, listening, show_beside)
+
+
+def leading_file(root: Path, link: str) -> Path:
+    """A file that leads a browser to a link: all users of the machine can see the browser's command line."""
+    file = root.resolve() / "open.html"
+    draft = file.with_name(f"open.html.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as page:
+        page.write(f'<meta charset="utf-8"><meta http-equiv="refresh" content="0; url={escape(link)}">\n')
+    return draft.replace(file)

@@ -43,7 +43,7 @@ def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
     its place.
     """
     folder = [*_root_arguments(root), "--while-used"]
-    with _users_of(_root_arguments(root)) as users, (logs / "server.log").open("a") as log:
+    with _users_of(_root_arguments(root)) as users, _private(logs / "server.log", "a") as log:
         server = _start(folder, log)
         try:
             variables = _variables(_root_arguments(root))
@@ -118,7 +118,7 @@ def used() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if root and is_here and Path(root).is_dir():
             try:
-                users = stack.enter_context((Path(root) / "users").open("a+"))
+                users = stack.enter_context(_private(Path(root) / "users", "a+"))
                 portalocker.lock(users, LockFlags.SHARED)
             except (OSError, portalocker.LockException) as error:
                 print(
@@ -134,7 +134,8 @@ def served_to_nodes(root: str | None) -> dict[str, str]:
     InputError if no server serves the folder, or only this machine reaches it.
     """
     folder = _root_arguments(root)
-    serve = shlex.join(["python", "-m", "wandb_tl.local", "serve", "--host", "0.0.0.0", *folder])
+    options = shlex.join(["--host", "0.0.0.0", "--insecure", *folder])
+    serve = f"python -m wandb_tl.local serve {options}"
     advice = f"jobs need a server that other machines reach; start it first: {serve} &"
     try:
         variables = _variables(folder)
@@ -168,7 +169,7 @@ class SharedServer:
         folder = _root_arguments(root)
         self._users = _users_of(folder)
         try:
-            with Path(self._users.name).with_name("server.log").open("a") as log:
+            with _private(Path(self._users.name).with_name("server.log"), "a") as log:
                 self._server = _start([*folder, "--while-used"], log)
             try:
                 self.environment = _variables(folder)
@@ -202,11 +203,17 @@ def _users_of(folder: list[str]) -> IO[str]:
     served = environment("--port", "0", *folder)["WANDB_TL_ROOT"]
     try:
         # NFS locks only what can be read.
-        users = (Path(served) / "users").open("a+")
+        users = _private(Path(served) / "users", "a+")
         portalocker.lock(users, LockFlags.SHARED)
     except (OSError, portalocker.LockException) as error:
         raise InputError(f"embedded server: {served} cannot be locked: {one_line(error)}") from error
     return users
+
+
+def _private(path: Path, mode: str) -> IO[str]:
+    """Open a file, which only its owner can read if it is new. Raises OSError, also for a link."""
+    no_link = getattr(os, "O_NOFOLLOW", 0)
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags | no_link, 0o600))
 
 
 def _lock_alone(users: IO[str], flags: LockFlags) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import playwright.sync_api as playwright
@@ -16,6 +22,7 @@ from prefix_proxy import PREFIX, proxy_of
 from run_writer import write_run
 
 from wandb_tl.local.access import Session
+from wandb_tl.local.server import leading_file
 
 pytestmark = needs_chromium
 
@@ -400,7 +407,7 @@ def test_the_pages_work_below_the_prefix_of_a_proxy(
         assert page.url == f"{url}/local/lab/runs/{logged['id']}"
         assert not tab.problems
         # A link that has expired leads a browser that is logged in to its page, and asks others for the key.
-        stale = Session(server.key).link(url, "/local/lab", seconds=-1)
+        stale = Session(server.key).link(url, "/local/lab", issued=0)
         tab.open(stale)
         assert page.url == f"{url}/local/lab"
         context.clear_cookies()
@@ -408,6 +415,81 @@ def test_the_pages_work_below_the_prefix_of_a_proxy(
         page.get_by_label("paste the key").fill(server.key)
         page.get_by_role("button", name="Log in", exact=True).click()
         assert page.url == f"{url}/local/lab" and page.locator("h1").inner_text() == "lab"
+    context.close()
+
+
+@contextlib.contextmanager
+def page_elsewhere(html: str) -> Iterator[int]:
+    """The port on which another program of this machine serves one page."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Not to stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            yield other.server_address[1]
+        finally:
+            other.shutdown()
+            thread.join()
+
+
+def test_links_on_other_pages_log_in_and_other_pages_read_nothing(
+    server: Server, browser: playwright.Browser, tmp_path: Path
+) -> None:
+    """As links in a notebook, which is another site by its name, or the same one on another port."""
+    context, plain = browser.new_context(), f"{server.url}/authorize"
+    page, link = context.new_page(), Session(server.key).link(server.url, "/authorize")
+    html = f'<a href="{escape(link)}">in</a> <a href="{plain}">page</a>'
+    with page_elsewhere(html) as port:
+        for host in ("localhost", "127.0.0.1"):
+            # The second time, the link is spent, but the browser is logged in.
+            for _ in range(2):
+                page.goto(f"http://{host}:{port}")
+                page.get_by_role("link", name="in").click()
+                page.wait_for_url(plain)
+                assert page.locator("h1").inner_text() == "Your API key"
+            page.goto(f"http://{host}:{port}")
+            page.get_by_role("link", name="page").click()
+            if host == "localhost":
+                page.get_by_role("link", name="Open the page").click()
+            page.get_by_role("heading", name="Your API key").wait_for()
+        page.goto(f"http://127.0.0.1:{port}")
+        heard = page.evaluate(
+            """address => Promise.all([
+                fetch(address, {credentials: "include"}).then(() => "read", () => "refused"),
+                fetch(address, {credentials: "include", mode: "no-cors"}).then(() => "read", () => "refused"),
+                new Promise((done) => {
+                    const frame = document.createElement("iframe");
+                    frame.src = address;
+                    frame.onload = () => done(frame.contentDocument ? "blank" : "refused");
+                    document.body.append(frame);
+                }),
+                new Promise((done) => { setTimeout(() => done(window.open(address) ? "opened" : ""), 0); }),
+            ])""",
+            plain,
+        )
+        assert heard[:3] == ["refused"] * 3
+    # The file that `open` writes.
+    file = leading_file(tmp_path, Session(server.key).link(server.url, "/authorize"))
+    fresh = browser.new_context().new_page()
+    fresh.goto(file.as_uri())
+    fresh.wait_for_url(plain)
+    fresh.get_by_role("heading", name="Your API key").wait_for()
+    fresh.get_by_role("link", name="wandb_tl").click()
+    fresh.get_by_role("button", name="Log out").click()
+    assert fresh.locator(".problem").inner_text() == "All browsers are logged out."
+    fresh.goto(plain)
+    assert fresh.locator("h1").inner_text() == "This server asks for its key"
+    fresh.context.close()
     context.close()
 
 

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from wandb_tl.local.access import LOGIN, Session, from_here, has_key, redirect_to
+from wandb_tl.local.access import LOGIN, LOGOUT, Logins, from_another_page, has_key
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import artifact, comparison, overview, report, run, runs_table, sweep, values
@@ -39,8 +39,14 @@ SILENCE_SHOWS_SECONDS = 15
 FORM_BYTES = 65_536
 # A form without the token of this server's pages.
 STALE_FORM = "This form is not from a page of this server: reload the page, and try again."
+STALE_LINK = "This link has been used, is older than ten minutes, or belongs to another server."
+# To a browser that calls the server by a name that might lead to another machine tomorrow.
+FOREIGN_NAME = (
+    "This is not one of the server's own names. Open its pages by the link that "
+    "python -m wandb_tl.local open prints, or by a number such as 127.0.0.1."
+)
 # What the page of a refusal is called; others are called REFUSED.
-HEADINGS = {404: "Not found", 409: "Not possible now", 413: "Too large"}
+HEADINGS = {404: "Not found", 409: "Not possible now", 413: "Too large", 421: "Unknown name"}
 REFUSED = "Not done"
 
 # No content from other servers, and no scripts but this server's own files. Charts set styles on elements.
@@ -59,6 +65,9 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
+    # Pages of other origins get neither a window that they open, nor a part of a page.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     # The browser asks again each time, and gets a 304 if nothing has changed.
     "Cache-Control": "no-cache",
 }
@@ -67,9 +76,8 @@ HEADERS = {
 class Site:
     """The pages of one database, which they read on a connection of their own."""
 
-    def __init__(self, database: Database, reading: Database, blobs: Blobs, key: str) -> None:
-        self.database, self.reading, self.blobs, self.key = database, reading, blobs, key
-        self.session = Session(key)
+    def __init__(self, database: Database, reading: Database, blobs: Blobs, logins: Logins) -> None:
+        self.database, self.reading, self.blobs, self.logins = database, reading, blobs, logins
         self.start = time.time_ns()
         self.plotly = PlotlyScript()
         self.reader = CurveReader()
@@ -83,7 +91,7 @@ class Site:
         self.templates.globals |= {
             "changed": changed,
             "plotly_name": self.plotly.name,
-            "form_token": self.session.form_token,
+            "form_token": logins.session.form_token,
         }
         self.templates.filters |= {
             "show": values.show,
@@ -99,6 +107,7 @@ class Site:
     def routes(self) -> list[BaseRoute]:
         return [
             Route(LOGIN, self.log_in, methods=["GET", "POST"]),
+            Route(LOGOUT, self.log_out, methods=["POST"]),
             Route(f"/-/{self.plotly.name}", self.plotly.send, methods=["GET"]),
             Mount("/-/static", StaticFiles(directory=HERE / "static")),
             Route("/{path:path}", self.get, methods=["GET"]),
@@ -108,35 +117,62 @@ class Site:
     async def log_in(self, request: Request) -> Response:
         """Log a browser in, by the link that `wandb_tl.local open` prints or by the key in a form."""
         if request.method == "GET":
-            goal = request.query_params.get("next", "/")
-            if self.session.accepts("link", request.query_params.get("token", "")):
-                return self.session.let_in(request, goal)
-            if self.session.knows(request):
-                return redirect_to(goal)
-            problem = "This link is older than a day, or belongs to another server."
-            return self.ask_for_key(request, goal, problem)
+            goal, token = request.query_params.get("next", "/"), request.query_params.get("token", "")
+            if self.logins.use(token):
+                return await self.let_in(request, goal)
+            if await run_in_threadpool(self.logins.knows, request):
+                return self.onward(request, goal)
+            if from_another_page(request) and self.logins.session.read("link", token):
+                # Such as a notebook's: the browser sends its cookie when this page of ours asks again.
+                return self.onward(request, request.url.path + f"?{request.url.query}")
+            return self.ask_for_key(request, goal, STALE_LINK)
         try:
             form = await read_form(request)
         except RequestError as error:
             return self.refuse(request, error)
-        if from_here(request) and hmac.compare_digest(
-            form.get("key", "").strip().encode(), self.key.encode()
-        ):
-            return self.session.let_in(request, form.get("next", "/"))
+        if hmac.compare_digest(form.get("key", "").strip().encode(), self.logins.key.encode()):
+            return await self.let_in(request, form.get("next", "/"))
         return self.ask_for_key(request, form.get("next", "/"), "This is not the key of this server.")
+
+    async def let_in(self, request: Request, goal: str) -> Response:
+        return await run_in_threadpool(self.logins.let_in, request, self.onward(request, goal))
+
+    def onward(self, request: Request, goal: str) -> Response:
+        """Lead the browser from LOGIN to a page. `goal` comes from an address: it must be on this server."""
+        is_local = goal.startswith("/") and not goal.startswith(("//", "/\\")) and ".." not in unquote(goal)
+        address = f".{goal if is_local else '/'}"
+        if from_another_page(request):
+            # After a redirect, the browser would send no cookie to a page that another one has led to.
+            return self.render(request, Page("onward.html", {"address": address}))
+        return RedirectResponse(address, 303)
+
+    async def log_out(self, request: Request) -> Response:
+        """Log all browsers out."""
+        try:
+            form = await read_form(request)
+            if not self.logins.session.sent_form(form.get("token", "")):
+                raise RequestError(STALE_FORM, 403)
+        except RequestError as error:
+            return self.refuse(request, error)
+        page = self.ask_for_key(request, "/", "All browsers are logged out.")
+        return await run_in_threadpool(self.logins.log_out, request, page)
 
     def knows(self, request: Request) -> bool:
         """Whether the request comes from a browser that was logged in, or from a client with the key."""
-        return self.session.knows(request) or has_key(request, self.key)
+        return has_key(request, self.logins.key) or self.logins.knows(request)
 
     def ask_for_key(self, request: Request, goal: str, problem: str | None = None) -> Response:
-        return self.render(request, Page("login.html", {"goal": goal, "problem": problem}), 401)
+        if not self.logins.is_own_name(request):
+            return self.refuse(request, RequestError(FOREIGN_NAME, 421))
+        # Another site's link: the browser sends the cookie that it may have when its reader follows ours.
+        context = {"goal": goal, "problem": problem, "again": from_another_page(request)}
+        return self.render(request, Page("login.html", context), 401)
 
     async def get(self, request: Request) -> Response:
         goal = request.scope["raw_path"].decode()
         if request.url.query:
             goal += f"?{request.url.query}"
-        if not self.knows(request):
+        if not await run_in_threadpool(self.knows, request):
             return self.ask_for_key(request, goal)
         if request.url.path == "/authorize":
             return self.render(request, Page("key.html", {}))
@@ -183,7 +219,7 @@ class Site:
 
     async def post(self, request: Request) -> Response:
         """A button on a sweep's or a run's page."""
-        if not self.knows(request) or not from_here(request):
+        if not await run_in_threadpool(self.knows, request):
             return self.ask_for_key(request, request.url.path)
         actions = {"sweeps": sweep.act, "runs": run.act}
 
@@ -201,7 +237,7 @@ class Site:
 
         try:
             form = await read_form(request)
-            if not self.session.sent_form(form.pop("token", "")):
+            if not self.logins.session.sent_form(form.pop("token", "")):
                 raise RequestError(STALE_FORM, 403)
             acted = await run_in_threadpool(act, form)
         except RequestError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 TABLES = (Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")
 
 # The version of TABLES. Raise it with every change of TABLES, and add the SQL that upgrades a file to it.
-VERSION = 7
+VERSION = 8
 # The oldest version that can be lifted.
 OLDEST = 2
 MIGRATIONS = {
@@ -45,4 +45,5 @@ MIGRATIONS = {
         CREATE INDEX IF NOT EXISTS alert_by_run ON alert (run_id, title);
     """,
     7: "ALTER TABLE blob ADD COLUMN announced_at REAL NOT NULL DEFAULT 0;",
+    8: "ALTER TABLE blob ADD COLUMN sent_at REAL NOT NULL DEFAULT 0;",
 }

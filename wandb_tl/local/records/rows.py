@@ -114,6 +114,7 @@ class BlobRow(TypedDict):
     uploaded_at: float | None
     digest: str | None
     announced_at: float
+    sent_at: float
 
 
 class FileRow(TypedDict):

@@ -56,10 +56,11 @@ CREATE INDEX IF NOT EXISTS metric_value_by_number ON metric_value (run_id, numbe
 -- upload is complete. announced: the md5 that the upload must have. permanent: contents of artifacts, which
 -- are written once and belong to every version that lists their md5. digest: the MD5 or XXH128 (base64) by
 -- which the manifest that they were announced for lists them. announced_at: when a client last asked where to
--- upload it.
+-- upload it. sent_at: when the newest address was signed to which it was uploaded.
 CREATE TABLE IF NOT EXISTS blob (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, announced TEXT, permanent INTEGER NOT NULL DEFAULT 0, md5 TEXT,
-    size INTEGER, uploaded_at REAL, digest TEXT, announced_at REAL NOT NULL DEFAULT 0);
+    size INTEGER, uploaded_at REAL, digest TEXT, announced_at REAL NOT NULL DEFAULT 0,
+    sent_at REAL NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS blob_by_md5 ON blob (md5);
 CREATE INDEX IF NOT EXISTS blob_by_digest ON blob (digest);
 CREATE TABLE IF NOT EXISTS file (

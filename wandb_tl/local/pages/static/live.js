@@ -111,7 +111,7 @@ function submit(form) {
 
 document.addEventListener("submit", async (event) => {
   // What it changes is all over the page, or the page is gone. A dialog is closed by its own form.
-  if (event.target.closest(".forms, dialog")) return;
+  if (event.target.closest(".forms, .account, dialog")) return;
   event.preventDefault();
   if (event.target.matches("[data-swap-form]")) {
     submit(event.target);
