@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from wandb_tl.local.access import has_key
 from wandb_tl.local.api.execution import Graph, GraphQLBody
-from wandb_tl.local.artifacts import manifests
+from wandb_tl.local.artifacts import manifests, uploads
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.pages.site import Site
@@ -128,13 +128,10 @@ class Endpoints:
         if row is None:
             raise RequestError("there is no such file; it may have been deleted", 404)
         if request.method == "PUT":
-            size, md5 = await self.blobs.receive(blob_id, request.stream(), row["announced"])
-
-            def record(db: Transaction) -> None:
-                values = (size, md5, db.now, blob_id)
-                db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *values)
-
-            await run_in_threadpool(self.inside, record)
+            async with self.blobs.receive(request.stream()) as upload:
+                await run_in_threadpool(
+                    self.inside, lambda db: uploads.accept(db, self.blobs, blob_id, upload)
+                )
             return Response(headers=CORS)
         if row["uploaded_at"] is None:
             raise RequestError("the file was never uploaded", 404)

@@ -1,0 +1,51 @@
+"""Uploads: bytes become the content of a blob if they are what was announced, and what is complete stays.
+
+The server computes both digests of the bytes itself. What is looked up by a digest has that digest.
+"""
+
+from __future__ import annotations
+
+from wandb_tl.local.artifacts.blobs import Blobs, Upload
+from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.rows import BlobRow
+
+
+def accept(db: Transaction, blobs: Blobs, blob_id: str, upload: Upload) -> None:
+    """Make an upload the content of a blob. The same upload again, as after a lost answer, changes nothing.
+
+    Raises RequestError if the blob was deleted, if the bytes are not what was announced, and for other bytes
+    than those of a complete version.
+    """
+    blob = db.blob(blob_id)
+    if blob is None:
+        raise RequestError("there is no such file; it may have been deleted", 404)
+    if blob["announced"] not in (None, upload.md5):
+        raise RequestError(f"the upload's MD5 is {upload.md5}, not {blob['announced']} as announced", 400)
+    if blob["uploaded_at"] is not None and is_complete(db, blob):
+        if upload.md5 != blob["md5"]:
+            raise RequestError("this file belongs to a complete version, which can no longer change", 403)
+        return
+    digest = None
+    if blob["permanent"]:
+        digest = upload.xxh128
+        if blob["digest"] not in (upload.md5, upload.xxh128):
+            raise RequestError(
+                f"the upload's MD5 is {upload.md5} and its XXH128 {upload.xxh128}:"
+                f" neither is {blob['digest']} as announced",
+                400,
+            )
+    values = (upload.size, upload.md5, digest, db.now, blob_id)
+    db.run("UPDATE blob SET size = ?, md5 = ?, digest = ?, uploaded_at = ? WHERE id = ?", *values)
+    # Before the commit: other transactions must not read the bytes of another upload, and after a crash
+    # every row of an uploaded file has its file.
+    blobs.move_in(upload.file, blob_id)
+
+
+def is_complete(db: Transaction, blob: BlobRow) -> bool:
+    """Whether the bytes of an uploaded blob can no longer change; those of a run's own file can."""
+    query = (
+        "SELECT 1 FROM manifest JOIN artifact ON artifact.id = artifact_id"
+        " WHERE manifest.blob_id = ? AND artifact.state = 'COMMITTED'"
+    )
+    return bool(blob["permanent"]) or db.one(query, blob["id"]) is not None
