@@ -40,7 +40,8 @@ class Lab:
         return manifests.expect(self.db, artifact, {"name": "f", "md5": md5(content)} | extra)
 
     def upload(self, blob_id: str, content: bytes) -> None:
-        uploads.accept(self.db, self.blobs, blob_id, self.blobs.write(content))
+        with self.blobs.write(content) as upload:
+            uploads.accept(self.db, self.blobs, blob_id, upload)
 
     def announce(self, artifact: dict[str, Any], base: Any = None, kind: str = "FULL") -> dict[str, Any]:
         wanted = {"name": "m", "digest": "", "type": kind}

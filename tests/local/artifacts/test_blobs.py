@@ -52,7 +52,8 @@ def test_a_file_and_its_folders_are_on_the_disk_before_it_counts(
 
 def test_files_that_nothing_names_are_deleted(lab: Lab) -> None:
     kept = lab.make("1", {"a": "1"})
-    lab.blobs.move_in(lab.blobs.write(b"x").file, "00left-over")
+    with lab.blobs.write(b"x") as upload:
+        lab.blobs.move_in(upload.file, "00left-over")
     lab.blobs.delete_unnamed(lab.db)
     left = {path.name for path in lab.blobs.folder.glob("??/*")}
     assert left == {row["id"] for row in lab.db.all("SELECT id FROM blob")} and kept["size"] == 1

@@ -154,14 +154,14 @@ def test_files_come_one_by_one_and_by_every_layout(answer: dict[str, Any], serve
 
 
 def test_nothing_is_uploaded_over_a_complete_version(answer: dict[str, Any], server: Server) -> None:
-    document = """{ project(entityName: "local", name: "parts") { artifact(name: "fast:v0") {
+    document = """{ project(entityName: "local", name: "parts") { artifact(name: "joint:v0") {
         files { edges { node { url(upload: true) directUrl } } }
         currentManifest { file { uploadUrl directUrl } } } } }"""
     version = server.query(document)["project"]["artifact"]
     files = [edge["node"] for edge in version["files"]["edges"]]
     places = [(file["url"], file["directUrl"]) for file in files]
     places.append(tuple(version["currentManifest"]["file"].values()))
-    assert len(places) == 3
+    assert len(places) == 5
     for upload, download in places:
         before = server.request(download, key=None)
         assert server.request(upload, b"other", key=None, method="PUT")[0] in (400, 403)

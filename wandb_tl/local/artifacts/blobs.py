@@ -10,8 +10,8 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,15 +89,19 @@ class Blobs:
         finally:
             incoming.unlink(missing_ok=True)
 
-    def write(self, content: bytes) -> Upload:
+    @contextmanager
+    def write(self, content: bytes) -> Iterator[Upload]:
         """Write a file that the server itself made, as `receive` does."""
         incoming, digests = self._incoming(), Digests()
         digests.update(content)
-        with incoming.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        return Upload(incoming, digests.size, digests.md5, digests.xxh128)
+        try:
+            with incoming.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield Upload(incoming, digests.size, digests.md5, digests.xxh128)
+        finally:
+            incoming.unlink(missing_ok=True)
 
     def _incoming(self) -> Path:
         return self.folder / "incoming" / secrets.token_hex(16)
@@ -107,10 +111,10 @@ class Blobs:
         final = self.path(blob_id)
         if final.parent not in self.synced:
             final.parent.mkdir(exist_ok=True)
-            _sync(self.folder)
+            sync(self.folder)
             self.synced.add(final.parent)
         incoming.replace(final)
-        _sync(final.parent)
+        sync(final.parent)
 
     def read(self, blob_id: str) -> bytes:
         return self.path(blob_id).read_bytes()
@@ -130,7 +134,8 @@ class Blobs:
                 file.unlink()
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Write the names in a folder to the disk."""
     if sys.platform == "win32":
         # Windows cannot open folders.
         return

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import cast
 
 import xxhash
 
 from wandb_tl.local.artifacts import uploads
-from wandb_tl.local.artifacts.blobs import Blobs, new_blob
+from wandb_tl.local.artifacts.blobs import Blobs, new_blob, stored_at
 from wandb_tl.local.artifacts.inputs import (
     ArtifactFileInput,
     Contents,
@@ -138,11 +139,21 @@ def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
     if not uploaded:
         raise RequestError("the artifact's manifest was not uploaded")
     if all(manifest["kind"] == FULL for manifest in uploaded):
-        contents = _read(blobs, uploaded[-1])["contents"]
+        contents = _read(blobs.folder, uploaded[-1])["contents"]
     else:
         manifest = _merged(db, blobs, uploaded)
         contents = manifest["contents"]
         _write(db, blobs, artifact, manifest)
+    columns = store(db, artifact, contents)
+    db.run("DELETE FROM expected_blob WHERE artifact_id = ?", artifact["id"])
+    return columns
+
+
+def store(db: Transaction, artifact: ArtifactRow, contents: Contents) -> Columns:
+    """Store the contents of a version in place of those that it has; returns the columns to update.
+
+    Raises RequestError if a file is missing.
+    """
     entries = [_entry(db, artifact, path, entry) for path, entry in contents.items()]
     db.run("DELETE FROM manifest_entry WHERE artifact_id = ?", artifact["id"])
     db.many(
@@ -150,17 +161,27 @@ def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
         " VALUES (:artifact_id, :path, :digest, :size, :ref, :blob_id)",
         entries,
     )
-    db.run("DELETE FROM expected_blob WHERE artifact_id = ?", artifact["id"])
-    size = sum(entry["size"] for entry in entries)
     # Not the digest that the client named: who logs the contents that have it would get this version.
     digest = digest_of(contents, artifact["digest_algorithm"])
+    size = sum(entry["size"] for entry in entries)
     return {"digest": digest, "size": size, "file_count": len(entries)}
 
 
-def _read(blobs: Blobs, manifest: ManifestRow) -> Manifest:
+def contents_of(db: Transaction, folder: Path, artifact: ArtifactRow) -> Contents:
+    """The contents of a version by its manifest in the folder of blobs.
+
+    Raises RequestError, or OSError, if it has none that can be read.
+    """
+    manifest = current(db, artifact["id"])
+    if manifest is None or existing(db.blob(manifest["blob_id"]))["uploaded_at"] is None:
+        raise RequestError("the manifest is missing")
+    return _read(folder, manifest)["contents"]
+
+
+def _read(folder: Path, manifest: ManifestRow) -> Manifest:
     """The manifest file, with its contents. Raises RequestError for a file that is no manifest."""
     try:
-        parsed = json.loads(blobs.read(manifest["blob_id"]))
+        parsed = json.loads(stored_at(folder, manifest["blob_id"]).read_bytes())
         contents = parsed["contents"] = parsed.get("contents") or {}
         odd = next((path for path, entry in contents.items() if not _is_entry(path, entry)), None)
     except (ValueError, RecursionError, AttributeError, TypeError):
@@ -186,19 +207,37 @@ def _merged(db: Transaction, blobs: Blobs, parts: list[ManifestRow]) -> Manifest
         base = db.get("artifact", addition["base_id"])
         if base is None or base["state"] != "COMMITTED":
             raise RequestError("the version that this one adds to is gone; log all of its files instead")
-        contents |= _read(blobs, existing(current(db, base["id"])))["contents"]
-    manifests = [_read(blobs, part) for part in parts]
+        contents |= contents_of(db, blobs.folder, base)
+    manifests = [_read(blobs.folder, part) for part in parts]
     for manifest in manifests:
         contents |= manifest["contents"]
     return {**manifests[0], "contents": dict(sorted(contents.items()))}
 
 
 def _write(db: Transaction, blobs: Blobs, artifact: ArtifactRow, manifest: Manifest) -> None:
-    name, upload = "wandb_manifest.json", blobs.write(json.dumps(manifest).encode())
+    name = "wandb_manifest.json"
     blob_id = new_blob(db, name)
-    uploads.accept(db, blobs, blob_id, upload)
+    with blobs.write(json.dumps(manifest).encode()) as upload:
+        uploads.accept(db, blobs, blob_id, upload)
     row: Columns = {"artifact_id": artifact["id"], "name": name, "blob_id": blob_id}
     db.insert("manifest", kind=FULL, digest=upload.md5, **row)
+
+
+def rebuild(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> None:
+    """Write the manifest of a complete version anew, from the entries that were stored with it."""
+    query = (
+        "SELECT manifest_entry.*, blob.md5 FROM manifest_entry LEFT JOIN blob ON blob.id = blob_id"
+        " WHERE artifact_id = ?"
+    )
+    contents: Contents = {}
+    for row in db.all(query, artifact["id"]):
+        entry = contents[row["path"]] = {"digest": row["digest"], "size": row["size"]}
+        if row["ref"] is not None:
+            entry["ref"] = row["ref"]
+        elif row["digest"] != row["md5"]:
+            entry["extra"] = {"alg": "XXH128"}
+    manifest: Manifest = {"version": 1, "storagePolicy": "wandb-storage-policy-v1", "contents": contents}
+    _write(db, blobs, artifact, {**manifest, "storagePolicyConfig": {"storageLayout": "V2"}})
 
 
 def digest_of(contents: Contents, algorithm: str) -> str:
