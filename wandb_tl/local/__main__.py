@@ -80,6 +80,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     backup.add_argument("folder", type=Path, metavar="DIR", help="a folder that does not exist, or is empty")
     restore = commands.add_parser("restore", help="copy a backup to a folder that is new or empty")
     restore.add_argument("folder", type=Path, metavar="DIR", help="what backup has written")
+    pull = commands.add_parser(
+        "pull",
+        help="copy a project or a sweep of another W&B server to the server of a folder",
+        epilog="The API key for that server is the one of `wandb login --host URL`, or $WANDB_PUSH_API_KEY. "
+        "Runs that have not ended are left out. To resume an interrupted pull, start it again.",
+    )
+    pull.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]")
+    pull.add_argument(
+        "--from", dest="source", required=True, metavar="URL", help="address of the other server"
+    )
+    pull.add_argument(
+        "--as", dest="into", metavar="ENTITY/PROJECT", help="destination here (default: local/PROJECT)"
+    )
     _add_page(open_)
     _add_destination(push)
     answer.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP")
@@ -104,7 +117,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "networks (default: that of the server, for this machine)",
     )
     env.add_argument("--port", type=int, help="default: the port of the server that serves the folder")
-    for command in (serve, open_, env, answer, push, check, backup, restore):
+    for command in (serve, open_, env, answer, push, pull, check, backup, restore):
         command.add_argument(
             "--root",
             type=Path,
@@ -264,6 +277,10 @@ def run(options: argparse.Namespace) -> ExitCode:
         from wandb_tl.local.push.sweep_push import push
 
         return push(options)
+    if options.command == "pull":
+        from wandb_tl.local.push.pull import pull
+
+        return pull(options)
     try:
         if options.command == "serve":
             announce = announcement(options.root, options.host, options.json)

@@ -129,6 +129,7 @@ class Endpoints:
             raise RequestError("there is no such file; it may have been deleted", 404)
         if request.method == "PUT":
             async with self.blobs.receive(request.stream()) as upload:
+                await run_in_threadpool(uploads.place, self.blobs, row, upload)
                 await run_in_threadpool(
                     self.inside, lambda db: uploads.accept(db, self.blobs, blob_id, upload)
                 )

@@ -11,6 +11,17 @@ from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import BlobRow
 
 
+def place(blobs: Blobs, blob: BlobRow, upload: Upload) -> None:
+    """Move the bytes of an artifact's file to their place before the transaction that accepts them.
+
+    Only those bytes can come there, and a folder that is synced inside a transaction holds up other clients.
+    Raises RequestError if the bytes are not what was announced.
+    """
+    if blob["permanent"] and blob["uploaded_at"] is None:
+        _compare(blob, upload)
+        blobs.move_in(upload.file, blob["id"])
+
+
 def accept(db: Transaction, blobs: Blobs, blob_id: str, upload: Upload) -> None:
     """Make an upload the content of a blob. The same upload again, as after a lost answer, changes nothing.
 
@@ -20,26 +31,29 @@ def accept(db: Transaction, blobs: Blobs, blob_id: str, upload: Upload) -> None:
     blob = db.blob(blob_id)
     if blob is None:
         raise RequestError("there is no such file; it may have been deleted", 404)
-    if blob["announced"] not in (None, upload.md5):
-        raise RequestError(f"the upload's MD5 is {upload.md5}, not {blob['announced']} as announced", 400)
+    _compare(blob, upload)
     if blob["uploaded_at"] is not None and is_complete(db, blob):
         if upload.md5 != blob["md5"]:
             raise RequestError("this file belongs to a complete version, which can no longer change", 403)
         return
-    digest = None
-    if blob["permanent"]:
-        digest = upload.xxh128
-        if blob["digest"] not in (upload.md5, upload.xxh128):
-            raise RequestError(
-                f"the upload's MD5 is {upload.md5} and its XXH128 {upload.xxh128}:"
-                f" neither is {blob['digest']} as announced",
-                400,
-            )
-    values = (upload.size, upload.md5, digest, db.now, blob_id)
+    values = (upload.size, upload.md5, upload.xxh128 if blob["permanent"] else None, db.now, blob_id)
     db.run("UPDATE blob SET size = ?, md5 = ?, digest = ?, uploaded_at = ? WHERE id = ?", *values)
-    # Before the commit: other transactions must not read the bytes of another upload, and after a crash
-    # every row of an uploaded file has its file.
-    blobs.move_in(upload.file, blob_id)
+    if upload.file.exists():
+        # Before the commit: other transactions must not read the bytes of another upload, and after a crash
+        # every row of an uploaded file has its file.
+        blobs.move_in(upload.file, blob_id)
+
+
+def _compare(blob: BlobRow, upload: Upload) -> None:
+    """Raise RequestError if an upload is not what was announced for a blob."""
+    if blob["announced"] not in (None, upload.md5):
+        raise RequestError(f"the upload's MD5 is {upload.md5}, not {blob['announced']} as announced", 400)
+    if blob["permanent"] and blob["digest"] not in (upload.md5, upload.xxh128):
+        raise RequestError(
+            f"the upload's MD5 is {upload.md5} and its XXH128 {upload.xxh128}:"
+            f" neither is {blob['digest']} as announced",
+            400,
+        )
 
 
 def is_complete(db: Transaction, blob: BlobRow) -> bool:
