@@ -89,7 +89,8 @@ LOCAL_ROOMS = {
     "runs": {"errors", "records", "sweeps"},
     "api": {"errors", "records", "sweeps", "artifacts", "runs"},
     "pages": {"errors", "access", "records", "sweeps", "artifacts", "runs"},
-    "push": {"errors", "root", "records", "sweeps", "artifacts", "runs"},
+    "upkeep": {"errors", "root", "records", "sweeps", "artifacts"},
+    "push": {"errors", "root", "records", "sweeps", "artifacts", "runs", "upkeep"},
 }
 LOCAL_MODULES = {
     "errors": set(),
@@ -102,7 +103,7 @@ LOCAL_MODULES = {
     "answer": {"errors", "root"},
     "app": {"errors", "access", "gate", "records", "sweeps", "artifacts", "runs", "api", "pages"},
     "server": {"errors", "access", "addresses", "root", "watch", "app", "records", "artifacts"},
-    "__main__": {"errors", "addresses", "root", "server", "answer", "push"},
+    "__main__": {"errors", "addresses", "root", "server", "answer", "push", "upkeep"},
 }
 # Who speaks to W&B; nobody else imports its client.
 SPEAKS_TO_WANDB = {

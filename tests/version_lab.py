@@ -8,7 +8,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from wandb_tl.local.artifacts import manifests, versions
+import xxhash
+
+from wandb_tl.local.artifacts import manifests, uploads, versions
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.names import ensure_project
@@ -16,6 +18,10 @@ from wandb_tl.local.records.names import ensure_project
 
 def md5(content: bytes) -> str:
     return base64.b64encode(hashlib.md5(content).digest()).decode()
+
+
+def xxh128(content: bytes) -> str:
+    return base64.b64encode(xxhash.xxh128(content).digest()).decode()
 
 
 @dataclass
@@ -34,9 +40,8 @@ class Lab:
         return manifests.expect(self.db, artifact, {"name": "f", "md5": md5(content)} | extra)
 
     def upload(self, blob_id: str, content: bytes) -> None:
-        size, found = self.blobs.write(blob_id, content)
-        row = (size, found, self.db.now, blob_id)
-        self.db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *row)
+        with self.blobs.write(content) as upload:
+            uploads.accept(self.db, self.blobs, blob_id, upload)
 
     def announce(self, artifact: dict[str, Any], base: Any = None, kind: str = "FULL") -> dict[str, Any]:
         wanted = {"name": "m", "digest": "", "type": kind}

@@ -27,7 +27,7 @@ def run(*arguments: str) -> tuple[int, str, list[str], set[str]]:
     return result.returncode, result.stdout, errors, {name.split(".")[0] for name in modules.split()}
 
 
-@pytest.mark.parametrize("command", ["", "serve", "open", "env", "answer", "push"])
+@pytest.mark.parametrize("command", ["", "serve", "check", "backup", "push"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     code, output, errors, packages = run(*command.split(), "--help")
     assert code == 0 and errors == [] and output.startswith("usage: python -m wandb_tl.local")

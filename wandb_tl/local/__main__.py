@@ -40,7 +40,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,open,env,answer,push}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
         help="serve a folder until Ctrl-C or SIGTERM",
@@ -68,6 +68,31 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="The API key for that server is the one of `wandb login --host URL`, or $WANDB_PUSH_API_KEY. "
         "To resume an interrupted push, start it again.",
     )
+    check = commands.add_parser(
+        "check",
+        help="check a folder: the database, the bytes of all files, runs that do not end",
+        epilog="Exit code 3: with --repair, and a server serves the folder.",
+    )
+    check.add_argument(
+        "--repair", action="store_true", help="repair what can be repaired; damaged files go to ROOT/damaged"
+    )
+    backup = commands.add_parser("backup", help="copy a folder, which may be served, to a new one")
+    backup.add_argument("folder", type=Path, metavar="DIR", help="a folder that does not exist, or is empty")
+    restore = commands.add_parser("restore", help="copy a backup to a folder that is new or empty")
+    restore.add_argument("folder", type=Path, metavar="DIR", help="what backup has written")
+    pull = commands.add_parser(
+        "pull",
+        help="copy a project or a sweep of another W&B server to the server of a folder",
+        epilog="The API key for that server is the one of `wandb login --host URL`, or $WANDB_PUSH_API_KEY. "
+        "Runs that have not ended are left out. To resume an interrupted pull, start it again.",
+    )
+    pull.add_argument("path", metavar="ENTITY/PROJECT[/SWEEP]")
+    pull.add_argument(
+        "--from", dest="source", required=True, metavar="URL", help="address of the other server"
+    )
+    pull.add_argument(
+        "--as", dest="into", metavar="ENTITY/PROJECT", help="destination here (default: local/PROJECT)"
+    )
     _add_page(open_)
     _add_destination(push)
     answer.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP")
@@ -90,7 +115,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "networks (default: that of the server, for this machine)",
     )
     env.add_argument("--port", type=int, help="default: the port of the server that serves the folder")
-    for command in (serve, open_, env, answer, push):
+    for command in (serve, open_, env, answer, push, pull, check, backup, restore):
         command.add_argument(
             "--root",
             type=Path,
@@ -248,6 +273,23 @@ def send_answer(options: argparse.Namespace) -> None:
     print(json.dumps({"sweep": options.sweep}) if options.json else f"{options.sweep} has its answer")
 
 
+def keep(options: argparse.Namespace) -> ExitCode:
+    """Run check, backup or restore. Raises RootError."""
+    if options.command == "check":
+        from wandb_tl.local.upkeep.check import check
+
+        return check(options.root, options.repair)
+    from wandb_tl.local.upkeep.backup import backup, restore
+
+    if options.command == "backup":
+        backup(options.root, options.folder)
+        print(f"{options.folder} has a copy of {options.root}")
+    else:
+        restore(options.folder, options.root)
+        print(f"{options.root} has a copy of {options.folder}")
+    return ExitCode.OK
+
+
 def main(arguments: list[str] | None = None) -> ExitCode:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         # Ctrl-C ended this process until now, so that it prints no traceback; see wandb_tl/__init__.py.
@@ -264,6 +306,10 @@ def run(options: argparse.Namespace) -> ExitCode:
         from wandb_tl.local.push.sweep_push import push
 
         return push(options)
+    if options.command == "pull":
+        from wandb_tl.local.push.pull import pull
+
+        return pull(options)
     try:
         if options.command == "serve":
             announce = announcement(options.root, options.host, options.json)
@@ -274,11 +320,13 @@ def run(options: argparse.Namespace) -> ExitCode:
             server().open_page(options.root, listening, options.page, options.print, options.json)
         elif options.command == "answer":
             send_answer(options)
+        elif options.command in ("check", "backup", "restore"):
+            return keep(options)
         else:
             print_environment(options)
     except RootError as error:
         served = isinstance(error, RootServedError)
-        if options.json:
+        if getattr(options, "json", False):
             print(json.dumps({"error": str(error), "served": served}))
         else:
             print(f"error: {error}", file=sys.stderr)

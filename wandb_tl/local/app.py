@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from wandb_tl.local.access import Logins, has_key
 from wandb_tl.local.api.execution import Graph, GraphQLBody
-from wandb_tl.local.artifacts import manifests
+from wandb_tl.local.artifacts import manifests, uploads
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.gate import Gate, failure
@@ -151,16 +151,11 @@ class Endpoints:
         if row is None:
             raise RequestError("there is no such file; it may have been deleted", 404)
         if request.method == "PUT":
-            # The same again, as after a lost answer, and nothing else to an address that was used.
-            expected = row["md5"] if row["sent_at"] >= signed_at else row["announced"]
-            size, md5 = await self.blobs.receive(blob_id, request.stream(), expected)
-
-            def record(db: Transaction) -> None:
-                values = (size, md5, db.now, signed_at, blob_id)
-                columns = "size = ?, md5 = ?, uploaded_at = ?, sent_at = max(sent_at, ?)"
-                db.run(f"UPDATE blob SET {columns} WHERE id = ?", *values)
-
-            await run_in_threadpool(self.inside, record)
+            async with self.blobs.receive(request.stream()) as upload:
+                await run_in_threadpool(uploads.place, self.blobs, row, upload)
+                await run_in_threadpool(
+                    self.inside, lambda db: uploads.accept(db, self.blobs, blob_id, upload, signed_at)
+                )
             return Response()
         if row["uploaded_at"] is None:
             raise RequestError("the file was never uploaded", 404)

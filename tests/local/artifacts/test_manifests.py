@@ -6,10 +6,11 @@ import hashlib
 from typing import Any
 
 import pytest
+import xxhash
 from live_server import Server
-from version_lab import Lab, md5
+from version_lab import Lab, md5, xxh128
 
-from wandb_tl.local.artifacts import manifests, versions
+from wandb_tl.local.artifacts import blobs, manifests, versions
 from wandb_tl.local.errors import RequestError
 
 LOG = """
@@ -152,6 +153,21 @@ def test_files_come_one_by_one_and_by_every_layout(answer: dict[str, Any], serve
     assert [server.request(f"/{path}")[0] for path in nowhere] == [404, 404, 404]
 
 
+def test_nothing_is_uploaded_over_a_complete_version(answer: dict[str, Any], server: Server) -> None:
+    document = """{ project(entityName: "local", name: "parts") { artifact(name: "joint:v0") {
+        files { edges { node { url(upload: true) directUrl } } }
+        currentManifest { file { uploadUrl directUrl } } } } }"""
+    version = server.query(document)["project"]["artifact"]
+    files = [edge["node"] for edge in version["files"]["edges"]]
+    places = [(file["url"], file["directUrl"]) for file in files]
+    places.append(tuple(version["currentManifest"]["file"].values()))
+    assert len(places) == 5
+    for upload, download in places:
+        before = server.request(download, key=None)
+        assert server.request(upload, b"other", key=None, method="PUT")[0] in (400, 403)
+        assert server.request(download, key=None) == before and before[0] == 200
+
+
 def test_unknown_storage_region_is_refused(answer: dict[str, Any]) -> None:
     assert "there is no storage region mars here" in answer["region"]
     assert answer["default region"] == "v0" and answer["contents"]["near:v0"] == {"a": "1"}
@@ -183,17 +199,57 @@ def test_a_file_costs_the_same_however_many_there_are(lab: Lab) -> None:
     assert work[3] < 1.5 * work[1], work
 
 
-def test_contents_are_found_by_xxh128_too(lab: Lab) -> None:
+def test_contents_are_found_by_both_digests_that_the_server_computed(lab: Lab) -> None:
     one = lab.create("1")
-    large = lab.expect(one, b"", md5="", digest="xxh large")
-    small = lab.expect(one, b"small", digest="xxh small")
+    large = lab.expect(one, b"", md5="", digest=xxh128(b"large"))
+    small = lab.expect(one, b"small", digest=xxh128(b"small"))
+    plain = lab.expect(one, b"plain")
     assert large["announced"] is None and small["announced"] == md5(b"small")
-    for blob, content in ((large, b"large"), (small, b"small")):
-        assert manifests.stored(lab.db, "xxh large") is None or blob is small
+    assert manifests.stored(lab.db, xxh128(b"large")) is None
+    for blob, content in ((large, b"large"), (small, b"small"), (plain, b"plain")):
         lab.upload(blob["id"], content)
-    found = [manifests.stored(lab.db, digest) for digest in ("xxh large", "xxh small", md5(b"small"), "")]
-    assert [blob and blob["id"] for blob in found] == [large["id"], small["id"], small["id"], None]
-    assert lab.expect(lab.create("2"), b"", md5="", digest="xxh large")["id"] == large["id"]
+        found = [manifests.stored(lab.db, digest(content)) for digest in (md5, xxh128)]
+        assert [row and row["id"] for row in found] == [blob["id"]] * 2
+    assert manifests.stored(lab.db, "") is None
+    assert lab.expect(lab.create("2"), b"", md5="", digest=xxh128(b"large"))["id"] == large["id"]
+    with pytest.raises(RequestError, match="is not the MD5 of the file with the digest"):
+        lab.expect(one, b"other", digest=xxh128(b"large"))
+    with pytest.raises(RequestError, match="neither a digest nor an MD5"):
+        lab.expect(one, b"", md5="")
+
+
+def test_no_digest_is_taken_on_a_clients_word(lab: Lab) -> None:
+    one = lab.create("1")
+    evil = lab.expect(one, b"evil", digest=xxh128(b"good"))
+    with pytest.raises(RequestError, match="neither is"):
+        lab.upload(evil["id"], b"evil")
+    with pytest.raises(RequestError, match="as announced"):
+        lab.upload(evil["id"], b"good")
+    lab.upload(lab.expect(one, b"known")["id"], b"known")
+    claimed = lab.expect(one, b"known", digest=xxh128(b"secret"))
+    assert claimed["uploaded_at"] is None and manifests.stored(lab.db, xxh128(b"secret")) is None
+    # Nor that of a version: who logs what has it would get these contents.
+    made = {"evil": "1"}
+    for algorithm, wanted in (
+        ("MANIFEST_MD5", hashlib.md5),
+        ("MANIFEST_XXH128", xxhash.xxh128),
+    ):
+        done = lab.make(f"of other contents {algorithm}", made, digestAlgorithm=algorithm)
+        text = f"wandb-artifact-manifest-v1\nevil:{md5(b'1')}\n".encode()
+        assert done["digest"] == wanted(text).hexdigest()
+        assert lab.create(f"of other contents {algorithm}")["state"] == "PENDING"
+
+
+def test_what_is_no_manifest_is_refused_in_one_line(lab: Lab) -> None:
+    for content in (
+        *(b"", b"[]", b"[" * 100_000, b'{"contents": [1]}', b'{"contents": {"a": 1}}'),
+        *(b'{"contents": {"a": {"digest": 1, "size": "x"}}}', b'{"contents": {"\\ud800": {"ref": "x"}}}'),
+        b'{"contents": {"a": {"ref": "x", "size": 1e400}}}',
+    ):
+        one = lab.create("1")
+        lab.upload(lab.announce(one)["blob_id"], content)
+        with pytest.raises(RequestError, match="m is not a valid manifest"):
+            lab.commit(one)
 
 
 def test_parts_that_never_came_are_left_out(lab: Lab) -> None:
@@ -241,3 +297,27 @@ def test_complete_versions_do_not_change(lab: Lab) -> None:
     ):
         with pytest.raises(RequestError, match="can no longer change"):
             action()
+
+
+def test_bytes_of_complete_versions_do_not_change(lab: Lab) -> None:
+    one = lab.create("1")
+    manifest = lab.add(one, {"a": "1"})
+    lab.upload(manifest["blob_id"], b"{}")
+    old = lab.blobs.read(manifest["blob_id"])
+    assert old == b"{}", "an open version's manifest can still change"
+    manifest = lab.add(one, {"a": "1"})
+    lab.commit(one)
+    content = manifests.stored(lab.db, md5(b"1"))
+    # What a client has lost the answer to, it sends again.
+    listing = lab.blobs.read(manifest["blob_id"])
+    for blob_id, bytes_ in ((content["id"], b"1"), (manifest["blob_id"], listing)):
+        lab.upload(blob_id, bytes_)
+        with pytest.raises(RequestError, match=r"announced|complete version"):
+            lab.upload(blob_id, b"other")
+        assert lab.blobs.read(blob_id) == bytes_
+    lab.db.run("DELETE FROM expected_blob")
+    gone = blobs.new_blob(lab.db, "gone")
+    lab.db.run("DELETE FROM blob WHERE id = ?", gone)
+    with pytest.raises(RequestError, match="may have been deleted"):
+        lab.upload(gone, b"1")
+    assert not lab.blobs.path(gone).exists()

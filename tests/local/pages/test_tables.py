@@ -134,7 +134,8 @@ def blobs(tmp_path: Path) -> Blobs:
 
 
 def write_table(blobs: Blobs, blob_id: str, columns: list[str], rows: list[list[Any]]) -> None:
-    blobs.write(blob_id, json.dumps({"columns": columns, "data": rows}).encode())
+    with blobs.write(json.dumps({"columns": columns, "data": rows}).encode()) as upload:
+        blobs.move_in(upload.file, blob_id)
 
 
 def write_increment(db: Transaction, sequence: int, number: int, blob_id: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live_server import REPOSITORY, Server, wait_for
+from live_server import REPOSITORY, Server, sqlite, wait_for
 from warm_python import WarmProcess
 
 from wandb_tl.local.push import run_push
@@ -153,6 +153,33 @@ def test_everything_of_a_sweep_arrives_once_however_often_it_is_pushed(
     again = push(server, target, sweep, "--as", "öther/ünï proj.v1")
     assert (again.returncode, again.stdout) == (0, first.stdout), again.stderr
     assert dump(target) == lines
+
+
+@pytest.mark.slow
+def test_everything_of_a_sweep_and_of_a_project_is_pulled_once(
+    server: Server, target: Server, sweep: str, original: dict[str, Any]
+) -> None:
+    def pull(path: str, *arguments: str) -> str:
+        command = ["-m", "wandb_tl.local", "pull", path, "--from", server.url, "--root", str(target.root)]
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        variables["WANDB_PUSH_API_KEY"] = server.key
+        process = WarmProcess([*command, *arguments], REPOSITORY, variables)
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, ""), out + err
+        return out.strip()
+
+    url = pull(sweep, "--as", f"pulled/{PROJECT}")
+    assert url.startswith(f"{target.url}/pulled/%C3%BCn%C3%AF%20proj.v1/sweeps/")
+    assert target.run(READ, "pulled", PROJECT, url.rpartition("/")[2]) == original
+    lines = dump(target)
+    assert pull(sweep, "--as", f"pulled/{PROJECT}") == url and dump(target) == lines
+    # Runs of no sweep, too.
+    assert pull(sweep.rpartition("/")[0], "--as", "all/p") == f"{target.url}/all/p/sweeps/" + sqlite(
+        target, "SELECT sweep.name FROM sweep JOIN project ON project.id = project_id WHERE entity = 'all'"
+    )
+    count = '{ project(entityName: "all", name: "p") { runCount run(name: "prepare") { state } } }'
+    assert target.query(count)["project"] == {"runCount": 4, "run": {"state": "finished"}}
+    assert not list((target.root / "pulling").glob("*/blobs"))
 
 
 def dump(server: Server) -> list[Any]:

@@ -10,18 +10,51 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import xxhash
 from starlette.concurrency import run_in_threadpool
 
 from wandb_tl.local.artifacts.signed_addresses import AddressSigner
-from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Transaction
 
 # A client repeats an upload for less than an hour, and asks again where to send it when it starts anew.
 NEVER_SENT_SECONDS = 24 * 3600
+
+
+class Digests:
+    """The size and the digests of bytes, as they come: MD5 and XXH128, by which manifests list files."""
+
+    def __init__(self) -> None:
+        self._md5, self._xxh128, self.size = hashlib.md5(usedforsecurity=False), xxhash.xxh128(), 0
+
+    def update(self, chunk: bytes) -> None:
+        self._md5.update(chunk)
+        self._xxh128.update(chunk)
+        self.size += len(chunk)
+
+    @property
+    def md5(self) -> str:
+        """In base64, as clients send it."""
+        return base64.b64encode(self._md5.digest()).decode()
+
+    @property
+    def xxh128(self) -> str:
+        """In base64, as clients send it."""
+        return base64.b64encode(self._xxh128.digest()).decode()
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that have arrived in full: the file that holds them until they take their place."""
+
+    file: Path
+    size: int
+    md5: str
+    xxh128: str
 
 
 class Blobs:
@@ -40,50 +73,48 @@ class Blobs:
     def path(self, blob_id: str) -> Path:
         return stored_at(self.folder, blob_id)
 
-    async def receive(self, blob_id: str, chunks: AsyncIterator[bytes], md5: str | None) -> tuple[int, str]:
-        """Write an upload in full or not at all; returns (size in bytes, base64 md5).
-
-        Raises RequestError if the md5 is not the announced one.
-        """
-        incoming = self.folder / "incoming" / secrets.token_hex(16)
-        digest, size = hashlib.md5(usedforsecurity=False), 0
+    @asynccontextmanager
+    async def receive(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Upload]:
+        """Write an upload to the disk; what is not moved to its place in the block is deleted after it."""
+        incoming, digests = self._incoming(), Digests()
         try:
             with incoming.open("wb") as file:
                 async for chunk in chunks:
                     file.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
+                    digests.update(chunk)
                 file.flush()
                 # Outside of the event loop, which other clients' heartbeats wait for.
                 await run_in_threadpool(os.fsync, file.fileno())
-            actual = base64.b64encode(digest.digest()).decode()
-            if md5 and md5 != actual:
-                raise RequestError(f"the upload's MD5 is {actual}, not {md5} as announced", 400)
-            await run_in_threadpool(self._move_in, incoming, blob_id)
+            yield Upload(incoming, digests.size, digests.md5, digests.xxh128)
         finally:
             incoming.unlink(missing_ok=True)
-        return size, actual
 
-    def write(self, blob_id: str, content: bytes) -> tuple[int, str]:
-        """Write a file that the server itself made; returns (size in bytes, base64 md5)."""
-        incoming = self.folder / "incoming" / secrets.token_hex(16)
-        with incoming.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        self._move_in(incoming, blob_id)
-        md5 = hashlib.md5(content, usedforsecurity=False).digest()
-        return len(content), base64.b64encode(md5).decode()
+    @contextmanager
+    def write(self, content: bytes) -> Iterator[Upload]:
+        """Write a file that the server itself made, as `receive` does."""
+        incoming, digests = self._incoming(), Digests()
+        digests.update(content)
+        try:
+            with incoming.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield Upload(incoming, digests.size, digests.md5, digests.xxh128)
+        finally:
+            incoming.unlink(missing_ok=True)
 
-    def _move_in(self, incoming: Path, blob_id: str) -> None:
+    def _incoming(self) -> Path:
+        return self.folder / "incoming" / secrets.token_hex(16)
+
+    def move_in(self, incoming: Path, blob_id: str) -> None:
         """Move a synced file to its place, and sync the folders so that it is there after a crash."""
         final = self.path(blob_id)
         if final.parent not in self.synced:
             final.parent.mkdir(exist_ok=True)
-            _sync(self.folder)
+            sync(self.folder)
             self.synced.add(final.parent)
         incoming.replace(final)
-        _sync(final.parent)
+        sync(final.parent)
 
     def read(self, blob_id: str) -> bytes:
         return self.path(blob_id).read_bytes()
@@ -103,7 +134,8 @@ class Blobs:
                 file.unlink()
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Write the names in a folder to the disk."""
     if sys.platform == "win32":
         # Windows cannot open folders.
         return

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import cast
 
-from wandb_tl.local.artifacts.blobs import Blobs, new_blob
+import xxhash
+
+from wandb_tl.local.artifacts import uploads
+from wandb_tl.local.artifacts.blobs import Blobs, new_blob, stored_at
 from wandb_tl.local.artifacts.inputs import (
     ArtifactFileInput,
     Contents,
@@ -82,8 +86,11 @@ def expect(db: Transaction, artifact: ArtifactRow, input: ArtifactFileInput) -> 
     The uncommitted version protects the blob from being deleted as unused.
     """
     _check_open(artifact)
+    # Large files have an XXH128 digest and no MD5.
     md5, digest = input["md5"], input.get("digest") or input["md5"]
-    blob = stored(db, md5) or stored(db, digest)
+    if not digest:
+        raise RequestError(f"the artifact's file {input['name']} has neither a digest nor an MD5")
+    blob = stored(db, digest)
     if blob is None:
         # A client that asks again, for example after a lost answer, gets the same blob.
         # CROSS JOIN makes SQLite start from the digest, which few blobs share, and not from all the blobs
@@ -96,12 +103,11 @@ def expect(db: Transaction, artifact: ArtifactRow, input: ArtifactFileInput) -> 
             row=BlobRow,
         )
     if blob is None:
-        # Large files have an XXH128 digest and no MD5.
         blob_id = new_blob(db, input["name"], md5 or None, permanent=True)
         db.run("UPDATE blob SET digest = ? WHERE id = ?", digest, blob_id)
         blob = existing(db.blob(blob_id))
-    elif digest != md5:
-        db.run("UPDATE blob SET digest = ? WHERE id = ?", digest, blob["id"])
+    elif md5 and md5 != (blob["md5"] or blob["announced"] or md5):
+        raise RequestError(f"{md5} is not the MD5 of the file with the digest {digest}")
     query = "INSERT INTO expected_blob (artifact_id, blob_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
     db.run(query, artifact["id"], blob["id"])
     db.update("artifact", artifact["id"], updated_at=db.now)
@@ -109,7 +115,7 @@ def expect(db: Transaction, artifact: ArtifactRow, input: ArtifactFileInput) -> 
 
 
 def stored(db: Transaction, digest: str) -> BlobRow | None:
-    """The uploaded blob with this digest: an MD5, or the XXH128 that the client announced."""
+    """The uploaded blob with this digest, an MD5 or an XXH128."""
     if not digest:
         return None
     query = (
@@ -132,14 +138,22 @@ def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
     )
     if not uploaded:
         raise RequestError("the artifact's manifest was not uploaded")
-    digest = artifact["digest"]
     if all(manifest["kind"] == FULL for manifest in uploaded):
-        contents = _read(blobs, uploaded[-1]).get("contents") or {}
+        contents = _read(blobs.folder, uploaded[-1])["contents"]
     else:
         manifest = _merged(db, blobs, uploaded)
         contents = manifest["contents"]
-        digest = digest_of(contents)
         _write(db, blobs, artifact, manifest)
+    columns = store(db, artifact, contents)
+    db.run("DELETE FROM expected_blob WHERE artifact_id = ?", artifact["id"])
+    return columns
+
+
+def store(db: Transaction, artifact: ArtifactRow, contents: Contents) -> Columns:
+    """Store the contents of a version in place of those that it has; returns the columns to update.
+
+    Raises RequestError if a file is missing.
+    """
     entries = [_entry(db, artifact, path, entry) for path, entry in contents.items()]
     db.run("DELETE FROM manifest_entry WHERE artifact_id = ?", artifact["id"])
     db.many(
@@ -147,13 +161,43 @@ def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
         " VALUES (:artifact_id, :path, :digest, :size, :ref, :blob_id)",
         entries,
     )
-    db.run("DELETE FROM expected_blob WHERE artifact_id = ?", artifact["id"])
+    # Not the digest that the client named: who logs the contents that have it would get this version.
+    digest = digest_of(contents, artifact["digest_algorithm"])
     size = sum(entry["size"] for entry in entries)
     return {"digest": digest, "size": size, "file_count": len(entries)}
 
 
-def _read(blobs: Blobs, manifest: ManifestRow) -> Manifest:
-    return cast(Manifest, json.loads(blobs.read(manifest["blob_id"])))
+def contents_of(db: Transaction, folder: Path, artifact: ArtifactRow) -> Contents:
+    """The contents of a version by its manifest in the folder of blobs.
+
+    Raises RequestError, or OSError, if it has none that can be read.
+    """
+    manifest = current(db, artifact["id"])
+    if manifest is None or existing(db.blob(manifest["blob_id"]))["uploaded_at"] is None:
+        raise RequestError("the manifest is missing")
+    return _read(folder, manifest)["contents"]
+
+
+def _read(folder: Path, manifest: ManifestRow) -> Manifest:
+    """The manifest file, with its contents. Raises RequestError for a file that is no manifest."""
+    try:
+        parsed = json.loads(stored_at(folder, manifest["blob_id"]).read_bytes())
+        contents = parsed["contents"] = parsed.get("contents") or {}
+        odd = next((path for path, entry in contents.items() if not _is_entry(path, entry)), None)
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        raise RequestError(f"{manifest['name']} is not a valid manifest: JSON with contents") from None
+    if odd is not None:
+        raise RequestError(f"{manifest['name']} is not a valid manifest: its entry {odd} is malformed")
+    return cast(Manifest, parsed)
+
+
+def _is_entry(path: str, entry: object) -> bool:
+    """Whether an entry can be stored. Raises ValueError for lone surrogates, which JSON can hold."""
+    if not isinstance(entry, dict):
+        return False
+    size, texts = entry.get("size"), [path, *(entry.get(key) or "" for key in ("digest", "ref"))]
+    is_text = all(isinstance(text, str) and text.encode() is not None for text in texts)
+    return is_text and (size is None or (isinstance(size, int) and 0 <= size < 1 << 62))
 
 
 def _merged(db: Transaction, blobs: Blobs, parts: list[ManifestRow]) -> Manifest:
@@ -163,27 +207,49 @@ def _merged(db: Transaction, blobs: Blobs, parts: list[ManifestRow]) -> Manifest
         base = db.get("artifact", addition["base_id"])
         if base is None or base["state"] != "COMMITTED":
             raise RequestError("the version that this one adds to is gone; log all of its files instead")
-        contents |= _read(blobs, existing(current(db, base["id"]))).get("contents") or {}
-    manifests = [_read(blobs, part) for part in parts]
+        contents |= contents_of(db, blobs.folder, base)
+    manifests = [_read(blobs.folder, part) for part in parts]
     for manifest in manifests:
-        contents |= manifest.get("contents") or {}
+        contents |= manifest["contents"]
     return {**manifests[0], "contents": dict(sorted(contents.items()))}
 
 
 def _write(db: Transaction, blobs: Blobs, artifact: ArtifactRow, manifest: Manifest) -> None:
     name = "wandb_manifest.json"
     blob_id = new_blob(db, name)
-    size, md5 = blobs.write(blob_id, json.dumps(manifest).encode())
-    row = (size, md5, db.now, blob_id)
-    db.run("UPDATE blob SET size = ?, md5 = ?, uploaded_at = ? WHERE id = ?", *row)
-    db.insert("manifest", artifact_id=artifact["id"], kind=FULL, name=name, digest=md5, blob_id=blob_id)
+    with blobs.write(json.dumps(manifest).encode()) as upload:
+        uploads.accept(db, blobs, blob_id, upload)
+    row: Columns = {"artifact_id": artifact["id"], "name": name, "blob_id": blob_id}
+    db.insert("manifest", kind=FULL, digest=upload.md5, **row)
 
 
-def digest_of(contents: Contents) -> str:
-    """The digest of a version with these contents, as the client computes it (hexadecimal MD5)."""
+def rebuild(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> None:
+    """Write the manifest of a complete version anew, from the entries that were stored with it."""
+    query = (
+        "SELECT manifest_entry.*, blob.md5 FROM manifest_entry LEFT JOIN blob ON blob.id = blob_id"
+        " WHERE artifact_id = ?"
+    )
+    contents: Contents = {}
+    for row in db.all(query, artifact["id"]):
+        entry = contents[row["path"]] = {"digest": row["digest"], "size": row["size"]}
+        if row["ref"] is not None:
+            entry["ref"] = row["ref"]
+        elif row["digest"] != row["md5"]:
+            entry["extra"] = {"alg": "XXH128"}
+    manifest: Manifest = {"version": 1, "storagePolicy": "wandb-storage-policy-v1", "contents": contents}
+    _write(db, blobs, artifact, {**manifest, "storagePolicyConfig": {"storageLayout": "V2"}})
+
+
+def digest_of(contents: Contents, algorithm: str) -> str:
+    """The hexadecimal digest of a version with these contents, as the client computes it.
+
+    algorithm: MANIFEST_MD5 or MANIFEST_XXH128.
+    """
     lines = [f"{path}:{entry.get('digest') or ''}\n" for path, entry in sorted(contents.items())]
-    text = "wandb-artifact-manifest-v1\n" + "".join(lines)
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    text = ("wandb-artifact-manifest-v1\n" + "".join(lines)).encode()
+    if algorithm == "MANIFEST_XXH128":
+        return xxhash.xxh128_hexdigest(text)
+    return hashlib.md5(text, usedforsecurity=False).hexdigest()
 
 
 def _entry(db: Transaction, artifact: ArtifactRow, path: str, entry: ManifestEntry) -> ManifestEntryRow:
@@ -195,7 +261,7 @@ def _entry(db: Transaction, artifact: ArtifactRow, path: str, entry: ManifestEnt
         "artifact_id": artifact["id"],
         "path": path,
         "digest": digest,
-        "size": entry.get("size") or (blob and blob["size"]) or 0,
+        "size": (blob["size"] if blob else entry.get("size")) or 0,
         "ref": reference,
         "blob_id": blob["id"] if blob else None,
     }

@@ -98,8 +98,11 @@ def _same(db: Transaction, sequence: CollectionRow, input: CreateArtifactInput) 
     if input.get("distributedID"):
         query = "SELECT * FROM artifact WHERE sequence_id = ? AND distributed_id = ? AND state = 'PENDING'"
         return db.one(query, sequence["id"], input["distributedID"], row=ArtifactRow)
+    # Not one that has lost bytes: logged again, they are here again.
     return db.one(
         "SELECT * FROM artifact WHERE sequence_id = ? AND digest = ? AND state = 'COMMITTED'"
+        " AND NOT EXISTS (SELECT 1 FROM manifest_entry JOIN blob ON blob.id = blob_id"
+        "  WHERE artifact_id = artifact.id AND uploaded_at IS NULL)"
         " ORDER BY version_index DESC LIMIT 1",
         sequence["id"],
         input["digest"],

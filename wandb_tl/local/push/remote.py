@@ -11,7 +11,7 @@ import netrc
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ Body = Path | bytes
 
 
 class Remote:
-    """The server at `url`, with the API key of `key_for`. Raises RemoteError."""
+    """The server at `url`, with the given API key or that of `key_for`. Raises RemoteError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RemoteError(f"{url} is not a valid address of a server, such as https://api.wandb.ai")
         if parts.hostname in ("wandb.ai", "www.wandb.ai"):
-            raise RemoteError(f"{url} serves only pages; push to https://api.wandb.ai")
+            raise RemoteError(f"{url} serves only pages; its API is at https://api.wandb.ai")
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
             print(f"warning: the API key is sent to {_origin(url)} without encryption", file=sys.stderr)
         self.url = url.rstrip("/")
@@ -55,7 +55,7 @@ class Remote:
             f"{parts.scheme}://",
             requests.adapters.HTTPAdapter(pool_maxsize=UPLOADS, pool_connections=UPLOADS),
         )
-        self.credentials = ("api", key_for(self.url))
+        self.credentials = ("api", key or key_for(self.url))
         self.waits: tuple[float, ...] = FIRST_WAITS
 
     def graphql(self, document: str, **variables: Any) -> JsonObject:
@@ -82,6 +82,32 @@ class Remote:
         with ThreadPoolExecutor(UPLOADS) as pool:
             list(pool.map(lambda upload: self._put(*upload), uploads))
 
+    def pages(self, document: str, *path: str, **variables: Any) -> Iterator[JsonObject]:
+        """The nodes of a connection, which lies at `path` in the data and takes its cursor as $after."""
+        after, seen = None, set()
+        while True:
+            page: Any = self.graphql(document, after=after, **variables)
+            for name in path:
+                page = page and page.get(name)
+            if not page:
+                return
+            yield from (edge["node"] for edge in page["edges"])
+            after = page["pageInfo"]["endCursor"]
+            if not page["pageInfo"]["hasNextPage"]:
+                return
+            if after in seen:
+                raise RemoteError(f"{self.url} sends the same page again and again")
+            seen.add(after)
+
+    def get(self, downloads: Iterable[tuple[str, Path]]) -> None:
+        """Download (address, path of a new file)."""
+        with ThreadPoolExecutor(UPLOADS) as pool:
+            list(pool.map(lambda download: self._get(*download), downloads))
+
+    def _get(self, address: str, into: Path) -> None:
+        is_here = address.startswith(f"{self.url}/")
+        self._send("GET", address, into=into, auth=self.credentials if is_here else _no_auth)
+
     def _put(self, address: str, headers: list[str], body: Body) -> None:
         if address.startswith("/"):
             address = self.url + address
@@ -90,13 +116,23 @@ class Remote:
         # The address itself is signed: the key must not be sent to a storage service.
         self._send("PUT", address, headers=fields, body=body, auth=_no_auth)
 
-    def _send(self, method: str, address: str, body: Body | None = None, **options: Any) -> Any:
-        """Send a request until it succeeds; returns the JSON of the answer to a POST."""
+    def _send(
+        self,
+        method: str,
+        address: str,
+        body: Body | None = None,
+        into: Path | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send a request until it succeeds; returns the JSON of the answer to a POST.
+
+        into: the file that the answer is written to.
+        """
         waits = iter(self.waits)
         while True:
             problem, answer = "", None
             try:
-                answer = self._try(method, address, body, options)
+                answer = self._try(method, address, body, into, options)
             except requests.Timeout:
                 problem = "it does not answer"
             except requests.exceptions.SSLError as error:
@@ -114,12 +150,22 @@ class Remote:
                 problem = f"it answers {answer.status_code} {answer.reason}"
             wait = next(waits, None)
             if wait is None:
-                raise RemoteError(f"cannot reach {_origin(address)}: {problem}; to resume, push again later")
+                raise RemoteError(
+                    f"cannot reach {_origin(address)}: {problem}; to resume, start the command again later"
+                )
             time.sleep(max(wait, _retry_after(answer)))
 
     def _try(
-        self, method: str, address: str, body: Body | None, options: dict[str, Any]
+        self, method: str, address: str, body: Body | None, into: Path | None, options: dict[str, Any]
     ) -> requests.Response:
+        if into:
+            with (
+                self.session.request(method, address, stream=True, timeout=TIMEOUTS, **options) as answer,
+                into.open("wb") as written,
+            ):
+                for chunk in answer.iter_content(1 << 20) if answer.ok else ():
+                    written.write(chunk)
+            return answer
         if isinstance(body, Path) and body.stat().st_size:
             with body.open("rb") as file:
                 return self.session.request(method, address, data=file, timeout=TIMEOUTS, **options)

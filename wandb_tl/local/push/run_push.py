@@ -78,8 +78,11 @@ class RunPush:
     def place(self) -> dict[str, str]:
         return {"entity": self.entity, "project": self.project}
 
-    def push(self, run: RunRow, sweep: str) -> None:
-        """Push a run into the sweep of this name. Raises RemoteError if another run has its name."""
+    def push(self, run: RunRow, sweep: str | None) -> None:
+        """Push a run into the sweep of this name, or into none.
+
+        Raises RemoteError if another run has its name.
+        """
         there = self._run_there(run, sweep)
         counts = _line_counts(there)
         with self.database.transaction() as db:
@@ -95,7 +98,7 @@ class RunPush:
         self._push_files(run, dict(self._files_there(run)) if there else {})
         self._stream(run, complete=True, exitcode=exit_code_of(run))
 
-    def _upsert(self, run: RunRow, sweep: str, storage_id: str | None) -> None:
+    def _upsert(self, run: RunRow, sweep: str | None, storage_id: str | None) -> None:
         self.remote.graphql(
             UPSERT_RUN,
             id=storage_id,
@@ -115,7 +118,7 @@ class RunPush:
             **self.place,
         )
 
-    def _run_there(self, run: RunRow, sweep: str) -> RunThere | None:
+    def _run_there(self, run: RunRow, sweep: str | None) -> RunThere | None:
         project = self.remote.graphql(RUN, run=run["name"], **self.place)["model"]
         there: RunThere | None = project and project["bucket"]
         if there and there["sweepName"] != sweep:

@@ -93,7 +93,7 @@ def prepare(root: Path, path: str, to: str, into: str | None) -> SweepPush:
         raise RequestError(f"--as takes ENTITY/PROJECT, not {into}")
     if remote.url == roots.server_url(root) and (entity, project) == (own_entity, own_project):
         raise RequestError("the sweep is already in that project; choose another one with --as")
-    return SweepPush(root, database, sweep, runs, remote, features, own_entity, own_project)
+    return SweepPush(root, database, [sweep], runs, remote, features, own_entity, own_project)
 
 
 def _sweep_and_runs(
@@ -111,25 +111,29 @@ def _sweep_and_runs(
 
 @dataclass
 class SweepPush:
-    """Pushes one sweep of a root to `entity`/`project` of a server that supports these `features`."""
+    """Pushes sweeps of a root, and runs of these or of none, to `entity`/`project` of a server.
+
+    features: what the server supports. name: what ROOT/pushed.json calls it, its address unless given.
+    """
 
     root: Path
     database: Database
-    sweep: SweepRow
+    sweeps: list[SweepRow]
     runs: list[RunRow]
     remote: Remote
     features: set[str]
     entity: str
     project: str
+    name: str | None = None
 
     @property
     def place(self) -> dict[str, str]:
         return {"entity": self.entity, "project": self.project}
 
     def push(self) -> str:
-        """Push the sweep, its runs and their artifacts; returns the address of the sweep's page."""
+        """Push the sweeps, the runs and their artifacts; returns the address of their page."""
         with _lock(self.root):
-            sweep = self._ensure_sweep()
+            sweeps = {sweep["id"]: self._ensure_sweep(sweep) for sweep in self.sweeps}
             run_push = RunPush(
                 self.root,
                 self.database,
@@ -144,20 +148,22 @@ class SweepPush:
             total = len(self.runs) + len(artifacts)
             with tqdm(total=total, unit=" runs and artifacts", disable=not sys.stderr.isatty()) as bar:
                 for run in self.runs:
-                    run_push.push(run, sweep["name"])
+                    sweep_id = run["sweep_id"]
+                    run_push.push(run, None if sweep_id is None else sweeps[sweep_id]["name"])
                     bar.update()
                 for _ in artifacts.push(with_tags="ARTIFACT_TAGS" in self.features):
                     bar.update()
-            self.remote.graphql(UPSERT_SWEEP, id=sweep["id"], state=SweepState.FINISHED, **self.place)
+            for sweep in sweeps.values():
+                self.remote.graphql(UPSERT_SWEEP, id=sweep["id"], state=SweepState.FINISHED, **self.place)
+        parts = [self.entity, self.project]
+        if len(sweeps) == 1:
+            parts += ["sweeps", *(sweep["name"] for sweep in sweeps.values())]
         page = self.remote.url.replace("://api.", "://", 1)
-        where = "/".join(
-            quote(part, safe="") for part in (self.entity, self.project, "sweeps", sweep["name"])
-        )
-        return f"{page}/{where}"
+        return f"{page}/{'/'.join(quote(part, safe='') for part in parts)}"
 
-    def _ensure_sweep(self) -> SweepThere:
+    def _ensure_sweep(self, sweep: SweepRow) -> SweepThere:
         """The sweep on the other server: the one that an earlier push made, or a new one."""
-        key = f"{self.remote.url}/{self.entity}/{self.project} {self.sweep['name']}"
+        key = f"{self.name or self.remote.url}/{self.entity}/{self.project} {sweep['name']}"
         memory = self.root / "pushed.json"
         pushed = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
         if key in pushed:
@@ -167,17 +173,17 @@ class SweepPush:
                 return there
         answer = self.remote.graphql(
             UPSERT_SWEEP,
-            config=self.sweep["config"],
-            description=self.sweep["description"],
-            displayName=self.sweep["display_name"],
+            config=sweep["config"],
+            description=sweep["description"],
+            displayName=sweep["display_name"],
             **self.place,
         )
-        sweep: SweepThere = answer["upsertSweep"]["sweep"]
-        pushed[key] = sweep["name"]
+        made: SweepThere = answer["upsertSweep"]["sweep"]
+        pushed[key] = made["name"]
         draft = memory.with_suffix(".draft")
         draft.write_text(json.dumps(pushed, indent=1) + "\n", encoding="utf-8")
         draft.replace(memory)
-        return sweep
+        return made
 
 
 def _parts(path: str) -> list[str]:

@@ -54,9 +54,9 @@ CREATE TABLE IF NOT EXISTS metric_value (
 CREATE INDEX IF NOT EXISTS metric_value_by_number ON metric_value (run_id, number, value);
 -- The bytes are in a file named by the blob's id. md5 is base64; md5, size and uploaded_at are null until the
 -- upload is complete. announced: the md5 that the upload must have. permanent: contents of artifacts, which
--- are written once and belong to every version that lists their md5. digest: the MD5 or XXH128 (base64) by
--- which the manifest that they were announced for lists them. announced_at: when a client last asked where to
--- upload it. sent_at: when the newest address was signed to which it was uploaded.
+-- are written once and belong to every version that lists one of their digests. digest: the XXH128 (base64);
+-- until the upload, the MD5 or XXH128 that it must have. announced_at: when a client last asked where to upload
+-- it. sent_at: when the newest address was signed to which it was uploaded.
 CREATE TABLE IF NOT EXISTS blob (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, announced TEXT, permanent INTEGER NOT NULL DEFAULT 0, md5 TEXT,
     size INTEGER, uploaded_at REAL, digest TEXT, announced_at REAL NOT NULL DEFAULT 0,
