@@ -98,8 +98,12 @@ LOCAL_MODULES = {
     "root": {"errors"},
     "watch": {"errors", "records", "artifacts", "runs"},
     "answer": {"errors", "root"},
-    "app": {"errors", "access", "records", "sweeps", "artifacts", "runs", "api", "pages"},
-    "server": {"errors", "access", "addresses", "root", "watch", "app", "records", "artifacts"},
+    "bodies": {"errors", "records"},
+    "connections": set(),
+    "app": {"errors", "access", "bodies", "records", "sweeps", "artifacts", "runs", "api", "pages"},
+    "server": {
+        *("errors", "access", "addresses", "root", "watch", "app", "connections", "records", "artifacts")
+    },
     "__main__": {"errors", "addresses", "root", "server", "answer", "push"},
 }
 # Who speaks to W&B; nobody else imports its client.
