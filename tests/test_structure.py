@@ -94,15 +94,19 @@ LOCAL_ROOMS = {
 }
 LOCAL_MODULES = {
     "errors": set(),
-    "connections": set(),
-    "access": {"connections"},
+    "connection_owner": set(),
+    "access": {"connection_owner"},
     "gate": {"access"},
     "addresses": set(),
     "root": {"errors"},
     "watch": {"errors", "records", "artifacts", "runs"},
     "answer": {"errors", "root"},
-    "app": {"errors", "access", "gate", "records", "sweeps", "artifacts", "runs", "api", "pages"},
-    "server": {"errors", "access", "addresses", "root", "watch", "app", "records", "artifacts"},
+    "bodies": {"errors", "records"},
+    "connections": set(),
+    "app": {"errors", "access", "bodies", "gate", "records", "sweeps", "artifacts", "runs", "api", "pages"},
+    "server": {
+        *("errors", "access", "addresses", "root", "watch", "app", "connections", "records", "artifacts")
+    },
     "__main__": {"errors", "addresses", "root", "server", "answer", "push", "upkeep"},
 }
 # Who speaks to W&B; nobody else imports its client.

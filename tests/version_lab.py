@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class Lab:
 
     def upload(self, blob_id: str, content: bytes) -> None:
         with self.blobs.write(content) as upload:
-            uploads.accept(self.db, self.blobs, blob_id, upload)
+            uploads.accept(self.db, self.blobs, blob_id, upload, time.time())
 
     def announce(self, artifact: dict[str, Any], base: Any = None, kind: str = "FULL") -> dict[str, Any]:
         wanted = {"name": "m", "digest": "", "type": kind}

@@ -248,6 +248,24 @@ def test_a_signal_right_after_the_start_ends_the_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_signal_ends_a_server_that_is_at_work(tmp_path: Path) -> None:
+    """A transaction that takes ten minutes is under way."""
+    program = """
+import os, signal, threading, time
+from pathlib import Path
+from wandb_tl.local import server, watch
+
+watch.WATCH_SECONDS = 0
+watch.give_up_silent = lambda db: time.sleep(600)
+soon = threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM))
+server.serve(Path("."), "127.0.0.1", 0, lambda url: soon.start())
+"""
+    command, path = [sys.executable, "-c", program], {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | path, timeout=30, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"") and not (tmp_path / "server.json").exists()
+
+
+@pytest.mark.slow
 def test_a_server_whose_starter_was_killed_ends_without_a_word(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "wandb_tl.local", "serve", "--json", "--port", "0", "--while-used"]
     server = subprocess.Popen(

@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wandb_tl.local.connections import owner
+from wandb_tl.local.connection_owner import owner
 
 # At the top, because the cookie is for all addresses below that of the page that sets it.
 LOGIN, LOGOUT = "/login", "/logout"
@@ -35,7 +35,7 @@ COOKIE_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Token:
-    """The content of a genuine token. owner: of the browser's connection, as connections.owner() gives it."""
+    """The content of a genuine token. owner: of the browser's connection, as connection_owner.owner() gives it."""
 
     issued: float
     nonce: str

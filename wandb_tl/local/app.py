@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import posixpath
 import sqlite3
 import time
-import zlib
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -24,11 +22,11 @@ from wandb_tl.local.access import Logins, has_key
 from wandb_tl.local.api.execution import Graph, GraphQLBody
 from wandb_tl.local.artifacts import manifests, uploads
 from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.bodies import read_json, rendered
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.gate import Gate, failure
 from wandb_tl.local.pages.site import Site
-from wandb_tl.local.records.database import Database, Transaction
-from wandb_tl.local.records.json_path import JsonObject
+from wandb_tl.local.records.database import Database, Readers, Transaction
 from wandb_tl.local.records.rows import BlobRow
 from wandb_tl.local.runs import file_stream
 from wandb_tl.local.runs.file_stream import StreamAnswer, StreamBody
@@ -66,9 +64,12 @@ INERT = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# Between the transactions of one request.
+PAUSE_SECONDS = 0.01
+
 
 def make_app(
-    database: Database, reading: Database, drawing: Database, blobs: Blobs, logins: Logins
+    database: Database, reading: Readers, drawing: Database, blobs: Blobs, logins: Logins
 ) -> Starlette:
     """The application over a root's records, with connections to write, to read and for pages, and its blobs.
 
@@ -112,10 +113,12 @@ class Endpoints:
 
     async def graphql(self, request: Request) -> Response:
         body = cast(GraphQLBody, await read_json(request))
-        status, answer = await run_in_threadpool(
-            self.graph.answer, body, base_url(request), writer_of(request) is not None
-        )
-        return JSONResponse(answer, status)
+
+        def answer() -> Response:
+            status, content = self.graph.answer(body, base_url(request), writer_of(request) is not None)
+            return Response(rendered(content), status, media_type="application/json")
+
+        return await run_in_threadpool(answer)
 
     async def stream(self, request: Request) -> Response:
         # From the raw path: a name may contain an encoded slash; those of an entity are not encoded.
@@ -125,10 +128,18 @@ class Endpoints:
         entity, project, run = (unquote(part) for part in ("/".join(parts[2:-3]), *parts[-3:-1]))
         body = cast(StreamBody, await read_json(request))
 
-        def receive(db: Transaction) -> StreamAnswer:
-            return file_stream.receive(db, entity, project, run, body, writer_of(request))
+        writer = writer_of(request)
 
-        return JSONResponse(await run_in_threadpool(self.inside, receive))
+        def receive() -> StreamAnswer:
+            answer: StreamAnswer = {}
+            for number, part in enumerate(file_stream.parts(body)):
+                # Without a pause, the lock of the database would go to the same thread again.
+                time.sleep(PAUSE_SECONDS if number else 0)
+                with self.database.transaction() as db:
+                    answer = file_stream.receive(db, entity, project, run, part, writer)
+            return answer
+
+        return JSONResponse(await run_in_threadpool(receive))
 
     async def attach_answer(self, request: Request) -> Response:
         """PUT /-/answer/ENTITY/PROJECT/SWEEP, each name with its slashes encoded."""
@@ -197,37 +208,6 @@ def guarded(endpoint: Endpoint, key: str) -> Endpoint:
         return await endpoint(request)
 
     return guard
-
-
-async def read_json(request: Request, limit: int | None = None) -> JsonObject:
-    """The JSON object in the body, which may be compressed with gzip.
-
-    limit: of a body without compression, in bytes. Raises RequestError (400, or 413 for a larger body).
-    """
-    body = await request.body() if limit is None else await read_body(request, limit)
-    try:
-        if limit is None and request.headers.get("content-encoding") == "gzip":
-            body = zlib.decompress(body, wbits=zlib.MAX_WBITS | 16)
-        # Parsing a large body must not block the event loop.
-        parsed: Any = await run_in_threadpool(json.loads, body or b"{}")
-    except (ValueError, RecursionError, zlib.error):
-        raise RequestError("the request's body is not valid JSON", 400) from None
-    if not isinstance(parsed, dict):
-        raise RequestError("the request's body is not a JSON object", 400)
-    return parsed
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request. Raises RequestError (413) if it has more bytes than the limit."""
-    body, size = bytearray(), 0
-    # To the end: a client that is still sending would not read the refusal.
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= limit:
-            body += chunk
-    if size > limit:
-        raise RequestError(f"the request's body has more than {limit:,} bytes", 413)
-    return bytes(body)
 
 
 def writer_of(request: Request) -> str | None:

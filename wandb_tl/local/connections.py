@@ -1,53 +1,148 @@
-"""Which user of this machine has opened a connection, as the kernel says it."""
+"""Connections within limits: how many there are, how long a request takes to arrive, what is logged of them.
+
+Whoever reaches the port can open connections, also without the key. Each one takes a file of the process, and
+a process that has no more of them can neither accept a connection nor open a blob.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import socket
+import asyncio
+import logging
 import sys
-from collections.abc import MutableMapping
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+import time
+from collections import OrderedDict
+from typing import Any, cast
 
-ESTABLISHED = "01"
-TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
-
-def owner(scope: MutableMapping[str, Any]) -> str:
-    """The number of the user whose process has sent a request, by its ASGI scope.
-
-    "" for another machine, and where the kernel has no such table. Of a proxy or a forwarded port it is the
-    user of that process.
-    """
-    here, there = scope.get("client"), scope.get("server")
-    if not here or not there or there[1] is None:
-        return ""
-    # A program that asks for IPv6 is listed with the IPv6 form of the address.
-    for table, as_listed in zip(TABLES, (listed, listed_in_six), strict=True):
-        with suppress(OSError, ValueError), table.open() as lines:
-            wanted = [f"{as_listed(host)}:{port:04X}" for host, port in (here, there)]
-            for line in lines:
-                fields = line.split()
-                if fields[1:4] == [*wanted, ESTABLISHED]:
-                    return fields[7]
-    return ""
+# Connections that the system accepts before the server does. asyncio accepts as many in a row.
+BACKLOG = 128
+# Open files for the database, blobs and scripts of pages, and connections that were just accepted or ended.
+OTHER_FILES = 128 + 2 * BACKLOG
+# Fewer than this are not enough for one browser and a few agents.
+FEWEST_CONNECTIONS = 32
+# What is asked of the system.
+OPEN_FILES = 16_384
+# Seconds in which the head of a request must be complete, and in which more of a body must arrive, or more of
+# an answer be taken.
+HEAD_SECONDS, STALLED_SECONDS = 20.0, 120.0
+# The same line is logged again after this time.
+REPEAT_SECONDS = 60.0
 
 
-def listed(host: str) -> str:
-    """An IPv4 address as /proc/net/tcp lists it. Raises OSError for another one."""
-    return _words(socket.inet_pton(socket.AF_INET, host))
+def most_connections() -> int:
+    """Raise the limit on open files of this process; the number of connections that it leaves room for."""
+    if sys.platform == "win32":
+        return OPEN_FILES
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return max(min(soft, OPEN_FILES) - OTHER_FILES, FEWEST_CONNECTIONS)
 
 
-def listed_in_six(host: str) -> str:
-    """An address as /proc/net/tcp6 lists it. Raises ValueError for what is not an address."""
-    address = ipaddress.ip_address(host)
-    if isinstance(address, ipaddress.IPv4Address):
-        address = ipaddress.IPv6Address(f"::ffff:{host}")
-    return _words(address.packed)
+class Connections:
+    """The open connections, the one whose client was silent for longest first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.open: OrderedDict[LimitedProtocol, None] = OrderedDict()
+
+    def heard(self, connection: LimitedProtocol) -> None:
+        """Note that a client sent or took something. The most silent connections make room for a new one."""
+        self.open[connection] = None
+        self.open.move_to_end(connection)
+        while len(self.open) > self.most:
+            silent, _ = self.open.popitem(last=False)
+            silent.transport.abort()
 
 
-def _words(packed: bytes) -> str:
-    """The words of an address in hexadecimal, each in the order of bytes of this machine."""
-    words = (packed[start : start + 4] for start in range(0, len(packed), 4))
-    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+class Configuration(uvicorn.Config):
+    """uvicorn's configuration of a server with limits on its connections."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, http=LimitedProtocol, backlog=BACKLOG, **options)
+        self.among = Connections(most_connections())
+
+
+class LimitedProtocol(H11Protocol):
+    """uvicorn's protocol, which ends connections whose clients keep it waiting."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.among = cast(Configuration, config).among
+        self.deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.among.heard(self)
+        self._expect(HEAD_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        self.among.heard(self)
+        waits_for_head = self._waits_for_head()
+        super().data_received(data)
+        # The time for a head is that of all its parts together.
+        if not (waits_for_head and self._waits_for_head() and self.deadline):
+            self._expect(HEAD_SECONDS if self._waits_for_head() else STALLED_SECONDS)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.among.heard(self)
+        self._expect(STALLED_SECONDS)
+
+    def on_response_complete(self) -> None:
+        # From here on uvicorn's own time for an idle connection counts.
+        self._expect(None)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect(None)
+        self.among.open.pop(self, None)
+        super().connection_lost(exc)
+
+    def _waits_for_head(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect(self, seconds: float | None) -> None:
+        """End the connection if its client lets this time pass; None for no such time."""
+        if self.deadline:
+            self.deadline.cancel()
+        self.deadline = self.loop.call_later(seconds, self._give_up) if seconds else None
+
+    def _give_up(self) -> None:
+        self.deadline = None
+        is_at_work = not self._waits_for_head() and (self.flow.read_paused or not self.cycle.more_body)
+        if is_at_work and not self.transport.get_write_buffer_size():
+            # The client waits for the server.
+            self._expect(STALLED_SECONDS)
+        else:
+            self.transport.abort()
+
+
+class NoRepetition(logging.Filter):
+    """Leaves out lines that were logged less than REPEAT_SECONDS ago: strangers could fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # Without its arguments: they may hold what the client sent.
+        line, now = str(record.msg), time.monotonic()
+        if now - self.logged.get(line, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return False
+        recent = {other: at for other, at in self.logged.items() if now - at < REPEAT_SECONDS}
+        self.logged = recent | {line: now}
+        return True

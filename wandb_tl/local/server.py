@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import FrameType
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -24,12 +27,19 @@ from wandb_tl.local import root as roots
 from wandb_tl.local.access import Logins, Session
 from wandb_tl.local.app import make_app
 from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.connections import BACKLOG, Configuration, NoRepetition
 from wandb_tl.local.errors import RequestError, RootError
-from wandb_tl.local.records.database import Database
+from wandb_tl.local.records.database import Database, Readers
 from wandb_tl.local.watch import keep_columns, keep_watch
 
 # A killed process may have left a child that still sends what the process logged.
 UNUSED_SECONDS = 10
+# After a signal: the time for answers that are under way, and the time after which the process ends in the
+# middle of anything. Clients repeat what was not answered.
+ANSWERS_SECONDS, END_SECONDS = 2, 3.5
+# How long a thread that computes keeps others waiting for Python's lock, which a short request takes some ten
+# times: a fifth of Python's own.
+SWITCH_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ def serve(root: Path, listening: Listening, ready: Callable[[str], None], while_
     # numpy reads it when Bayesian search imports it. Its matrices are small: beside runs that train on all
     # cores, threads that wait for one another take the search thirty times as long.
     os.environ["OMP_NUM_THREADS"] = "1"
+    sys.setswitchinterval(SWITCH_SECONDS)
     root = roots.prepare(root.resolve())
     # Closed last: who locks it afterwards must be able to start another server.
     with (root / "users").open("a") as users, roots.lock(root):
@@ -70,17 +81,20 @@ def serve(root: Path, listening: Listening, ready: Callable[[str], None], while_
         url = addresses.url(host, listener.getsockname()[1], listening.scheme)
         try:
             database = Database(root / "wandb.sqlite")
-            # The charts of long histories must not delay what clients ask for.
-            reading, drawing = (Database(root / "wandb.sqlite", read_only=True) for _ in range(2))
+            # The charts of long histories must not delay what clients ask for, nor one query the next.
+            reading = Readers(root / "wandb.sqlite")
+            drawing = Database(root / "wandb.sqlite", read_only=True)
         except RequestError as error:
             raise RootError(str(error)) from None
         blobs = Blobs(root / "blobs", key)
         with database.transaction() as db:
             blobs.delete_unnamed(db)
         app = make_app(database, reading, drawing, blobs, Logins(key, root, host))
-        server = uvicorn.Server(configuration(app, listening))
         announcement = roots.announce(root, url, host)
-        end_by_signals(server)
+        server = Server(configuration(app, listening), announcement)
+        server.end_by_signals()
+        for name in ("asyncio", "uvicorn.error"):
+            logging.getLogger(name).addFilter(NoRepetition())
         stop = threading.Event()
         threads = [
             threading.Thread(target=keep_watch, args=(database, blobs, stop), daemon=True),
@@ -103,17 +117,31 @@ def serve(root: Path, listening: Listening, ready: Callable[[str], None], while_
             database.close()
 
 
-def end_by_signals(server: uvicorn.Server) -> None:
-    """Let SIGINT and SIGTERM end the server also before uvicorn has handlers of its own.
+class Server(uvicorn.Server):
+    """uvicorn's server, which ends in time after a signal."""
 
-    uvicorn raises a signal again after it has stopped; then these handlers do no harm.
-    """
+    def __init__(self, config: uvicorn.Config, announcement: Path) -> None:
+        super().__init__(config)
+        self.announcement = announcement
 
-    def end(*_: object) -> None:
-        server.should_exit = True
+    def end_by_signals(self) -> None:
+        """Let SIGINT and SIGTERM end the server also before uvicorn has handlers of its own.
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+        uvicorn raises a signal again after it has stopped; then these handlers do no harm.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            threading.Thread(target=self.end, daemon=True).start()
+        super().handle_exit(sig, frame)
+
+    def end(self) -> None:
+        """End the process after END_SECONDS. A transaction that is under way then has not happened."""
+        time.sleep(END_SECONDS)
+        self.announcement.unlink(missing_ok=True)
+        os._exit(0)
 
 
 def end_unused(server: uvicorn.Server, users: IO[str], stop: threading.Event) -> None:
@@ -133,7 +161,7 @@ def end_unused(server: uvicorn.Server, users: IO[str], stop: threading.Event) ->
 
 def configuration(app: Starlette, listening: Listening) -> uvicorn.Config:
     """Raises RootError if the certificate cannot be used."""
-    settings = uvicorn.Config(
+    settings = Configuration(
         app,
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.private_key,
@@ -144,7 +172,7 @@ def configuration(app: Starlette, listening: Listening) -> uvicorn.Config:
         proxy_headers=False,
         # wandb keeps connections open and sends a request every 5 to 30 s: a closed connection costs a retry.
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=ANSWERS_SECONDS,
         lifespan="off",
     )
     try:
@@ -163,7 +191,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(128)
+        listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
         advice = "; --port 0 takes a free port" if port else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_file_and_its_folders_are_on_the_disk_before_it_counts(
 
     async def receive(blob_id: str) -> None:
         async with lab.blobs.receive(chunks()) as upload:
-            uploads.accept(lab.db, lab.blobs, blob_id, upload)
+            uploads.accept(lab.db, lab.blobs, blob_id, upload, time.time())
 
     for name, send in (
         ("a", lambda blob_id: lab.upload(blob_id, b"ab")),

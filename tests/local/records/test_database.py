@@ -11,7 +11,7 @@ import pytest
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import database as database_module
 from wandb_tl.local.records import migrations
-from wandb_tl.local.records.database import Database
+from wandb_tl.local.records.database import Database, Readers, Transaction
 from wandb_tl.local.records.json_path import find, pluck
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named
 
@@ -106,6 +106,40 @@ def test_reading_beside_the_server(tmp_path: Path) -> None:
         records.execute("PRAGMA user_version = 2")
     with pytest.raises(RequestError, match="older release"):
         Database(path, read_only=True)
+
+
+def test_a_query_without_an_end_is_ended_and_others_are_answered_meanwhile(tmp_path: Path) -> None:
+    Database(tmp_path / "wandb.sqlite").close()
+    readers = Readers(tmp_path / "wandb.sqlite", 2)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    with readers.transaction(0.05) as db, readers.transaction(60) as other:
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            db.value(endless)
+        assert other.value("SELECT 1") == 1
+    with readers.transaction(60) as db:
+        assert db.value("SELECT 2") == 2
+    readers.close()
+
+
+def test_a_long_computation_is_made_outside_of_the_transaction(tmp_path: Path) -> None:
+    """The action is repeated with its result, and finds what other clients have written meanwhile."""
+    database = Database(tmp_path / "wandb.sqlite")
+    attempts = []
+
+    def compute() -> int:
+        with database.transaction() as db:
+            ensure_project(db, "me", "other")
+        return 7
+
+    def action(db: Transaction) -> tuple[int, bool]:
+        attempts.append(ensure_project(db, "me", "p"))
+        return db.outside("seven", compute), project_named(db, "me", "other") is not None
+
+    assert database.repeat(action) == (7, True) and len(attempts) == 2
+    # Without repeat, it is computed where it is needed.
+    with database.transaction() as db:
+        assert db.outside("eight", lambda: 8) == 8
+    database.close()
 
 
 def shape(database: Database) -> dict[str, set]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records import filters
+from wandb_tl.local.records import filters, patterns
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.names import ensure_project
 
@@ -136,6 +136,9 @@ def test_a_filter_may_have_many_levels(db: Transaction) -> None:
         ('{"colour": 1}', "cannot be filtered or ordered by colour"),
         ('{"$or": {}}', "takes a list"),
         ('{"name": {"$regex": "("}}', "not a valid regular expression"),
+        ('{"name": {"$regex": "a(?=b)"}}', "not a valid regular expression: invalid perl operator"),
+        ('{"name": {"$regex": "\\\\ud800"}}', "not a valid regular expression"),
+        ('{"name": {"$regex": 3}}', "3 is not a valid regular expression"),
         (json.dumps({"name": {"$regex": "a" * 1001}}), "may have 1000 characters, not 1001"),
         ('{"created_at": {"$gt": "soon"}}', "not a valid ISO 8601 time"),
         (nested(21), "nested 20 levels deep"),
@@ -145,6 +148,13 @@ def test_a_filter_may_have_many_levels(db: Transaction) -> None:
 def test_what_cannot_be_read_is_refused(text: str, says: str) -> None:
     with pytest.raises(RequestError, match=says):
         filters.where(text)
+
+
+def test_a_regular_expression_takes_time_in_proportion_to_the_text() -> None:
+    """Engines that go back and try again need 2^40 steps for the first one."""
+    assert not patterns.matches("^(a+)+$", "a" * 40 + "b")
+    assert patterns.matches(r"^(é|\w)+\d$", "é" * 100_000 + "7")
+    assert not patterns.matches("a", None) and patterns.matches("^2$", 2)
 
 
 def test_large_results_come_in_pages(db: Transaction) -> None:

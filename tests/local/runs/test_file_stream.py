@@ -83,3 +83,21 @@ def test_a_shared_run_is_looked_at_line_by_line(db: Transaction) -> None:
     rows = db.all("SELECT number, value FROM metric_value ORDER BY line")
     assert [tuple(row.values()) for row in rows] == [(n + 1, float(n)) for n in range(2000)]
     assert work[2] < 1.5 * work[1], work
+
+
+def test_many_lines_are_stored_in_several_transactions() -> None:
+    """Other clients wait for one part at most; the end of the process comes with the last one."""
+    many, long = [f"{number}" for number in range(2500)], ["x" * 300_000] * 3
+    body = {
+        "files": {"output.log": {"offset": 7, "content": many}, HISTORY: {"content": long}},
+        "complete": True,
+    }
+    parts = list(file_stream.parts(body))
+    assert len(parts) == 4 and ["complete" in part for part in parts] == [False] * 3 + [True]
+    stored: dict[str, dict[int, str]] = {"output.log": {}, HISTORY: {}}
+    for part in parts:
+        assert sum(len(lines["content"]) for lines in part["files"].values()) <= file_stream.PART_LINES
+        for stream, lines in part["files"].items():
+            stored[stream] |= dict(enumerate(lines["content"], start=lines["offset"]))
+    assert stored == {"output.log": dict(enumerate(many, start=7)), HISTORY: dict(enumerate(long))}
+    assert list(file_stream.parts({})) == [{"files": {}}]

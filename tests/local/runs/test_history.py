@@ -8,7 +8,7 @@ from stream_lab import chunk, post, rows, run
 
 from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
-from wandb_tl.local.runs import file_stream, history, history_keys
+from wandb_tl.local.runs import file_stream, history, history_columns, history_keys
 
 
 def test_lines_land_at_their_offsets_and_sending_twice_changes_nothing(db: Transaction) -> None:
@@ -68,3 +68,24 @@ def test_tails_are_text_of_a_list_of_text(db: Transaction) -> None:
     assert history.tail(db, 1, EVENTS) == "[]"
     post(db, files=chunk(EVENTS, 0, *rows(0, 1)))
     assert json.loads(json.loads(history.tail(db, 1, EVENTS))[0]) == {"_step": 1}
+
+
+def test_a_line_far_from_the_others_costs_no_more(db: Transaction) -> None:
+    post(db, files=chunk(HISTORY, 0, *rows(*range(250), x=1)))
+    post(db, files=chunk(HISTORY, 1 << 61, *rows(999, x=1)))
+    assert len(history.sampled(db, 1, HISTORY, 20_000_000)) == 251
+    # Its block has not all of its lines yet.
+    for _ in range(2):
+        lines = history_columns.unstored(db)
+        history_columns.store(db, lines, [history_columns.columns_of(block) for block in lines.blocks])
+    assert run(db)["column_lines"] == (1 << 61) // 240 * 240 and history_columns.unstored(db) is None
+    assert db.value("SELECT count(DISTINCT block) FROM history_column") == 2
+
+
+def test_lines_that_are_sent_again_are_not_counted_again(db: Transaction) -> None:
+    post(db, files=chunk(HISTORY, 0, *rows(*range(10), x=1)))
+    db.run('UPDATE run SET history_keys = \'{"lastStep": 9, "keys": {}}\'')
+    post(db, files=chunk(HISTORY, 5, *rows(*range(5, 10), x=1)))
+    assert history_keys.keys_of(db, run(db)) is None
+    post(db, files=chunk(HISTORY, 9, *rows(9, x=2)))
+    assert history_keys.keys_of(db, run(db))["keys"]["x"]["typeCounts"] == [{"type": "number", "count": 10}]

@@ -24,3 +24,15 @@ def test_keys_are_counted_as_the_history_grows_and_recounted_after_a_rewrite(db:
     assert counts == [{"type": "number", "count": 2}, {"type": "string", "count": 1}]
     post(db, files=chunk(HISTORY, 0, *rows(0, 1, 7, other=1)))
     assert set(history_keys.keys_of(db, run(db))["keys"]) == {"_step", "other"}
+
+
+def test_a_line_of_very_many_keys_has_few_of_them_counted(db: Transaction) -> None:
+    post(
+        db,
+        files=chunk(
+            HISTORY, 0, *rows(0, 1, **{f"m{number}": 1 for number in range(15_000)}), *rows(2, new=1)
+        ),
+    )
+    found = history_keys.keys_of(db, run(db))
+    assert len(found["keys"]) == history_keys.MOST_KEYS and "new" not in found["keys"]
+    assert found["keys"]["m7"]["typeCounts"] == [{"type": "number", "count": 2}] and found["lastStep"] == 2

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.sweeps import config_check, sweep_config
+
+MANY = ", ".join(f"p{number}: {{value: 1}}" for number in range(1001))
+# Aliases that stand for lists of aliases: 2^17 values in 17 lines.
+DOUBLED = "\n".join(f"{one}: &{one} [*{before}, *{before}]" for before, one in pairwise("abcdefghijklmnopq"))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +72,16 @@ from wandb_tl.local.sweeps import config_check, sweep_config
             "method: grid\nearly_terminate: {type: hyperband, min_iter: 1}\nparameters: {a: {value: 1}}",
             "metric",
         ),
+        (
+            f"method: grid\nparameters: {{a: {{values: {list(range(20_000))}}}}}",
+            "20,000 keys and values, not",
+        ),
+        (f"method: grid\nx: {'y' * 300_000}", "262,144 characters, not 300,0"),
+        (f"method: random\nparameters: {{{MANY}}}", "1,000 parameters, not 1,001"),
+        (f"method: grid\na: &a [1, 1]\n{DOUBLED}", "20,000 keys and values, not"),
+        ("a: &a [*a]", "30 levels deep"),
+        ("[" * 50_000, "is not valid YAML"),
+        (f"a: {'9' * 10_000}", "is not valid YAML"),
         ("[unclosed", "is not valid YAML"),
         ("just text", "is not a YAML mapping"),
     ],
@@ -74,6 +90,13 @@ def test_what_cannot_be_run_is_refused_in_one_line(config: str, says: str) -> No
     with pytest.raises(RequestError, match=says) as refusal:
         config_check.check(config)
     assert "\n" not in str(refusal.value)
+
+
+def test_lists_that_parameters_share_are_read() -> None:
+    """The client writes a list that two parameters have as an alias."""
+    config = "method: grid\nparameters: {a: {values: &x [1, 2]}, b: {values: *x}}"
+    assert config_check.check(config) == []
+    assert sweep_config.parse(config)["parameters"]["b"] == {"values": [1, 2]}
 
 
 @pytest.mark.parametrize(

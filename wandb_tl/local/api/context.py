@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphql import GraphQLResolveInfo
 
+from wandb_tl.local.api.limits import Allowance
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.records.database import Transaction
 
@@ -26,6 +27,7 @@ class Context:
     base_url: str
     unused_blobs: list[str]
     shared: bool = False
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 # Older releases of graphql-core have no type for the context.

@@ -32,6 +32,7 @@ from graphql import (
     validate,
 )
 
+from wandb_tl.local.api import limits
 from wandb_tl.local.api.context import Context, Info, Resolver
 from wandb_tl.local.api.resolvers import (
     artifacts,
@@ -46,9 +47,12 @@ from wandb_tl.local.api.resolvers import (
 )
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, why_not_stored
-from wandb_tl.local.records.database import Database
+from wandb_tl.local.records.database import Database, Readers, Transaction
 
 log = logging.getLogger("wandb_tl.local")
+
+# Parsed documents that are kept, and the length of the longest one: 30 MB at most.
+KEPT_DOCUMENTS, KEPT_CHARACTERS = 128, 3000
 
 
 class GraphQLBody(TypedDict, total=False):
@@ -84,6 +88,17 @@ def _as_time(resolve: Callable[..., Any]) -> Resolver:
     return resolve_time
 
 
+def _counted(resolve: Resolver) -> Resolver:
+    """The resolver, whose value is counted against what an answer may hold."""
+
+    def resolve_counted(row: Any, info: Info, **arguments: object) -> object:
+        value = resolve(row, info, **arguments)
+        info.context.allowance.spend(value)
+        return value
+
+    return resolve_counted
+
+
 def load_schema() -> GraphQLSchema:
     """The schema with every resolver bound. Raises KeyError for a resolver that is not in the schema."""
     subjects = sorted((Path(__file__).parent / "schema").glob("*.graphql"))
@@ -106,7 +121,7 @@ def load_schema() -> GraphQLSchema:
         for name, field in kind.fields.items():
             resolve = resolvers.get((type_name, name)) or _column(name)
             is_time = get_named_type(field.type) is schema.type_map["DateTime"]
-            field.resolve = _as_time(resolve) if is_time else resolve
+            field.resolve = _counted(_as_time(resolve) if is_time else resolve)
     return schema
 
 
@@ -121,14 +136,14 @@ def _resolvers() -> dict[tuple[str, str], Resolver]:
 
 
 class Graph:
-    """Executes documents: queries on a read-only connection, so that they do not hold up writers."""
+    """Executes documents: queries on read-only connections, so that they do not hold up writers."""
 
-    def __init__(self, database: Database, reading: Database, blobs: Blobs) -> None:
+    def __init__(self, database: Database, reading: Readers, blobs: Blobs) -> None:
         self.database, self.reading = database, reading
         self.blobs = blobs
         self.schema = load_schema()
         # Parsing and validation cost more than most executions, and clients send few different documents.
-        self.checked = lru_cache(maxsize=512)(self._check)
+        self.kept = lru_cache(maxsize=KEPT_DOCUMENTS)(self._check)
         self.reported: set[str] = set()
 
     def _check(self, text: str) -> tuple[DocumentNode | None, list[GraphQLError]]:
@@ -137,7 +152,16 @@ class Graph:
             document = parse(text)
         except GraphQLError as error:
             return None, [error]
+        limits.check(document)
         return document, validate(self.schema, document)
+
+    def checked(self, text: str) -> tuple[DocumentNode | None, list[GraphQLError]]:
+        """As _check, or what it returned before. Raises RequestError for a document beyond the limits."""
+        limits.check_text(text)
+        try:
+            return self.kept(text) if len(text) <= KEPT_CHARACTERS else self._check(text)
+        except RecursionError:
+            raise RequestError("the query is nested too deeply") from None
 
     def answer(self, body: GraphQLBody, base_url: str, shared: bool = False) -> tuple[int, Answer]:
         """Execute a document in one transaction; returns (HTTP status, response).
@@ -148,12 +172,18 @@ class Graph:
         text, name = body.get("query"), body.get("operationName") or None
         if not isinstance(text, str):
             return 400, {"errors": [{"message": "the request has no GraphQL query"}]}
-        document, errors = self.checked(text)
+        try:
+            document, errors = self.checked(text)
+        except RequestError as refusal:
+            return 200, {"errors": [{"message": str(refusal)}]}
         if document is None or errors:
             self._report(errors)
             what = "not supported here: " if document else ""
             return 200, {"errors": [{"message": what + error.message} for error in errors]}
-        result = self._execute(document, name, body.get("variables") or {}, base_url, shared)
+        try:
+            result = self._execute(document, name, body.get("variables") or {}, base_url, shared)
+        except limits.TooLargeError as too_large:
+            return 200, {"errors": [{"message": str(too_large)}]}
         if not result.errors:
             return 200, {"data": result.data}
         status = 200
@@ -176,19 +206,26 @@ class Graph:
         operation = get_operation_ast(document, name)
         is_mutation = operation is not None and operation.operation == OperationType.MUTATION
         unused_blobs: list[str] = []
-        try:
-            with (self.database if is_mutation else self.reading).transaction() as db:
-                result = execute_sync(
-                    self.schema,
-                    document,
-                    context_value=Context(db, self.blobs, base_url, unused_blobs, shared),
-                    variable_values=variables,
-                    operation_name=name,
-                )
-                if result.errors and is_mutation:
-                    raise _RollbackError
-        except _RollbackError:
+
+        def execute(db: Transaction) -> ExecutionResult:
             unused_blobs.clear()
+            context = Context(db, self.blobs, base_url, unused_blobs, shared)
+            result = execute_sync(
+                self.schema, document, context_value=context, variable_values=variables, operation_name=name
+            )
+            if not is_mutation:
+                context.allowance.check_time()
+            elif result.errors:
+                raise _RollbackError(result)
+            return result
+
+        if not is_mutation:
+            with self.reading.transaction(limits.ANSWER_SECONDS + 0.1) as db:
+                return execute(db)
+        try:
+            result = self.database.repeat(execute)
+        except _RollbackError as error:
+            return error.result
         for blob_id in unused_blobs:
             self.blobs.delete(blob_id)
         return result
@@ -202,3 +239,6 @@ class Graph:
 
 class _RollbackError(Exception):
     """Rolls the transaction back after an error of a mutation."""
+
+    def __init__(self, result: ExecutionResult) -> None:
+        self.result = result

@@ -218,7 +218,7 @@ def _write(db: Transaction, blobs: Blobs, artifact: ArtifactRow, manifest: Manif
     name = "wandb_manifest.json"
     blob_id = new_blob(db, name)
     with blobs.write(json.dumps(manifest).encode()) as upload:
-        uploads.accept(db, blobs, blob_id, upload)
+        uploads.accept(db, blobs, blob_id, upload, db.now)
     row: Columns = {"artifact_id": artifact["id"], "name": name, "blob_id": blob_id}
     db.insert("manifest", kind=FULL, digest=upload.md5, **row)
 

@@ -6,16 +6,18 @@ they sent, because it may hold the bare tokens NaN and Infinity, which SQLite's 
 
 from __future__ import annotations
 
+import queue
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, overload
 
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records import patterns
 from wandb_tl.local.records.json_path import pluck
 from wandb_tl.local.records.migrations import MIGRATIONS, OLDEST, TABLES, VERSION
 from wandb_tl.local.records.rows import (
@@ -39,6 +41,10 @@ from wandb_tl.local.records.rows import (
 # slept: its watch over silent runs makes a transaction every 5 s. A run sends a heartbeat every 30 s and does
 # not become silent in a shorter absence.
 AWAY_SECONDS = 15
+# Connections to read: so many queries can be under way at once.
+READERS = 4
+# SQLite's steps between two looks at the clock: about a millisecond.
+CLOCK_STEPS = 10_000
 
 R = TypeVar("R")
 
@@ -71,10 +77,28 @@ class Transaction:
     `row=` names the type of the rows that a query selects; without it they are untyped.
     """
 
-    def __init__(self, connection: sqlite3.Connection, listening_since: float) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        listening_since: float,
+        results: dict[Hashable, Any] | None = None,
+    ) -> None:
         self.connection = connection
         self.listening_since = listening_since
+        self.results = results
         self.now = time.time()
+
+    def outside(self, key: Hashable, compute: Callable[[], R]) -> R:
+        """The result of a long computation. Inside of Database.repeat, other clients do not wait for it.
+
+        key: of what is computed, without its inputs that change while clients work.
+        """
+        if self.results is None:
+            return compute()
+        if key not in self.results:
+            raise OutsideError(key, compute)
+        result: R = self.results[key]
+        return result
 
     @overload
     def all(self, sql: str, *values: SqlValue) -> list[Row]: ...
@@ -180,6 +204,13 @@ def existing(row: R | None) -> R:
     return row
 
 
+class OutsideError(BaseException):
+    """Ends a transaction, so that something is computed outside of it. graphql-core catches any Exception."""
+
+    def __init__(self, key: Hashable, compute: Callable[[], Any]) -> None:
+        self.key, self.compute = key, compute
+
+
 class Database:
     """The database file of one root. `transaction()` gives one thread at a time a Transaction.
 
@@ -193,8 +224,10 @@ class Database:
         self.connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
         self.connection.row_factory = _as_dictionary
         self.connection.create_function("pluck", 2, pluck, deterministic=True)
-        self.connection.create_function("regexp", 2, _matches, deterministic=True)
+        self.connection.create_function("regexp", 2, patterns.matches, deterministic=True)
         self.lock = threading.Lock()
+        # Long computations for one key follow one another.
+        self.computing = [threading.Lock() for _ in range(64)]
         if not read_only:
             # An answer promises that the records it acknowledges survive a crash: sync at each commit.
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -223,9 +256,31 @@ class Database:
             # In one transaction: a server that is killed here leaves the old file or the new one.
             self.connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
 
+    def repeat(self, action: Callable[[Transaction], R]) -> R:
+        """The result of an action in a transaction, which is repeated after each Transaction.outside()."""
+        results: dict[Hashable, Any] = {}
+        lock = None
+        try:
+            while True:
+                try:
+                    with self.transaction(results) as db:
+                        return action(db)
+                except OutsideError as error:
+                    missing = error
+                if lock is None:
+                    lock = self.computing[hash(missing.key) % len(self.computing)]
+                    if not lock.acquire(blocking=False):
+                        lock.acquire()
+                        # Meanwhile, another client has changed what it is computed from.
+                        continue
+                results[missing.key] = missing.compute()
+        finally:
+            if lock is not None:
+                lock.release()
+
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Commits at the end, rolls back on an exception."""
+    def transaction(self, results: dict[Hashable, Any] | None = None) -> Iterator[Transaction]:
+        """Commits at the end, rolls back on an exception. results: of computations outside of it."""
         with self.lock:
             now = time.time()
             if now - self.heard_at > AWAY_SECONDS:
@@ -233,7 +288,7 @@ class Database:
             self.heard_at = now
             self.connection.execute("BEGIN")
             try:
-                yield Transaction(self.connection, self.listening_since)
+                yield Transaction(self.connection, self.listening_since, results)
                 self.connection.execute("COMMIT")
             except BaseException:
                 # SQLite has done so itself if the disk is full.
@@ -246,9 +301,32 @@ class Database:
             self.connection.close()
 
 
+class Readers:
+    """Several connections that read the database of a root, for as many queries at once."""
+
+    def __init__(self, path: Path, count: int = READERS) -> None:
+        self.all = [Database(path, read_only=True) for _ in range(count)]
+        self.free: queue.LifoQueue[Database] = queue.LifoQueue()
+        for database in self.all:
+            self.free.put(database)
+
+    @contextmanager
+    def transaction(self, seconds: float) -> Iterator[Transaction]:
+        """On a free connection. After some seconds its queries fail with sqlite3.OperationalError."""
+        database = self.free.get()
+        deadline = time.monotonic() + seconds
+        try:
+            database.connection.set_progress_handler(lambda: time.monotonic() > deadline, CLOCK_STEPS)
+            with database.transaction() as db:
+                yield db
+        finally:
+            database.connection.set_progress_handler(None, 0)
+            self.free.put(database)
+
+    def close(self) -> None:
+        for database in self.all:
+            database.close()
+
+
 def _as_dictionary(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
-
-
-def _matches(pattern: str, value: SqlValue) -> bool:
-    return value is not None and re.search(pattern, str(value)) is not None

@@ -9,12 +9,12 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records import patterns
 from wandb_tl.local.records.json_path import sql_number
 from wandb_tl.local.records.names import user_name
 
@@ -39,9 +39,6 @@ TIMES = {
     "updated_at": "run.heartbeat_at",
     "updatedAt": "run.heartbeat_at",
 }
-# A search holds up other clients.
-LONGEST_PATTERN = 1000
-
 # The levels of a filter. The stack of the parser of SQLite has 100 places, of which a level takes up to five.
 DEEPEST = 20
 TOO_DEEP = f"a filter can be nested {DEEPEST} levels deep"
@@ -217,7 +214,7 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
     if operator == "$ne":
         return f"({expression} IS NOT ?)", [*bound, convert(value)]
     if operator == "$regex":
-        return f"({expression} REGEXP ?)", [*bound, _pattern(value)]
+        return f"({expression} REGEXP ?)", [*bound, patterns.check(value)]
     if operator in COMPARISONS:
         value = convert(value)
         # SQLite sorts every string after every number; here only values of one type are comparable.
@@ -225,17 +222,6 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
         sql = f"(typeof({expression}) IN {kinds} AND {expression} {COMPARISONS[operator]} ?)"
         return sql, [*bound, *bound, value]
     raise RequestError(f"the filter operator {operator} is not supported")
-
-
-def _pattern(value: Any) -> str:
-    """A valid regular expression."""
-    try:
-        re.compile(value)
-    except (re.error, TypeError, OverflowError, RecursionError):
-        raise RequestError(f"{value} is not a valid regular expression") from None
-    if len(value) > LONGEST_PATTERN:
-        raise RequestError(f"a regular expression may have {LONGEST_PATTERN} characters, not {len(value)}")
-    return str(value)
 
 
 def _set_test(items: str, operator: str, value: Any) -> Compiled:

@@ -23,6 +23,9 @@ from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.runs import history, history_keys
 from wandb_tl.local.sweeps import observations
 
+# What is stored in one transaction, for which other clients wait: lines, and characters of them.
+PART_LINES, PART_CHARACTERS = 1000, 500_000
+
 
 class StreamBody(TypedDict, total=False):
     """The body of a request. The comments say what clients send; each value is checked where it is used."""
@@ -35,6 +38,22 @@ class StreamBody(TypedDict, total=False):
 
 class StreamAnswer(TypedDict, total=False):
     stopped: bool
+
+
+def parts(body: StreamBody) -> Iterator[StreamBody]:
+    """The body in parts, each for a transaction of its own; the last one says if the process has ended."""
+    files: dict[str, Any] = {}
+    lines = characters = 0
+    for stream, offset, content in _chunks(body):
+        start = 0
+        for place, line in enumerate(content):
+            lines, characters = lines + 1, characters + len(line)
+            if lines >= PART_LINES or characters >= PART_CHARACTERS:
+                files[stream] = {"offset": offset + start, "content": content[start : place + 1]}
+                yield {"files": files}
+                files, start, lines, characters = {}, place + 1, 0, 0
+        files[stream] = {"offset": offset + start, "content": content[start:]}
+    yield {**body, "files": files}
 
 
 def receive(

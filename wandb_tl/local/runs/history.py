@@ -34,7 +34,8 @@ def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: l
         if json_object(lines[-1]) is not None:
             db.update("run", run["id"], summary=lines[-1])
         return
-    if stream == HISTORY and offset < run["history_keys_lines"]:
+    is_change = stream == HISTORY and offset < run["history_keys_lines"]
+    if is_change and not _are_there(db, run["id"], offset, lines):
         db.update("run", run["id"], history_keys=None, history_keys_lines=0)
     counted = stream in (HISTORY, EVENTS)
     rows = (
@@ -44,6 +45,13 @@ def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: l
     db.many(
         "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
     )
+
+
+def _are_there(db: Transaction, run_id: int, offset: int, lines: list[str]) -> bool:
+    """Whether these lines of the history were stored before: all of it would be counted again."""
+    query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ? AND line < ?"
+    stored = db.all(f"{query} ORDER BY line", run_id, HISTORY, offset, offset + len(lines))
+    return [row["text"] for row in stored] == lines
 
 
 def write_shared(
@@ -93,12 +101,13 @@ def last_line(db: Transaction, run_id: int, stream: str) -> str | None:
 def sampled(db: Transaction, run_id: int, stream: str, samples: int | None) -> list[str]:
     """At most `samples` lines (500 if None), evenly spread from the first to the last."""
     samples = SAMPLES if samples is None else max(samples, 1)
-    count = line_count(db, run_id, stream)
-    query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ?"
+    place = "FROM stream_line WHERE run_id = ? AND stream = ?"
+    count = db.value(f"SELECT count(*) {place}", run_id, stream)
     if count <= samples:
-        return [row["text"] for row in db.all(f"{query} ORDER BY line", run_id, stream)]
-    texts = (db.value(f"{query} AND line = ?", run_id, stream, line) for line in _spread(count, samples))
-    return [text for text in texts if text is not None]
+        return [row["text"] for row in db.all(f"SELECT text {place} ORDER BY line", run_id, stream)]
+    numbers = json.dumps(_spread(line_count(db, run_id, stream), samples))
+    query = f"SELECT text {place} AND line IN (SELECT value FROM json_each(?)) ORDER BY line"
+    return [row["text"] for row in db.all(query, run_id, stream, numbers)]
 
 
 def _spread(count: int, samples: int) -> list[int]:

@@ -68,25 +68,35 @@ def unstored(db: Transaction, skipped: Container[int] = ()) -> Unstored | None:
 
 
 def _lines(db: Transaction, run_id: int, first: int) -> Unstored:
-    """Whole blocks from the line `first` until they have CHARACTERS; none if a whole one is not there."""
+    """Whole blocks from the line `first` until they have CHARACTERS; none if a whole one is not there.
+
+    Blocks without a single line are skipped: a client may have left out any number of lines.
+    """
     end = db.value("SELECT history_keys_lines FROM run WHERE id = ?", run_id) or 0
     query = "SELECT line, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ? AND line < ?"
+    following = (
+        "SELECT line FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ? ORDER BY line LIMIT 1"
+    )
     blocks: list[list[str]] = []
-    size = 0
-    for start in range(first, end - BLOCK + 1, BLOCK):
-        if size >= CHARACTERS:
-            break
+    start, size = first, 0
+    while start + BLOCK <= end and size < CHARACTERS:
         texts = {row["line"]: row["text"] for row in db.all(query, run_id, HISTORY, start, start + BLOCK)}
-        blocks.append([texts.get(line, "") for line in range(start, start + BLOCK)])
-        size += sum(map(len, blocks[-1]))
+        if texts:
+            blocks.append([texts.get(line, "") for line in range(start, start + BLOCK)])
+            size += sum(map(len, blocks[-1]))
+            start += BLOCK
+        elif blocks or (line := db.value(following, run_id, HISTORY, start)) is None:
+            break
+        else:
+            first = start = line // BLOCK * BLOCK
     return Unstored(run_id, first, blocks)
 
 
 def store(db: Transaction, lines: Unstored, columns: list[dict[str, Column]]) -> None:
     """Store the columns of some lines, one dictionary per block, unless the lines have changed since."""
-    count = db.value("SELECT column_lines FROM run WHERE id = ?", lines.run_id)
+    now = _lines(db, lines.run_id, db.value("SELECT column_lines FROM run WHERE id = ?", lines.run_id))
     # Texts are compared: lines that are sent again leave the counts as they were.
-    if count != lines.first or _lines(db, lines.run_id, lines.first).blocks[: len(columns)] != lines.blocks:
+    if now.first != lines.first or now.blocks[: len(columns)] != lines.blocks:
         return
     for block, block_columns in enumerate(columns, lines.first // BLOCK):
         db.many(

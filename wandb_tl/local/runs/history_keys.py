@@ -12,6 +12,12 @@ from wandb_tl.local.records.json_path import JsonObject, json_object
 from wandb_tl.local.records.rows import RunRow
 from wandb_tl.local.records.streams import HISTORY
 
+# Keys of a run that are counted: each request reads and writes them. W&B advises against more. The lines
+# themselves keep all keys.
+MOST_KEYS = 10_000
+# Other clients wait while lines are counted. More than a request brings at once, see file_stream.
+NOTED_LINES = 5000
+
 
 class TypeCount(TypedDict):
     """How many values of a key have a type: number, string, list, a media type, ..."""
@@ -50,38 +56,51 @@ def keys_of(db: Transaction, run: RunRow) -> HistoryKeys | None:
 
 
 def note(db: Transaction, run_id: int) -> None:
-    """Count the lines that have arrived since the last call, and store the result with the run."""
+    """Count lines that have arrived since the last call, and store the result with the run.
+
+    After a change of a long history it takes several calls until all of its lines are counted again.
+    """
     run = existing(db.get("run", run_id))
-    history_keys, count = _up_to_date(db, run)
+    history_keys, count = _up_to_date(db, run, NOTED_LINES)
     if count > run["history_keys_lines"]:
         db.update("run", run_id, history_keys=json.dumps(history_keys), history_keys_lines=count)
 
 
-def _up_to_date(db: Transaction, run: RunRow) -> tuple[HistoryKeys, int]:
-    """The stored counts with those of newer lines added, and the number of lines counted."""
+def _up_to_date(db: Transaction, run: RunRow, limit: int = -1) -> tuple[HistoryKeys, int]:
+    """The stored counts with those of newer lines added, and the number of lines counted.
+
+    limit: of newer lines, -1 for all.
+    """
     history_keys: HistoryKeys = {"lastStep": -1, "keys": {}}
     if run["history_keys"]:
         history_keys = json.loads(run["history_keys"])
     count = run["history_keys_lines"]
     rows = db.all(
         "SELECT line, step, text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ?"
-        " ORDER BY line",
+        " ORDER BY line LIMIT ?",
         run["id"],
         HISTORY,
         count,
+        limit,
     )
     for row in rows:
         count = row["line"] + 1
         history_keys["lastStep"] = max(history_keys["lastStep"], -1 if row["step"] is None else row["step"])
         line = json_object(row["text"]) or {}
+        keys = history_keys["keys"]
         try:
-            values = [(key, _kind(value), strict(value)) for key, value in flat(line)]
+            counted = [
+                (key, _kind(value), strict(value))
+                for key, value in flat(line)
+                if key in keys or len(keys) < MOST_KEYS
+            ]
         except RecursionError:
             # Nested too deeply to be shown.
             continue
-        for key, kind, value in values:
-            _count(history_keys["keys"].setdefault(key, {"typeCounts": [], "previousValue": None}), kind)
-            history_keys["keys"][key]["previousValue"] = value
+        for key, kind, value in counted:
+            if key in keys or len(keys) < MOST_KEYS:
+                _count(keys.setdefault(key, {"typeCounts": [], "previousValue": None}), kind)
+                keys[key]["previousValue"] = value
     return history_keys, count
 
 

@@ -21,12 +21,9 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from wandb_tl.local.records.database import Transaction
-from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.records.run_states import ENDED_BADLY, RunState
 from wandb_tl.local.sweeps import distributions, grid
 from wandb_tl.local.sweeps.observations import Trial, sign_of
-from wandb_tl.local.sweeps.observations import trials as trials_of
 from wandb_tl.local.sweeps.sweep_config import Imputation, Parameter, Point, SweepConfig
 
 Array = NDArray[np.float64]
@@ -43,10 +40,9 @@ CANDIDATES, NEIGHBOURS, NEAR = 1000, 250, 0.05
 MOST_OBSERVATIONS = 100
 
 
-def next_point(db: Transaction, sweep: SweepRow, config: SweepConfig, seed: str) -> Point:
-    """The point of the sweep's next run; the same one for the same seed and runs."""
-    digest = hashlib.sha256(seed.encode()).digest()
-    return propose(config, trials_of(db, sweep), int.from_bytes(digest[:8]))
+def seed_of(text: str) -> int:
+    """The seed that a text stands for."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
 def propose(config: SweepConfig, trials: Sequence[Trial], seed: int) -> Point:
@@ -256,7 +252,10 @@ class Process:
 
 
 def _distances(some: Array, others: Array) -> Array:
-    squares: Array = ((some[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
+    squares = np.zeros((len(some), len(others)))
+    # By parameters: all differences at once could take gigabytes.
+    for own, other in zip(some.T, others.T, strict=True):
+        squares += (own[:, None] - other[None, :]) ** 2
     return np.sqrt(squares)
 
 

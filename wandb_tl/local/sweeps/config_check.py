@@ -12,6 +12,8 @@ from wandb_tl.local.sweeps import config_warnings, distributions, grid, hyperban
 from wandb_tl.local.sweeps.sweep_config import SweepConfig
 
 METHODS = ("grid", "bayes", "random")
+# Each proposal of a search looks at all of them.
+MOST_PARAMETERS = 1000
 
 
 def check(text: str) -> list[str]:
@@ -58,7 +60,10 @@ def _check_parameters(config: dict[str, Any]) -> None:
         hint = f"; is {near[0]} a misspelling?" if near and near != ["parameters"] else ""
         raise RequestError(f"the sweep's config has no parameters{hint}")
     varying = 0
-    for path, spec in grid.leaves(parameters):
+    leaves = list(grid.leaves(parameters))
+    if len(leaves) > MOST_PARAMETERS:
+        raise RequestError(f"a sweep can have {MOST_PARAMETERS:,} parameters, not {len(leaves):,}")
+    for path, spec in leaves:
         name = ".".join(map(str, path))
         if not all(isinstance(part, str) for part in path):
             raise RequestError(f"parameter {name} must have a string as its name: put it in quotes")

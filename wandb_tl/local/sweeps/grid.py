@@ -13,7 +13,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from wandb_tl.local.records.database import Transaction
@@ -109,7 +109,8 @@ def next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point |
     """The first point of the grid that no run of the sweep has taken, None if all are taken."""
     query = "SELECT sweep_args FROM run WHERE sweep_id = ? AND sweep_args IS NOT NULL"
     taken = {row["sweep_args"] for row in db.all(query, sweep["id"])}
-    keys = grid_keys(json.dumps(config["parameters"]))
+    parameters = json.dumps(config["parameters"])
+    keys = db.outside(("grid", parameters), partial(grid_keys, parameters))
     free = next((key for key in keys if key not in taken), None)
     point: Point | None = None if free is None else json.loads(free)
     return point

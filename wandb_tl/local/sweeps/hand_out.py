@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from typing import Literal, NotRequired, TypedDict
 
 from wandb_tl.local.records.database import Transaction, existing
@@ -24,7 +25,8 @@ from wandb_tl.local.records.run_states import (
     claimed,
     seen_alive,
 )
-from wandb_tl.local.sweeps import grid, sweep_config
+from wandb_tl.local.sweeps import grid, observations, sweep_config
+from wandb_tl.local.sweeps.observations import Trial
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
 from wandb_tl.local.sweeps.sweep_rows import add_run, finish
 from wandb_tl.local.sweeps.sweep_states import SweepState
@@ -181,7 +183,12 @@ def _next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point 
         if seed is not None:
             return grid.next_draw(db, sweep, config, seed)
         return grid.draw(config, random.Random(text))
+    propose = partial(_propose, config, observations.trials(db, sweep), text)
+    return db.outside(("bayes", sweep["id"]), propose)
+
+
+def _propose(config: SweepConfig, trials: list[Trial], seed: str) -> Point:
     # Imported here: numpy would more than double the memory of a server whose sweeps are grids.
     from wandb_tl.local.sweeps import bayes
 
-    return bayes.next_point(db, sweep, config, text)
+    return bayes.propose(config, trials, bayes.seed_of(seed))

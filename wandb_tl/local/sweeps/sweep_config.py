@@ -16,6 +16,11 @@ import yaml
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.json_path import finite
 
+# Of a config as YAML: characters, keys and values, levels.
+LONGEST, MOST_VALUES, DEEPEST = 256 * 2**10, 20_000, 30
+# Ten times as fast as the loader in Python; some builds of PyYAML have none.
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Method = Literal["grid", "bayes", "random", "custom"]
 Imputation = Literal["worst", "best", "latest"]
 
@@ -143,14 +148,40 @@ Point = dict[str, Argument]
 
 
 def read(text: str) -> dict[str, Any]:
-    """The mapping in a YAML text, not yet checked. Raises RequestError for any other text."""
+    """The mapping in a YAML text, not yet checked. Raises RequestError for any other or a too large text."""
+    if len(text) > LONGEST:
+        raise RequestError(f"a sweep's config can have {LONGEST:,} characters, not {len(text):,}")
+    loader = LOADER(text)
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RequestError(f"the sweep's config is not valid YAML: {' '.join(str(error).split())}") from None
+        node = loader.get_single_node()
+        _check_size(node)
+        config = loader.construct_document(node) if node else None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"the sweep's config is not valid YAML: {reason}") from None
+    finally:
+        loader.dispose()
     if not isinstance(config, dict):
         raise RequestError("the sweep's config is not a YAML mapping such as {method: grid, parameters: …}")
     return config
+
+
+def _check_size(node: yaml.Node | None) -> None:
+    """Raises RequestError for YAML with too many values. An alias counts as all that it stands for."""
+    sizes: dict[yaml.Node, int] = {}
+
+    def size(part: yaml.Node, levels: int) -> int:
+        if part not in sizes:
+            if levels > DEEPEST:
+                raise RequestError(f"a sweep's config can be nested {DEEPEST} levels deep")
+            items = part.value if isinstance(part, yaml.CollectionNode) else []
+            if isinstance(part, yaml.MappingNode):
+                items = [each for pair in items for each in pair]
+            sizes[part] = 1 + sum(size(item, levels + 1) for item in items)
+        return sizes[part]
+
+    if node and (count := size(node, 1)) > MOST_VALUES:
+        raise RequestError(f"a sweep's config can have {MOST_VALUES:,} keys and values, not {count:,}")
 
 
 @lru_cache(maxsize=128)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import string
+from functools import partial
 
 import yaml
 
@@ -25,7 +26,7 @@ def create(
 
     Raises RequestError for a config that cannot be run.
     """
-    warnings = config_check.check(config)
+    warnings = db.outside(("config", config), partial(config_check.check, config))
     details.setdefault("display_name", sweep_config.parse(config).get("name"))
     sweep_id = db.insert(
         "sweep",
@@ -49,7 +50,7 @@ def change(db: Transaction, sweep: SweepRow, config: str | None, state: str | No
     changes: Columns = {"updated_at": db.now}
     warnings: list[str] = []
     if config:
-        warnings = config_check.check(config)
+        warnings = db.outside(("config", config), partial(config_check.check, config))
         changes["config"] = config
         if sweep["state"] in OVER and not state:
             warnings.append(f"the sweep is over: to resume it, type wandb sweep --resume {sweep['name']}")
