@@ -89,6 +89,11 @@ def from_here(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
+def raw_path(request: Request) -> str:
+    """The path as the client has encoded it: a name in it may contain an encoded slash."""
+    return str(request.scope["raw_path"].decode(errors="replace"))
+
+
 def has_key(request: Request, key: str) -> bool:
     """Whether the request has the header Basic api:KEY, compared in constant time."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")

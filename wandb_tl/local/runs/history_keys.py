@@ -74,14 +74,10 @@ def _up_to_date(db: Transaction, run: RunRow) -> tuple[HistoryKeys, int]:
         count = row["line"] + 1
         history_keys["lastStep"] = max(history_keys["lastStep"], -1 if row["step"] is None else row["step"])
         line = json_object(row["text"]) or {}
-        try:
-            values = [(key, _kind(value), strict(value)) for key, value in flat(line)]
-        except RecursionError:
-            # Nested too deeply to be shown.
-            continue
-        for key, kind, value in values:
-            _count(history_keys["keys"].setdefault(key, {"typeCounts": [], "previousValue": None}), kind)
-            history_keys["keys"][key]["previousValue"] = value
+        for key, value in flat(line):
+            statistics = history_keys["keys"].setdefault(key, {"typeCounts": [], "previousValue": None})
+            _count(statistics, _kind(value))
+            statistics["previousValue"] = strict(value)
     return history_keys, count
 
 

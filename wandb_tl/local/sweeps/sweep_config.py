@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast, get_ar
 import yaml
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.json_path import finite
+from wandb_tl.local.records.json_path import finite, storable
 
 Method = Literal["grid", "bayes", "random", "custom"]
 Imputation = Literal["worst", "best", "latest"]
@@ -150,7 +150,11 @@ def read(text: str) -> dict[str, Any]:
         raise RequestError(f"the sweep's config is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise RequestError("the sweep's config is not a YAML mapping such as {method: grid, parameters: …}")
-    return config
+    try:
+        checked: dict[str, Any] = storable(config)
+    except ValueError as error:
+        raise RequestError(f"the sweep's config cannot be used: {error}") from None
+    return checked
 
 
 @lru_cache(maxsize=128)
