@@ -35,7 +35,7 @@ COOKIE_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Token:
-    """The content of a genuine token. owner: of the browser's connection, as connection_owner.owner() gives it."""
+    """The content of a genuine token. owner: of the browser's connection, see connection_owner.owner()."""
 
     issued: float
     nonce: str
@@ -190,6 +190,11 @@ def asked_by_another_page(request: Request) -> bool:
     headers = request.headers
     is_followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     return from_another_page(request) and not is_followed
+
+
+def raw_path(request: Request) -> str:
+    """The path as the client has encoded it: a name in it may contain an encoded slash."""
+    return str(request.scope["raw_path"].decode(errors="replace"))
 
 
 def has_key(request: Request, key: str) -> bool:

@@ -18,10 +18,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from wandb_tl.local.access import Logins, has_key
+from wandb_tl.local.access import Logins, has_key, raw_path
 from wandb_tl.local.api.execution import Graph, GraphQLBody
 from wandb_tl.local.artifacts import manifests, uploads
-from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.artifacts.blobs import GONE, Blobs
 from wandb_tl.local.bodies import read_json, rendered
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.gate import Gate, failure
@@ -122,7 +122,7 @@ class Endpoints:
 
     async def stream(self, request: Request) -> Response:
         # From the raw path: a name may contain an encoded slash; those of an entity are not encoded.
-        parts = request.scope["raw_path"].decode().split("/")
+        parts = raw_path(request).split("/")
         if len(parts) < 6 or parts[-1] != "file_stream":
             raise RequestError("there is nothing at this address", 404)
         entity, project, run = (unquote(part) for part in ("/".join(parts[2:-3]), *parts[-3:-1]))
@@ -143,7 +143,7 @@ class Endpoints:
 
     async def attach_answer(self, request: Request) -> Response:
         """PUT /-/answer/ENTITY/PROJECT/SWEEP, each name with its slashes encoded."""
-        parts = request.scope["raw_path"].decode().split("/")
+        parts = raw_path(request).split("/")
         if len(parts) != 6:
             raise RequestError("there is nothing at this address", 404)
         entity, project, sweep = (unquote(part) for part in parts[3:])
@@ -177,7 +177,7 @@ class Endpoints:
 
         /artifacts/ENTITY/DIGEST or /artifactsV2/REGION/ENTITY/PROJECT/COLLECTION[/ID]/BIRTH ID/DIGEST/NAME
         """
-        parts = request.scope["raw_path"].decode().split("/")
+        parts = raw_path(request).split("/")
         if parts[1] == "artifactsV2" and parts[2] != "default":
             raise RequestError(f"there is no storage region {unquote(parts[2])} here", 404)
         digest = parts[-2] if parts[1] == "artifactsV2" else parts[-1]
@@ -191,6 +191,8 @@ class Endpoints:
         return self.send(row)
 
     def send(self, row: BlobRow) -> Response:
+        if not self.blobs.path(row["id"]).is_file():
+            raise RequestError(GONE, 404)
         ending = posixpath.splitext(row["name"])[1].lower()
         kind = CONTENT_TYPES.get(ending, "application/octet-stream")
         return FileResponse(self.blobs.path(row["id"]), media_type=kind, headers=INERT)

@@ -32,7 +32,7 @@ from graphql import (
     validate,
 )
 
-from wandb_tl.local.api import limits
+from wandb_tl.local.api import limits, scalars
 from wandb_tl.local.api.context import Context, Info, Resolver
 from wandb_tl.local.api.resolvers import (
     artifacts,
@@ -48,6 +48,7 @@ from wandb_tl.local.api.resolvers import (
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.records.database import Database, Readers, Transaction
+from wandb_tl.local.records.json_path import storable
 
 log = logging.getLogger("wandb_tl.local")
 
@@ -103,6 +104,7 @@ def load_schema() -> GraphQLSchema:
     """The schema with every resolver bound. Raises KeyError for a resolver that is not in the schema."""
     subjects = sorted((Path(__file__).parent / "schema").glob("*.graphql"))
     schema = build_schema("\n".join(subject.read_text(encoding="utf-8") for subject in subjects))
+    scalars.bind(schema)
     resolvers = _resolvers()
     object_types = {}
     for kind in schema.type_map.values():
@@ -168,10 +170,21 @@ class Graph:
 
         A mutation with an error changes nothing.
         """
+        try:
+            body = storable(body)
+        except ValueError as problem:
+            return 400, {"errors": [{"message": f"the request cannot be read: {problem}"}]}
         # Some of the client's documents come with an empty name.
-        text, name = body.get("query"), body.get("operationName") or None
+        text, name, variables = (
+            body.get("query"),
+            body.get("operationName") or None,
+            body.get("variables") or {},
+        )
         if not isinstance(text, str):
             return 400, {"errors": [{"message": "the request has no GraphQL query"}]}
+        if not isinstance(variables, dict) or not isinstance(name, str | None):
+            message = "variables of a GraphQL request are an object, and operationName is a string"
+            return 400, {"errors": [{"message": message}]}
         try:
             document, errors = self.checked(text)
         except RequestError as refusal:
@@ -181,7 +194,7 @@ class Graph:
             what = "not supported here: " if document else ""
             return 200, {"errors": [{"message": what + error.message} for error in errors]}
         try:
-            result = self._execute(document, name, body.get("variables") or {}, base_url, shared)
+            result = self._execute(document, name, variables, base_url, shared)
         except limits.TooLargeError as too_large:
             return 200, {"errors": [{"message": str(too_large)}]}
         if not result.errors:
@@ -195,7 +208,7 @@ class Graph:
                 # The client repeats a request that has such a status.
                 status = 503
                 log.error("%s", reason)
-            elif cause is not None:
+            elif cause is not None and not isinstance(cause, GraphQLError):
                 log.error("%s failed at %s", name, error.path, exc_info=cause)
         messages = [{"message": error.message, "path": error.path} for error in result.errors]
         return status, {"data": result.data, "errors": messages}

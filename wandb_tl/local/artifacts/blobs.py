@@ -19,10 +19,13 @@ import xxhash
 from starlette.concurrency import run_in_threadpool
 
 from wandb_tl.local.artifacts.signed_addresses import AddressSigner
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Transaction
 
 # A client repeats an upload for less than an hour, and asks again where to send it when it starts anew.
 NEVER_SENT_SECONDS = 24 * 3600
+# Someone has deleted it from the server's folder.
+GONE = "the file is missing from the server's folder"
 
 
 class Digests:
@@ -117,7 +120,11 @@ class Blobs:
         sync(final.parent)
 
     def read(self, blob_id: str) -> bytes:
-        return self.path(blob_id).read_bytes()
+        """Raises RequestError (404) if the file is gone."""
+        try:
+            return self.path(blob_id).read_bytes()
+        except FileNotFoundError:
+            raise RequestError(GONE, 404) from None
 
     def delete(self, blob_id: str) -> None:
         with suppress(FileNotFoundError):

@@ -21,7 +21,7 @@ from wandb_tl.local.records.rows import (
 
 SEQUENCE, PORTFOLIO = "ArtifactSequence", "ArtifactPortfolio"
 
-VERSION = re.compile(r"v(\d+)")
+VERSION = re.compile("v([0-9]{1,18})")
 
 
 def ensure_type(db: Transaction, project_id: int, name: str) -> ArtifactTypeRow:

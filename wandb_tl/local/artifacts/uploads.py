@@ -39,7 +39,8 @@ def accept(db: Transaction, blobs: Blobs, blob_id: str, upload: Upload, signed_a
         return
     if blob["sent_at"] >= signed_at and blob["md5"] != upload.md5:
         raise RequestError("something else was uploaded to this address before", 400)
-    values = (upload.size, upload.md5, upload.xxh128 if blob["permanent"] else None, db.now, signed_at, blob_id)
+    digest = upload.xxh128 if blob["permanent"] else None
+    values = (upload.size, upload.md5, digest, db.now, signed_at, blob_id)
     columns = "size = ?, md5 = ?, digest = ?, uploaded_at = ?, sent_at = max(sent_at, ?)"
     db.run(f"UPDATE blob SET {columns} WHERE id = ?", *values)
     if upload.file.exists():

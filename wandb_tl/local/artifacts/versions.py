@@ -13,6 +13,7 @@ from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.artifacts.inputs import CreateArtifactInput, UpdateArtifactInput
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Transaction, existing
+from wandb_tl.local.records.json_path import DEEPEST, json_object
 from wandb_tl.local.records.rows import ArtifactRow, ClientIdRow, CollectionRow, Columns, ProjectRow, RunRow
 
 # An upload is abandoned after so many seconds without a request for it. The jobs of a distributed version may
@@ -81,7 +82,7 @@ def _make(
         digest=input["digest"],
         digest_algorithm=input.get("digestAlgorithm") or "MANIFEST_MD5",
         description=input.get("description"),
-        metadata=input.get("metadata"),
+        metadata=_metadata(input.get("metadata")),
         history_step=input.get("historyStep"),
         ttl_seconds=_ttl(input.get("ttlDurationSeconds")),
         distributed_id=input.get("distributedID"),
@@ -107,6 +108,14 @@ def _same(db: Transaction, sequence: CollectionRow, input: CreateArtifactInput) 
         sequence["id"],
         input["digest"],
         row=ArtifactRow,
+    )
+
+
+def _metadata(text: str | None) -> str | None:
+    if text is None or json_object(text) is not None:
+        return text
+    raise RequestError(
+        f"the metadata of an artifact must be the JSON of an object, at most {DEEPEST} levels deep"
     )
 
 
@@ -154,7 +163,7 @@ def commit(db: Transaction, folder: Blobs, artifact: ArtifactRow) -> ArtifactRow
 
 def update(db: Transaction, artifact: ArtifactRow, input: UpdateArtifactInput) -> ArtifactRow:
     """Change a version; fields that are missing or null keep their values."""
-    changes: Columns = {"description": input.get("description"), "metadata": input.get("metadata")}
+    changes: Columns = {"description": input.get("description"), "metadata": _metadata(input.get("metadata"))}
     changes = {column: value for column, value in changes.items() if value is not None}
     if input.get("ttlDurationSeconds") is not None:
         changes["ttl_seconds"] = _ttl(input["ttlDurationSeconds"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from wandb_tl.local.artifacts import collections
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import table_page
 from wandb_tl.local.pages.view import Answer, Page, PageRequest
 from wandb_tl.local.records.database import existing
+from wandb_tl.local.records.json_path import json_object
 from wandb_tl.local.records.rows import ManifestEntryRow, Row
 
 FILES = 200
@@ -68,7 +67,7 @@ def version(request: PageRequest) -> Answer:
             "type": collections.type_of(db, collection),
             "membership": membership,
             "artifact": artifact,
-            "metadata": json.loads(artifact["metadata"] or "{}"),
+            "metadata": json_object(artifact["metadata"] or "{}") or {},
             "files": files(request, artifact["id"]),
             "versions": versions(request, collection["id"]),
             "made_by": db.all(f"{RUNS} = ?", artifact["created_by"]),

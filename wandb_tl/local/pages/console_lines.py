@@ -13,6 +13,8 @@ from wandb_tl.local.runs.console import LogLine
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # The lines from the end among which the reason of a failure is searched, and the length of a reason.
 REASON_LINES, LONGEST_REASON = 50, 300
+# Of a line that a page shows.
+LONGEST_LINE = 10_000
 
 
 class ConsoleLine(TypedDict):
@@ -22,7 +24,7 @@ class ConsoleLine(TypedDict):
 
 def console_line(line: LogLine) -> ConsoleLine:
     """A console line without the codes for terminals; of a progress bar, the last state."""
-    text = ESCAPES.sub("", line["line"]).rstrip("\r\n").rpartition("\r")[2]
+    text = ESCAPES.sub("", line["line"][:LONGEST_LINE]).rstrip("\r\n").rpartition("\r")[2]
     return {"text": text, "error": line["level"] == "error"}
 
 

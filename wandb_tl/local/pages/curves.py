@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from wandb_tl.local.pages.recipes import Recipe, mean_curve
@@ -29,6 +30,10 @@ AXES = {"step": "_step", "relative": "_runtime", "wall": "_timestamp"}
 NAMES = {"_step": "step", "_runtime": "seconds", "_timestamp": ""}
 # A family with more members, such as test/accuracy_by_class/…, is kept apart from the common metrics.
 FAMILY = 6
+# The charts of a page; others can be sought by name. And the keys of runs among which they are chosen.
+CHARTS, MOST_KEYS = 500, 20_000
+# The parts of a declaration that pages read, and their types: name, glob, number of the step metric, options.
+DECLARED = {"1": str, "2": str, "5": int, "6": list}
 
 
 class Series(TypedDict):
@@ -73,22 +78,42 @@ def metric_keys(db: Transaction, run: RunRow) -> list[str]:
     ]
 
 
-def by_family(db: Transaction, runs: list[Run], sought: str = "") -> tuple[list[str], dict[str, list[str]]]:
+@dataclass
+class Metrics:
+    """The metrics of a page: those of small families, the large families, and how many more there are."""
+
+    common: list[str]
+    families: dict[str, list[str]]
+    left_out: int
+
+
+def by_family(db: Transaction, runs: list[Run], sought: str = "") -> Metrics:
     """The metrics of some runs: those of small families together, and {family: keys} of the large ones.
 
     sought: only metrics with this in their names, in upper or lower case; these together.
     """
-    families: dict[str, list[str]] = {}
+    found: set[str] = set()
     for run in runs:
-        for key in metric_keys(db, run.row):
-            if not is_axis(run.row, key) and key not in families.setdefault(family(key), []):
-                families[family(key)].append(key)
+        # Of so many keys no page shows more.
+        if len(found) > MOST_KEYS:
+            break
+        found |= set(metric_keys(db, run.row)) - step_metrics(run.row)
     if sought:
-        matches = {key for keys in families.values() for key in keys if sought.lower() in key.lower()}
-        return sorted(matches), {}
-    large = {name: sorted(keys) for name, keys in sorted(families.items()) if name and len(keys) > FAMILY}
-    common = sorted(key for name, keys in families.items() if name not in large for key in keys)
-    return common, large
+        matches = sorted(key for key in found if sought.lower() in key.lower())
+        return Metrics(matches[:CHARTS], {}, len(matches[CHARTS:]))
+    members: dict[str, list[str]] = {}
+    for key in sorted(found):
+        members.setdefault(family(key), []).append(key)
+    large = {name: keys for name, keys in sorted(members.items()) if name and len(keys) > FAMILY}
+    common = sorted(key for name, keys in members.items() if name not in large for key in keys)
+    families = {}
+    left = CHARTS - len(common[:CHARTS])
+    for name, keys in large.items():
+        if left:
+            families[name] = keys[:left]
+            left -= len(families[name])
+    shown = len(common[:CHARTS]) + sum(map(len, families.values()))
+    return Metrics(common[:CHARTS], families, len(found) - shown)
 
 
 def family(key: str) -> str:
@@ -97,8 +122,14 @@ def family(key: str) -> str:
 
 
 def declared_metrics(run: RunRow) -> list[JsonObject]:
-    """The declarations of run.define_metric, as wandb-core sends them."""
-    return [entry if isinstance(entry, dict) else {} for entry in client_records(run, "m", list)]
+    """The declarations of run.define_metric, as wandb-core sends them, without values of other types."""
+    entries = client_records(run, "m", list)
+    return [
+        {number: entry[number] for number, kind in DECLARED.items() if isinstance(entry.get(number), kind)}
+        if isinstance(entry, dict)
+        else {}
+        for entry in entries
+    ]
 
 
 def axis(run: RunRow, key: str) -> str:
@@ -109,21 +140,21 @@ def axis(run: RunRow, key: str) -> str:
     declarations = declared_metrics(run)
     # The declaration of a name takes precedence over those of globs.
     named = [entry for entry in declarations if entry.get("1") == key]
-    globs = [entry for entry in declarations if isinstance(entry.get("2"), str)]
+    globs = [entry for entry in declarations if "2" in entry]
     matching = [entry for entry in globs if fnmatch.fnmatchcase(key, entry["2"])]
-    number = next((entry.get("5") for entry in [*named, *matching]), None)
-    if isinstance(number, int) and 0 < number <= len(declarations):
+    number = next((entry.get("5", 0) for entry in [*named, *matching]), 0)
+    if 0 < number <= len(declarations):
         return declarations[number - 1].get("1") or "_step"
     return "_step"
 
 
-def is_axis(run: RunRow, key: str) -> bool:
-    """Whether the key is the step metric of others, which has no curve of its own."""
+def step_metrics(run: RunRow) -> set[str]:
+    """The metrics over which others are drawn, which have no curves of their own."""
     declarations = declared_metrics(run)
-    steps = [entry.get("5") for entry in declarations]
-    return any(
-        entry.get("1") == key and number in steps for number, entry in enumerate(declarations, start=1)
-    )
+    steps = {entry.get("5") for entry in declarations}
+    return {
+        entry["1"] for number, entry in enumerate(declarations, start=1) if number in steps and "1" in entry
+    }
 
 
 def of_runs(

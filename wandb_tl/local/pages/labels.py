@@ -9,8 +9,8 @@ from typing import Any
 
 from wandb_tl.local.pages.values import Run, is_number
 
-# The number of config values in a label, and the length of a value.
-PARTS = 5
+# The number of config values in a label, the keys among which they are chosen, and the length of a value.
+PARTS, CONSIDERED = 5, 200
 LONGEST_VALUE = 28
 # A run outside a sweep keeps a name of this length, unless it was invented for it, such as misty-river-3.
 LONGEST_NAME = 32
@@ -38,7 +38,7 @@ def label_runs(runs: list[Run], keys: Sequence[str] | None = None) -> None:
 
 def texts(runs: list[Run], keys: Sequence[str]) -> list[str]:
     """What the values of some config keys are called, as "finetuning · Adam"; "" for a run without any."""
-    columns = {key: [run.config.get(key) for run in runs] for key in keys}
+    columns = {key: [run.config.get(key) for run in runs] for key in keys[:CONSIDERED]}
     chosen = {key: columns[key] for key in telling(columns)}
     parts = [words(key, column, chosen) for key, column in chosen.items()]
     return [" · ".join(part[number] for part in parts if part[number]) for number in range(len(runs))]
@@ -121,9 +121,9 @@ def enough_digits(column: list[Any]) -> int:
     return 6
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST_VALUE) -> str:
     """A text without its middle if it is long: values often differ at their ends."""
-    if len(text) <= LONGEST_VALUE:
+    if len(text) <= longest:
         return text
-    half = (LONGEST_VALUE - 1) // 2
-    return f"{text[: LONGEST_VALUE - 1 - half]}…{text[-half:]}"
+    half = (longest - 1) // 2
+    return f"{text[: longest - 1 - half]}…{text[-half:]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,18 +10,21 @@ from typing import Any, NamedTuple
 
 from wandb_tl.local.artifacts import versions
 from wandb_tl.local.artifacts.blobs import Blobs
+from wandb_tl.local.pages import table_file
 from wandb_tl.local.pages.media_items import FileIds
+from wandb_tl.local.pages.table_file import TooManyCellsError
 from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.rows import ManifestEntryRow
 
-# The largest file that is read for a page, in bytes; the most cells of a Table, of which an empty one takes
-# 8 bytes; and the number of files that are kept between requests.
-BYTES = 64_000_000
-CELLS = 4_000_000
+# The largest file that is read for a page, in bytes; the most cells of a Table, which the client fills with
+# 200,000 rows; and the number of files that are kept between requests.
+BYTES = 32_000_000
+CELLS = 1_000_000
 KEPT = 2
 # The increments of a Table that are read before the last one: the client keeps as many.
 INCREMENTS = 100
+TOO_LARGE = f"This Table has more than {CELLS:,} cells, too many for a page"
 
 
 class TableError(Exception):
@@ -33,10 +35,8 @@ class TableError(Exception):
         self.blob_id = blob_id
 
 
-class _TooManyCells(Exception):
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
+class LargeTableError(TableError):
+    """A Table that only its own page shows."""
 
 
 class Content(NamedTuple):
@@ -48,15 +48,18 @@ class Content(NamedTuple):
 
 @dataclass
 class LoggedTable:
-    """A Table, the files that its cells name, and whether these are of the run itself."""
+    """A Table, the files that its cells name, and the size of its own files in bytes."""
 
     columns: list[str]
     rows: list[list[Any]]
     files: FileIds
+    size: int = 0
 
 
-def of_value(db: Transaction, blobs: Blobs, run_files: FileIds, value: JsonObject) -> LoggedTable | None:
-    """The Table of a media value; None if it was not uploaded. Raises TableError.
+def of_value(
+    db: Transaction, blobs: Blobs, run_files: FileIds, value: JsonObject, most: int = BYTES
+) -> LoggedTable | None:
+    """The Table of a media value; None if it was not uploaded. most: bytes of its files. Raises TableError.
 
     The file in the artifact, logged along with the Table, has pictures; the run's own file has the word
     "Image" in their place. An incremental Table is the rows of its last increments.
@@ -68,12 +71,13 @@ def of_value(db: Transaction, blobs: Blobs, run_files: FileIds, value: JsonObjec
     addresses = [*list(earlier)[-INCREMENTS:], last]
     contents: list[Content] = []
     all_files: dict[str, str] = {}
-    blob_id = ""
+    blob_id, size = "", 0
     for number, address in enumerate(addresses):
         files, path = _in_artifact(db, address)
         is_last = number == len(addresses) - 1
         if path in files:
             blob_id = files[path]
+            size += size_of(blobs, blob_id, most - size)
             contents.append(read(blobs, blob_id))
             all_files |= files
         elif is_last:
@@ -81,15 +85,17 @@ def of_value(db: Transaction, blobs: Blobs, run_files: FileIds, value: JsonObjec
             if own is None:
                 return None
             blob_id = own
+            size += size_of(blobs, blob_id, most - size)
             contents.append(read(blobs, blob_id))
             all_files |= run_files
     columns = contents[-1].columns
     if len(contents) == 1:
-        return LoggedTable(columns, contents[0].rows, all_files)
+        return LoggedTable(columns, contents[0].rows, all_files, size)
     count = len(columns) * sum(len(content.rows) for content in contents)
     if count > CELLS:
-        raise TableError(_too_large(count), blob_id)
-    return LoggedTable(columns, [row for each in contents for row in _fitted(each.rows, columns)], all_files)
+        raise TableError(TOO_LARGE, blob_id)
+    rows = [row for each in contents for row in _fitted(each.rows, columns)]
+    return LoggedTable(columns, rows, all_files, size)
 
 
 def of_artifact(blobs: Blobs, files: FileIds, path: str) -> LoggedTable | None:
@@ -116,6 +122,15 @@ def _in_artifact(db: Transaction, address: str) -> tuple[dict[str, str], str]:
     return (files_of_version(db, version["id"]) if version else {}), path
 
 
+def size_of(blobs: Blobs, blob_id: str, most: int) -> int:
+    """The size of a Table's file in bytes. Raises LargeTableError if it has more."""
+    path = blobs.path(blob_id)
+    size = path.stat().st_size if path.is_file() else 0
+    if size > most:
+        raise LargeTableError(f"This Table has {size / 1e6:,.1f} MB, too much for this page", blob_id)
+    return size
+
+
 def read(blobs: Blobs, blob_id: str) -> Content:
     """The content of a Table's file. Raises TableError if it is too large, or is not a Table."""
     path = blobs.path(blob_id)
@@ -124,8 +139,8 @@ def read(blobs: Blobs, blob_id: str) -> Content:
         if size > BYTES:
             raise TableError(f"This Table has {size // 1_000_000} MB, too much for a page", blob_id)
         return _content(path, path.stat().st_mtime_ns)
-    except _TooManyCells as error:
-        raise TableError(_too_large(error.count), blob_id) from error
+    except TooManyCellsError as error:
+        raise TableError(TOO_LARGE, blob_id) from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise TableError("This file is not a Table that can be read", blob_id) from error
 
@@ -133,11 +148,11 @@ def read(blobs: Blobs, blob_id: str) -> Content:
 @lru_cache(maxsize=KEPT)
 def _content(path: Path, _changed_at: int) -> Content:
     """A file's content; a file that was written again is read again."""
-    content = json.loads(path.read_bytes())
+    content = table_file.members(path.read_text(encoding="utf-8"), 2 * CELLS)
     columns, data = [str(column) for column in content["columns"]], content["data"]
     # A short file can have many columns and many empty rows.
     if len(columns) * len(data) > CELLS:
-        raise _TooManyCells(len(columns) * len(data))
+        raise TooManyCellsError
     return Content(columns, _fitted(data, columns))
 
 
@@ -145,7 +160,3 @@ def _fitted(rows: list[list[Any]], columns: list[str]) -> list[list[Any]]:
     """The rows with one cell per column."""
     count = len(columns)
     return [row if len(row) == count else [*row[:count], *[None] * (count - len(row))] for row in rows]
-
-
-def _too_large(count: int) -> str:
-    return f"This Table has {count:,} cells, too many for a page"

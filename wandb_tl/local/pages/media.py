@@ -12,7 +12,7 @@ from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import confusion, logged_tables
 from wandb_tl.local.pages.confusion import Examples
 from wandb_tl.local.pages.curves import axis, declared_metrics
-from wandb_tl.local.pages.logged_tables import LoggedTable, TableError
+from wandb_tl.local.pages.logged_tables import LargeTableError, LoggedTable, TableError
 from wandb_tl.local.pages.media_items import TABLES, Item, ItemReader, Preview, is_media, safely
 from wandb_tl.local.pages.table_rows import is_media_cell
 from wandb_tl.local.pages.values import Run, is_number, parsed, read_line
@@ -24,7 +24,11 @@ from wandb_tl.local.runs import history_keys
 
 # The steps of one key that the slider reaches, and the rows of a Table on a run's page.
 STEPS = 60
-PREVIEW_ROWS = 10
+PREVIEW_ROWS, PREVIEW_COLUMNS = 10, 50
+# The keys of media on a page, and the bytes of Tables that are read for it: others have a link.
+KEYS, TABLE_BYTES = 300, 8_000_000
+# The items of one value, such as a list of images.
+ITEMS = 200
 # The lines of history that are searched for media, from the end.
 LINES = 500
 # The line of media that stand only in the summary.
@@ -96,6 +100,8 @@ class Media:
         }
         self.reader = ItemReader(request, self.files, run)
         self._examples: Examples | str | None = "not read"
+        self._tables: dict[str, LoggedTable | None] = {}
+        self._bytes_left = TABLE_BYTES
 
     def strips(self) -> list[Strip]:
         """All media of the run by key in their order, each key with its last STEPS moments."""
@@ -129,12 +135,8 @@ class Media:
             if any(is_media(count["type"]) for count in value["typeCounts"])
         ]
         keys += [key for key, value in self._summary().items() if is_media(str(value.get("_type")))]
-        hidden = {
-            entry.get("1")
-            for entry in declared_metrics(self.run.row)
-            if isinstance(options := entry.get("6"), list) and HIDDEN in options
-        }
-        return sorted((key for key in dict.fromkeys(keys) if key not in hidden), key=rank)
+        hidden = {entry.get("1") for entry in declared_metrics(self.run.row) if HIDDEN in entry.get("6", [])}
+        return sorted((key for key in dict.fromkeys(keys) if key not in hidden), key=rank)[:KEYS]
 
     def _summary(self) -> dict[str, JsonObject]:
         return {
@@ -188,27 +190,40 @@ class Media:
         """The items of a media value; none if its files were not uploaded."""
         if value.get("_type") in TABLES:
             return safely(lambda: self._table_items(value, key))
-        return safely(lambda: self.reader.items(value, key))
+        return safely(lambda: self.reader.items(value, key))[:ITEMS]
 
     def table(self, value: JsonObject) -> LoggedTable | None:
         """The Table of a media value; None if it was not uploaded. Raises TableError."""
         return logged_tables.of_value(self.db, self.blobs, self.files, value)
 
+    def _on_page(self, value: JsonObject) -> LoggedTable | None:
+        """The Table beside others on one page. Raises LargeTableError once these have TABLE_BYTES."""
+        place = f"{value.get('path')} {value.get('artifact_path')}"
+        if place not in self._tables:
+            table = logged_tables.of_value(self.db, self.blobs, self.files, value, self._bytes_left)
+            self._bytes_left -= table.size if table else 0
+            self._tables[place] = table
+        return self._tables[place]
+
     def _table_items(self, value: JsonObject, key: str) -> list[Item]:
         """A Table: a confusion matrix if its columns are those of one, else its first rows."""
+        url = self.table_url(key)
         try:
-            table = self.table(value)
+            table = self._on_page(value)
+        except LargeTableError:
+            return [Item("table", url, table=Preview([], [], 0, url))]
         except TableError as error:
             return [Item("file", self.request.file(error.blob_id), str(error), f"{key}.table.json")]
         if table is None:
             return []
-        url = self.table_url(key)
         if confusion.is_confusion(table.columns, table.rows):
             matrix = confusion.confusion(table.rows, self.examples())
             return [Item("confusion", url, confusion=matrix)]
         reader = self.reader_of(table)
-        rows = [[reader.cell(cell) for cell in row] for row in table.rows[:PREVIEW_ROWS]]
-        return [Item("table", url, table=Preview(table.columns, rows, len(table.rows), url))]
+        rows = [[reader.cell(cell) for cell in row[:PREVIEW_COLUMNS]] for row in table.rows[:PREVIEW_ROWS]]
+        return [
+            Item("table", url, table=Preview(table.columns[:PREVIEW_COLUMNS], rows, len(table.rows), url))
+        ]
 
     def reader_of(self, table: LoggedTable) -> ItemReader:
         """Reads the cells of a Table."""
@@ -231,7 +246,7 @@ class Media:
         if value is None or value.get("_type") not in TABLES:
             return None
         try:
-            table = self.table(value)
+            table = self._on_page(value)
         except (TableError, LookupError, TypeError, ValueError, AttributeError):
             return None
         names = {name.lower(): name for name in reversed(table.columns)} if table else {}

@@ -6,9 +6,11 @@ import json
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.confusion import Confusion
 from wandb_tl.local.pages.image_layers import Layers, layers_of
 from wandb_tl.local.pages.values import Run, is_number
@@ -53,6 +55,9 @@ NOT_SHOWN = {
     ".bokeh.json": "Bokeh chart",
     ".graph.json": "graph",
 }
+
+# Of a histogram; the client makes 512 at most.
+BARS = 1024
 
 # Names of files -> ids of their blobs.
 FileIds = Mapping[str, str]
@@ -171,7 +176,7 @@ def safely(items: Any) -> list[Item]:
     """What a function returns; nothing if a client gave the value another structure than wandb does."""
     try:
         return list(items())
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, RequestError):
         return []
 
 
@@ -182,9 +187,9 @@ def _at(values: Any, number: int) -> Any:
 def _bars(value: JsonObject) -> list[Bar]:
     """The bars of a wandb.Histogram."""
     if "packedBins" in value:
-        packed, count = value["packedBins"], len(value.get("values") or [])
+        packed, count = value["packedBins"], min(len(value.get("values") or []), BARS)
         edges = [packed["min"] + i * packed["size"] for i in range(count + 1)]
     else:
         edges = value.get("bins") or []
     bars = zip(edges, edges[1:], value.get("values") or [], strict=False)
-    return [bar for bar in bars if all(map(is_number, bar))]
+    return [bar for bar in islice(bars, BARS) if all(map(is_number, bar))]

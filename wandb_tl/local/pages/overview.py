@@ -83,7 +83,6 @@ def project(request: PageRequest) -> Answer:
     compared = [run for run in runs if run.id in ticked] if ticked else table.page_runs[:COMPARED]
     if recipe_rows and not ticked:
         compared = [run for row in recipe_rows[:COMPARED] for run in row["recipe"].runs][: curves.RUNS]
-    common, families = curves.by_family(db, compared, request.query.get("charts", ""))
     return Page(
         "project.html",
         {
@@ -98,8 +97,7 @@ def project(request: PageRequest) -> Answer:
             "total": len(runs),
             "ticked": set(ticked),
             "compared": compared,
-            "common": common,
-            "families": families,
+            "metrics": curves.by_family(db, compared, request.query.get("charts", "")),
             "runs_query": "&" + urlencode([("run", run.id) for run in compared] + [("group", grouping.by)]),
             "artifacts": db.value("SELECT count(*) FROM collection WHERE project_id = ?", project["id"]),
             "live": any(run.live for run in runs) or any(sweep["state"] in HANDED_OUT for sweep in sweeps),

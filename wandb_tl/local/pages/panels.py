@@ -20,8 +20,8 @@ from wandb_tl.local.pages.values import Run, is_number
 from wandb_tl.local.pages.view import PageRequest
 from wandb_tl.local.records.json_path import JsonObject
 
-# The runs of a chart, the columns of a table of configs, and the runs with media.
-RUNS, COMPARED, WITH_MEDIA = 100, 8, 6
+# The runs of a chart, the columns and the rows of a table of configs, and the runs with media.
+RUNS, COMPARED, COMPARED_KEYS, WITH_MEDIA = 100, 8, 500, 6
 # What W&B calls the axes that a chart can be drawn over.
 AXES = {"_step": "step", "_runtime": "relative", "_absolute_runtime": "relative", "_timestamp": "wall"}
 
@@ -207,7 +207,7 @@ def _comparer(title: str, config: JsonObject, runs: list[Run]) -> list[Panel]:
     numbers = dict.fromkeys(key for run in compared for key in run.summary)
     rows += [[key, *(run.summary.get(key) for run in compared)] for key in numbers]
     note = f"the first {COMPARED} of {len(runs)} runs" if len(runs) > COMPARED else ""
-    table = Table(["key", *(run.label for run in compared)], rows)
+    table = Table(["key", *(run.label for run in compared)], rows[:COMPARED_KEYS])
     return [Panel(title or "Runs compared", table=table, note=note, wide=True)]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple, TypedDict
 
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.pages import logged_tables
+from wandb_tl.local.pages.logged_tables import TableError
 from wandb_tl.local.pages.media import Media
 from wandb_tl.local.pages.values import Run, bins, client_records, color, dash, is_number, parsed
-from wandb_tl.local.records.json_path import JsonObject
+from wandb_tl.local.records.json_path import JsonObject, find
 
 
 class Panel(NamedTuple):
@@ -29,6 +30,8 @@ PANELS = {
     "wandb/histogram/": Panel("histogram", "value"),
 }
 BINS = 30
+# Of a chart, as many as W&B draws.
+ROWS = 10_000
 
 
 class Line(TypedDict):
@@ -79,20 +82,23 @@ def read(media: Media, key: str) -> Plot:
     """The data of a chart. Raises RequestError (404) if its Table was not uploaded."""
     config = panel_configs(media.run).get(key) or {}
     panel = _panel(config)
-    value = parsed(media.run.row["summary"]).get(f"{key}_table") or {}
-    blob_id = media.files.get(str(value.get("path")))
+    path = find(parsed(media.run.row["summary"]).get(f"{key}_table"), "path")
+    blob_id = media.files.get(str(path))
     if panel is None or blob_id is None:
         raise RequestError(f"There is no chart {key} in this run.", 404)
-    content = json.loads(media.blobs.read(blob_id))
-    settings = config.get("fieldSettings", {})
-    names = [settings.get(field, field) if field else None for field in (panel.x, panel.y, panel.line)]
-    columns = [str(column) for column in content["columns"]]
+    try:
+        columns, data = logged_tables.read(media.blobs, blob_id)
+    except TableError as error:
+        raise RequestError(f"{error}.", 404) from error
+    settings = config.get("fieldSettings")
+    own = settings if isinstance(settings, dict) else {}
+    names = [own.get(field, field) if field else None for field in (panel.x, panel.y, panel.line)]
     places = [columns.index(name) if name in columns else None for name in names]
-    rows = [[row[place] if place is not None else None for place in places] for row in content["data"]]
-    title = config.get("stringSettings", {}).get("title") or key
+    rows = [[row[place] if place is not None else None for place in places] for row in data[:ROWS]]
+    title = str(find(config, "stringSettings.title") or key)
     return {
         "kind": panel.kind,
-        "key": title,
+        "key": title if len(data) <= ROWS else f"{title} (the first {ROWS:,} of {len(data):,} rows)",
         "axis": str(names[0]),
         "series": _series(media.run, panel.kind, rows),
     }
@@ -104,7 +110,8 @@ def _series(run: Run, kind: str, rows: list[list[Any]]) -> list[Line]:
     lines: dict[str, list[list[Any]]] = {}
     for x, y, name in rows:
         if is_number(y):
-            lines.setdefault("" if name is None else str(name), []).append([x, y])
+            at = str(x) if isinstance(x, (dict, list)) else x
+            lines.setdefault("" if name is None else str(name), []).append([at, y])
     if len(lines) == 1:
         # It shows the run alone, in the colour that the run has everywhere.
         return [_line(run.color, run.dash, name, points) for name, points in lines.items()]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from wandb_tl.local.pages.labels import differing, is_seed, texts
+from wandb_tl.local.pages.labels import CONSIDERED, differing, is_seed, shortened, texts
 from wandb_tl.local.pages.values import Run, is_number
 
 # (x, y); y is None if the run logged a value that is not a finite number.
@@ -18,6 +18,8 @@ Points = Sequence[tuple[float, float | None]]
 
 # Points of a mean over curves that have no x in common.
 GRID = 200
+# The config keys that runs can be grouped by, and the length of a recipe's whole label.
+OPTIONS, LONGEST = 300, 2000
 # Smaller and larger means are written with an exponent.
 SMALLEST, LARGEST = 1e-4, 1e6
 
@@ -98,8 +100,8 @@ def group(runs: list[Run], chosen: str | None, keys: list[str] | None = None) ->
     keys: the config keys that make a recipe, by default those in which the runs differ. Seeds never count.
     """
     keys = [key for key in (differing(runs) if keys is None else keys) if not is_seed(key)]
-    options = ["none", "recipe", *keys]
-    by = chosen if chosen in options else "recipe" if _repeats_seeds(runs, keys) else "none"
+    options = ["none", "recipe", *keys[:OPTIONS]]
+    by = chosen if chosen in ("none", "recipe", *keys) else "recipe" if _repeats_seeds(runs, keys) else "none"
     if by == "none":
         return Grouping(by, options, [])
     recipes = _recipes(runs, keys if by == "recipe" else [by])
@@ -124,7 +126,8 @@ def _labels(firsts: list[Run], keys: list[str]) -> list[str]:
     counts = Counter(labels)
     for number, run in enumerate(firsts):
         if counts[labels[number]] > 1:
-            whole = " · ".join(f"{key} {run.config[key]}" for key in keys if key in run.config)
+            own = [key for key in keys if key in run.config][:CONSIDERED]
+            whole = shortened(" · ".join(f"{key} {run.config[key]}" for key in own), LONGEST)
             labels[number] = whole or labels[number]
     counts = Counter(labels)
     return [

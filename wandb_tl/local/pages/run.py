@@ -18,6 +18,13 @@ from wandb_tl.local.sweeps import sweep_config
 from wandb_tl.local.sweeps.sweep_states import SweepState
 
 LOG_LINES = 1000
+# Of the config and of the summary; and of files.
+VALUES, FILES = 2000, 1000
+# The parts of the client's record of a process that the page shows, and their types.
+ORIGIN: dict[str, type] = dict.fromkeys(
+    ("host", "os", "python", "gpu", "program", "codePathLocal", "executable", "root"), str
+)
+ORIGIN |= {"args": list, "git": dict}
 
 
 def find(request: PageRequest) -> Run:
@@ -54,7 +61,6 @@ def run(request: PageRequest) -> Answer:
 
 def page(request: PageRequest, run: Run, media: Media) -> Page:
     db, process = request.db, origin(run)
-    common, families = curves.by_family(db, [run], request.query.get("charts", ""))
     plot_keys = plots.keys(run)
     tables = {f"{key}_table" for key in plot_keys}
     strips = [strip for strip in media.strips() if strip.key not in tables]
@@ -65,10 +71,11 @@ def page(request: PageRequest, run: Run, media: Media) -> Page:
         {
             "project": request.project(),
             "run": run,
-            "common": common,
-            "families": families,
+            "metrics": curves.by_family(db, [run], request.query.get("charts", "")),
             "system": curves.system_keys(db, run.row),
             "plots": plot_keys,
+            "value_rows": VALUES,
+            "file_rows": FILES,
             "strips": strips,
             "slider": slider_of(strips),
             "notes": plots.notes(run),
@@ -147,7 +154,9 @@ def artifacts(request: PageRequest, run: Run, role: str) -> list[Row]:
 def origin(run: Run) -> JsonObject:
     """The client's record of the process that started the run: host, os, python, program, args, git, ..."""
     writers = [writer for writer in client_records(run.row, "e", dict).values() if isinstance(writer, dict)]
-    return min(writers, key=lambda writer: str(writer.get("startedAt") or ""), default={})
+    first: JsonObject = min(writers, key=lambda writer: str(writer.get("startedAt") or ""), default={})
+    kinds = ORIGIN.items()
+    return {name: first[name] for name, kind in kinds if isinstance(first.get(name), kind)}
 
 
 def command(run: Run) -> str | None:
@@ -155,7 +164,7 @@ def command(run: Run) -> str | None:
     process = origin(run)
     program = process.get("program")
     # "<python with no main file>": the run was started in an interpreter.
-    if not isinstance(program, str) or not program or program.startswith("<"):
+    if not program or program.startswith("<"):
         return None
     # A module is recorded as "-m NAME", a script by its path.
     parts = program.split() if program.startswith("-m ") else [process.get("codePathLocal") or program]

@@ -16,14 +16,14 @@ from wandb_tl.local.pages.run_filter import matching
 from wandb_tl.local.pages.values import Run, is_number
 
 ROWS = 100
-# The number of summary columns that fit on a screen; the page has a link to all of them.
-SUMMARY_COLUMNS = 12
+# The number of summary columns that fit on a screen, and of config columns; the page has a link to more.
+SUMMARY_COLUMNS, CONFIG_COLUMNS = 12, 50
 # Those in the table of recipes, where each has an interval.
 RECIPE_COLUMNS = 5
-# Of keys that can be chosen one by one, of configs and of summaries each.
+# Of keys that can be chosen one by one, and of columns at most, of configs and of summaries each.
 CHOICES = 300
-# The number of runs whose configs are compared side by side.
-COMPARED_CONFIGS = 20
+# The number of runs whose configs are compared side by side, and of keys.
+COMPARED_CONFIGS, COMPARED_KEYS = 20, 500
 
 # A run's own fields: those that are columns without a choice, and those that can be chosen. The name is
 # always a column.
@@ -74,7 +74,7 @@ def choice(query: QueryParams, page: int) -> Choice:
 class Columns(NamedTuple):
     """The keys of the columns, for Run.value; of the metric's one, None without a metric; all that there are.
 
-    hidden: how many keys of summaries are left out.
+    hidden: how many keys that could be columns are left out.
     """
 
     keys: list[str]
@@ -141,7 +141,7 @@ class Table:
             return None
         all_keys = dict.fromkeys(key for run in runs for key in run.config)
         keys = all_keys if self.choice.all_config else differing(runs)
-        rows = [(key, [run.config.get(key) for run in runs]) for key in keys]
+        rows = [(key, [run.config.get(key) for run in runs]) for key in list(keys)[:COMPARED_KEYS]]
         return Differences(runs, rows, self.choice.all_config)
 
     def difference(self, run: Run, key: str) -> float | None:
@@ -184,13 +184,15 @@ def columns_of(runs: list[Run], metric: str | None, choice: Choice) -> Columns:
     first = None if metric is None else f"summary.{metric}"
     if choice.columns:
         chosen = set(choice.columns)
-        keys = [key for part in choices.values() for key in part if key in chosen]
+        keys = [key for part in choices.values() for key in [key for key in part if key in chosen][:CHOICES]]
+        hidden = 0
     else:
         names = [key for key in summary if choice.all_columns or key not in alike or key == metric]
-        names = names if choice.all_columns else names[:SUMMARY_COLUMNS]
+        names = names[: CHOICES if choice.all_columns else SUMMARY_COLUMNS]
         differences = differing(runs) if len(runs) > 1 else []
-        keys = [*OWN_COLUMNS, *(f"config.{key}" for key in differences), *(f"summary.{key}" for key in names)]
-    hidden = len(summary) - sum(key.startswith("summary.") for key in keys)
+        shown = differences[: CHOICES if choice.all_columns else CONFIG_COLUMNS]
+        keys = [*OWN_COLUMNS, *(f"config.{key}" for key in shown), *(f"summary.{key}" for key in names)]
+        hidden = len(summary) - len(names) + len(differences) - len(shown)
     keys = ["name", *(key for key in keys if key == first), *(key for key in keys if key != first)]
     return Columns(keys, first, {part: all_keys[:CHOICES] for part, all_keys in choices.items()}, hidden)
 

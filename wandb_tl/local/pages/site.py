@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from wandb_tl.local.access import LOGIN, LOGOUT, Logins, from_another_page, has_key
+from wandb_tl.local.access import LOGIN, LOGOUT, Logins, from_another_page, has_key, raw_path
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import artifact, comparison, overview, report, run, runs_table, sweep, values
@@ -37,6 +37,8 @@ HERE = Path(__file__).parent
 SILENCE_SHOWS_SECONDS = 15
 # The size of the largest form of these pages: of a run with many tags.
 FORM_BYTES = 65_536
+# The parts of an entity's name, at most.
+ENTITY_PARTS = 20
 # A form without the token of this server's pages.
 STALE_FORM = "This form is not from a page of this server: reload the page, and try again."
 STALE_LINK = "This link has been used, is older than ten minutes, or belongs to another server."
@@ -95,6 +97,7 @@ class Site:
         }
         self.templates.filters |= {
             "show": values.show,
+            "cut": values.cut,
             "difference": runs_table.show_difference,
             "duration": values.show_duration,
             "time": values.show_time,
@@ -169,7 +172,7 @@ class Site:
         return self.render(request, Page("login.html", context), 401)
 
     async def get(self, request: Request) -> Response:
-        goal = request.scope["raw_path"].decode()
+        goal = raw_path(request)
         if request.url.query:
             goal += f"?{request.url.query}"
         if not await run_in_threadpool(self.knows, request):
@@ -243,7 +246,7 @@ class Site:
         except RequestError as error:
             return self.refuse(request, error)
         home = home_of(request)
-        goal = path(home, *acted.goal) if acted.goal else home + request.scope["raw_path"].decode()
+        goal = path(home, *acted.goal) if acted.goal else home + raw_path(request)
         return RedirectResponse(goal, 303)
 
     def refuse(self, request: Request, error: RequestError, default: int = 400) -> Response:
@@ -283,12 +286,12 @@ def home_of(request: Request) -> str:
 
 def names_in(request: Request) -> list[str]:
     """The parts of an address, from the raw path, because a name may contain an encoded slash."""
-    return [unquote(part) for part in request.scope["raw_path"].decode().split("/") if part]
+    return [unquote(part) for part in raw_path(request).split("/") if part]
 
 
 def with_whole_entity(db: Transaction, names: list[str]) -> list[str]:
     """The names with the entity as one of them: the client does not encode the slashes in it."""
-    for end in range(len(names) - 1, 0, -1):
+    for end in range(min(len(names) - 1, ENTITY_PARTS), 0, -1):
         if project_named(db, "/".join(names[:end]), names[end]):
             return ["/".join(names[:end]), *names[end:]]
     return names

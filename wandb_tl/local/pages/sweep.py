@@ -253,7 +253,7 @@ def parameters_of(runs: list[Run], config: SweepConfig) -> list[str]:
     varied = {
         ".".join(path)
         for path, spec in grid.leaves(config["parameters"])
-        if "value" not in spec and len(spec.get("values") or [0, 0]) > 1
+        if "value" not in spec and (not isinstance(values := spec.get("values"), list) or len(values) > 1)
     }
     apart = differing(runs)
     keys = dict.fromkeys(key for run in runs for key in run.config)

@@ -19,7 +19,7 @@ from wandb_tl.local.pages.run_filter import (
 )
 from wandb_tl.local.pages.values import bins, is_number, show
 
-ROWS = 50
+ROWS, COLUMNS = 50, 300
 BINS = 24
 # The most frequent strings that a summary names.
 FREQUENT = 3
@@ -46,7 +46,10 @@ class Column:
 
 @dataclass
 class TableRows:
-    """One page of the rows of a Table that match a filter. page: from 1; problem: of the filter."""
+    """One page of the rows of a Table that match a filter.
+
+    page: from 1. problem: of the filter. left_out: the number of columns beyond COLUMNS.
+    """
 
     columns: list[Column]
     rows: list[Row]
@@ -57,6 +60,7 @@ class TableRows:
     sort: str
     filter: str
     problem: str
+    left_out: int
 
 
 def select(table: LoggedTable, filter: str = "", sort: str = "", page: int = 1) -> TableRows:
@@ -66,15 +70,20 @@ def select(table: LoggedTable, filter: str = "", sort: str = "", page: int = 1) 
         rows = matching(table, filter)
     except FilterError as error:
         rows, problem = table.rows, str(error)
-    columns = [summary(name, [row[i] for row in rows]) for i, name in enumerate(table.columns)]
+    # The page shows no more, whatever a file holds.
+    names = table.columns[:COLUMNS]
+    columns = [summary(name, [row[i] for row in rows]) for i, name in enumerate(names)]
     direction, name = sort[:1], sort[1:]
     if direction in ("+", "-") and name in table.columns:
         place = table.columns.index(name)
         rows = ordered(rows, place, descending=direction == "-")
     pages = max(math.ceil(len(rows) / ROWS), 1)
     page = min(max(page, 1), pages)
-    page_rows = rows[(page - 1) * ROWS : page * ROWS]
-    return TableRows(columns, page_rows, len(rows), len(table.rows), page, pages, sort, filter, problem)
+    page_rows = [row[:COLUMNS] for row in rows[(page - 1) * ROWS : page * ROWS]]
+    left_out = len(table.columns) - len(names)
+    return TableRows(
+        columns, page_rows, len(rows), len(table.rows), page, pages, sort, filter, problem, left_out
+    )
 
 
 def is_media_cell(value: Any) -> bool:

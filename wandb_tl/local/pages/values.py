@@ -36,6 +36,8 @@ GOLDEN_RATIO = 0.381966
 T = TypeVar("T")
 
 MISSING = "–"  # noqa: RUF001
+# The characters of a value or a name on a page.
+LONGEST = 2000
 
 
 class NumberedRunRow(RunRow):
@@ -108,7 +110,7 @@ def read_run(row: NumberedRunRow) -> Run:
     start = row["started_at"] or row["created_at"]
     return Run(
         id=row["name"],
-        name=row["display_name"],
+        name=cut(row["display_name"], 300),
         state=row["state"],
         created=row["created_at"],
         # The client's own clock, if it sends it, leaves out the time between a run's end and its resumption.
@@ -203,7 +205,13 @@ def show(value: Any) -> str:
         return MISSING
     if isinstance(value, float):
         return f"{value:.4g}" if not value.is_integer() or abs(value) >= 1e6 else f"{value:.0f}"
-    return str(value)
+    return cut(value)
+
+
+def cut(value: Any, longest: int = LONGEST) -> str:
+    """A value as a string of this length at most."""
+    text = str(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def show_duration(seconds: float) -> str:

@@ -182,9 +182,7 @@ class Transaction:
 
         Raises RequestError for an invalid cursor.
         """
-        if after and not re.fullmatch("[0-9]{1,18}", after):
-            raise RequestError(f"{after} is not a valid cursor: pass the endCursor of an earlier page")
-        offset = int(after) if after else 0
+        offset = row_number(after) if after else 0
         limit = -1 if first is None else max(first, 0)
         rows = self.all(f"{sql} LIMIT ? OFFSET ?", *values, limit if limit < 0 else limit + 1, offset)
         more = 0 <= limit < len(rows)
@@ -195,6 +193,13 @@ class Transaction:
             "page_info": {"end_cursor": edges[-1]["cursor"] if edges else after, "has_next_page": more},
             "total_count": lambda: int(self.value(f"SELECT count(*) FROM ({sql})", *values)),
         }
+
+
+def row_number(cursor: str) -> int:
+    """The number in a cursor. Raises RequestError for a string that is not one."""
+    if not re.fullmatch("[0-9]{1,18}", cursor):
+        raise RequestError(f"{cursor} is not a valid cursor: pass the endCursor of an earlier page")
+    return int(cursor)
 
 
 def existing(row: R | None) -> R:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -11,13 +12,45 @@ from typing import Any
 JsonObject = dict[str, Any]
 
 
+# The levels of objects and lists in each other. Each costs one of Python's frames wherever JSON is written or
+# shown, of which there are a thousand.
+DEEPEST = 100
+# A half of a surrogate pair, as JSON escapes it. Neither SQLite nor a page can hold one without the other.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def json_object(text: str) -> JsonObject | None:
-    """The JSON object that a string holds, None if it holds anything else."""
+    """The JSON object that a string holds, None if it holds anything else, or more than DEEPEST levels.
+
+    Lone surrogates become question marks.
+    """
     try:
         value = json.loads(text)
+        if not isinstance(value, dict):
+            return None
+        return value if is_storable(text) else storable(value)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+
+
+def is_storable(text: str, start: int = 0, end: int | None = None) -> bool:
+    """Whether a JSON text, or a part of it, surely needs no change by `storable`."""
+    stop = len(text) if end is None else end
+    few = text.count("[", start, stop) + text.count("{", start, stop) <= DEEPEST
+    return few and not _SURROGATE.search(text, start, stop)
+
+
+def storable(value: Any, levels: int = DEEPEST) -> Any:
+    """A JSON value with question marks for lone surrogates. Raises ValueError if it has more levels."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="replace").decode()
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    if isinstance(value, dict):
+        return {storable(key): storable(item, levels - 1) for key, item in value.items()}
+    return [storable(item, levels - 1) for item in value]
 
 
 _parsed = lru_cache(maxsize=1024)(json_object)
@@ -31,9 +64,6 @@ def pluck(text: str | None, path: str) -> Any:
     value = find(_parsed(text), path) if text else None
     if isinstance(value, (dict, list)):
         return json.dumps(value)
-    if isinstance(value, str):
-        # JSON can hold lone surrogates, SQLite cannot.
-        return value.encode(errors="replace").decode()
     return sql_number(value) if isinstance(value, int) else value
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import getpass
+import re
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.rows import ProjectRow, RunRow
 
 DEFAULT_ENTITY = "local"
+# A number that SQLite can hold.
+ROW_ID = re.compile("[0-9]{1,18}")
 
 
 def user_name() -> str:
@@ -30,7 +33,7 @@ def decode_id(kind: str, text: str) -> int | None:
     """The row id inside an opaque id, or None if the string is not an id of this kind."""
     try:
         prefix, _, number = base64.b64decode(text, validate=True).decode().partition(":")
-        return int(number) if prefix == kind else None
+        return int(number) if prefix == kind and ROW_ID.fullmatch(number) else None
     except (binascii.Error, ValueError):
         return None
 

@@ -7,7 +7,7 @@ import json
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
 from wandb_tl.local.records.database import Transaction, existing
-from wandb_tl.local.records.json_path import JsonObject, find, json_object
+from wandb_tl.local.records.json_path import JsonObject, find, json_object, whole
 from wandb_tl.local.records.names import run_named
 from wandb_tl.local.records.rows import Columns, ProjectRow, RunRow
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT
@@ -48,7 +48,7 @@ def fork(db: Transaction, run: RunRow, project: ProjectRow, config: str | None) 
         run["id"],
         parent["id"],
         HISTORY,
-        point.get("step"),
+        whole(point.get("step")),
     )
     db.update("run", run["id"], summary=_summary(db, run))
 

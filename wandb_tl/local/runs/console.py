@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TypedDict
 
-from wandb_tl.local.records.database import Edge, Page, PageInfo, Transaction
+from wandb_tl.local.records.database import Edge, Page, PageInfo, Transaction, row_number
+from wandb_tl.local.records.json_path import json_object
 from wandb_tl.local.records.streams import OUTPUT, line_count
 
 
@@ -22,7 +22,7 @@ class LogLine(TypedDict):
 def log_lines(db: Transaction, run_id: int, first: int | None, after: str | None, last: int | None) -> Page:
     """A page of the console's LogLines. Cursors are line numbers."""
     count = line_count(db, run_id, OUTPUT)
-    start = int(after) + 1 if after else 0
+    start = row_number(after) + 1 if after else 0
     if last is not None:
         start, end = max(count - last, 0), count
     else:
@@ -44,17 +44,20 @@ def log_lines(db: Transaction, run_id: int, first: int | None, after: str | None
 
 def log_line(number: int, text: str) -> LogLine:
     """Parse a console line: {"ts", "content", "level"?, "label"?} as JSON, or `[ERROR ]TIMESTAMP CONTENT`."""
-    try:
-        parts = json.loads(text)
-        content = parts["content"]
-    except (ValueError, TypeError, KeyError):
+    parts = json_object(text) or {}
+    content = parts.get("content")
+    if not isinstance(content, str):
         level, text = ("error", text[6:]) if text.startswith("ERROR ") else (None, text)
         stamp, _, content = text.partition(" ")
         parts = {"ts": stamp, "level": level}
     return {
         "number": number,
-        "timestamp": parts.get("ts"),
-        "level": parts.get("level"),
-        "label": parts.get("label"),
+        "timestamp": _text(parts.get("ts")),
+        "level": _text(parts.get("level")),
+        "label": _text(parts.get("label")),
         "line": content,
     }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

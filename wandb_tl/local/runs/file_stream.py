@@ -108,5 +108,7 @@ def _state_after(run: RunRow, body: StreamBody) -> Columns:
     preempting = bool(body.get("preempting") or run["preempting"])
     if body.get("complete"):
         code = whole(body.get("exitcode") or 0)
-        return run_states.ended(run, 1 if code is None else code, preempting)
+        # GraphQL's integers have 32 bits, as exit codes do.
+        is_code = code is not None and -(1 << 31) <= code < 1 << 31
+        return run_states.ended(run, code if code is not None and is_code else 1, preempting)
     return run_states.heard(run, preempting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import JsonObject, find, json_object, whole
@@ -12,18 +12,20 @@ from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
 from wandb_tl.local.runs.history_keys import strict
 
 SAMPLES = 500
+# No step is beyond it.
+LAST_STEP = (1 << 63) - 1
 
 # The number of the first line, and the lines.
 Chunk = tuple[int, list[str]]
 
 
 class SampleSpec(TypedDict, total=False):
-    """A client's request for rows of the history: their keys, how many, and the steps (both inclusive)."""
+    """A client's request for rows of the history. The comments say what clients send."""
 
-    keys: list[str] | None
-    samples: int | None
-    minStep: float | None
-    maxStep: float | None
+    keys: Any  # [str, ...]: rows that have all of them, reduced to them
+    samples: Any  # int: how many
+    minStep: Any  # a number: the first step, inclusive
+    maxStep: Any  # a number: the last step, inclusive
 
 
 def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: list[str]) -> None:
@@ -135,18 +137,21 @@ def sampled_keys(db: Transaction, run_id: int, spec: SampleSpec) -> list[JsonObj
     A range of steps is a page of a scan: it is returned whole. Otherwise at most `samples` rows are returned,
     evenly spread.
     """
-    keys = list(dict.fromkeys(spec.get("keys") or []))
+    listed = spec.get("keys")
+    keys = list(
+        dict.fromkeys(key for key in (listed if isinstance(listed, list) else []) if isinstance(key, str))
+    )
     if not keys:
         return []
-    low, high = spec.get("minStep"), spec.get("maxStep")
+    low, high = whole(spec.get("minStep")), whole(spec.get("maxStep"))
     is_page = low is not None or high is not None
-    lines = between(db, run_id, int(low or 0), int(high) + 1 if high is not None else 1 << 62)
+    lines = between(db, run_id, low or 0, LAST_STEP if high is None else min(high + 1, LAST_STEP))
     rows: list[JsonObject] = []
-    for line in map(json.loads, lines):
+    for line in map(json_object, lines):
         row = {key: find(line, key) for key in keys}
         if all(value is not None for value in row.values()):
             rows.append(strict(row))
-    samples = int(spec.get("samples") or SAMPLES)
+    samples = max(whole(spec.get("samples")) or SAMPLES, 1)
     if is_page or len(rows) <= samples:
         return rows
     return [rows[i] for i in _spread(len(rows), samples)]
@@ -156,5 +161,5 @@ def ends(db: Transaction, run_id: int, keys: list[str] | None) -> list[JsonObjec
     """The rows of the first and the last step, reduced to `keys`: the limits of a scan."""
     bounds = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND step IS NOT NULL ORDER BY step"
     texts = [db.value(f"{bounds} {way} LIMIT 1", run_id, HISTORY) for way in ("", "DESC")]
-    rows = [json.loads(text) for text in dict.fromkeys(texts) if text is not None]
+    rows = [json_object(text) or {} for text in dict.fromkeys(texts) if text is not None]
     return [strict({key: row[key] for key in keys or row if key in row}) for row in rows]

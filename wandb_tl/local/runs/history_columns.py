@@ -110,18 +110,11 @@ def store(db: Transaction, lines: Unstored, columns: list[dict[str, Column]]) ->
 
 
 def columns_of(lines: list[str]) -> dict[str, Column]:
-    """The columns of a block's lines, of the keys that have a number in one of them.
-
-    Keys that SQLite cannot hold, such as "\\ud800", have none: no address of a chart can name them either.
-    """
+    """The columns of a block's lines, of the keys that have a number in one of them."""
     columns: dict[str, tuple[bytearray, array[float]]] = {}
     numeric = set()
     for place, text in enumerate(lines):
-        try:
-            values = list(flat(json_object(text) or {}))
-        except RecursionError:
-            continue
-        for key, value in values:
+        for key, value in flat(json_object(text) or {}):
             places, numbers = columns.setdefault(key, (bytearray(), array("d")))
             # A key can be in a line twice: "a.b", and b in a.
             if value is None or (places and places[-1] == place):
@@ -132,18 +125,8 @@ def columns_of(lines: list[str]) -> dict[str, Column]:
             if number is not None or isinstance(value, float) or value in NOT_FINITE:
                 numeric.add(key)
     return {
-        key: Column(bytes(places), numbers)
-        for key, (places, numbers) in columns.items()
-        if key in numeric and _is_storable(key)
+        key: Column(bytes(places), numbers) for key, (places, numbers) in columns.items() if key in numeric
     }
-
-
-def _is_storable(key: str) -> bool:
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _packed(places: bytes) -> bytes:

@@ -88,19 +88,11 @@ def _up_to_date(db: Transaction, run: RunRow, limit: int = -1) -> tuple[HistoryK
         history_keys["lastStep"] = max(history_keys["lastStep"], -1 if row["step"] is None else row["step"])
         line = json_object(row["text"]) or {}
         keys = history_keys["keys"]
-        try:
-            counted = [
-                (key, _kind(value), strict(value))
-                for key, value in flat(line)
-                if key in keys or len(keys) < MOST_KEYS
-            ]
-        except RecursionError:
-            # Nested too deeply to be shown.
-            continue
-        for key, kind, value in counted:
+        for key, value in flat(line):
             if key in keys or len(keys) < MOST_KEYS:
-                _count(keys.setdefault(key, {"typeCounts": [], "previousValue": None}), kind)
-                keys[key]["previousValue"] = value
+                statistics = keys.setdefault(key, {"typeCounts": [], "previousValue": None})
+                _count(statistics, _kind(value))
+                statistics["previousValue"] = strict(value)
     return history_keys, count
 
 

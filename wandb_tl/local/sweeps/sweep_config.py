@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast, get_ar
 import yaml
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.json_path import finite
+from wandb_tl.local.records.json_path import finite, storable
 
 # Of a config as YAML: characters, keys and values, levels.
 LONGEST, MOST_VALUES, DEEPEST = 256 * 2**10, 20_000, 30
@@ -163,7 +163,11 @@ def read(text: str) -> dict[str, Any]:
         loader.dispose()
     if not isinstance(config, dict):
         raise RequestError("the sweep's config is not a YAML mapping such as {method: grid, parameters: …}")
-    return config
+    try:
+        checked: dict[str, Any] = storable(config)
+    except ValueError as error:
+        raise RequestError(f"the sweep's config cannot be used: {error}") from None
+    return checked
 
 
 def _check_size(node: yaml.Node | None) -> None:

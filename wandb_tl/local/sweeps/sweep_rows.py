@@ -176,7 +176,8 @@ def expected_runs(config: SweepConfig) -> int | None:
     if config["method"] == "grid" and config.get("parameters"):
         size = grid.distinct_points(config)
     limits = [limit for limit in (size, config.get("run_cap")) if limit is not None]
-    return min(limits) if limits else None
+    # GraphQL's integers have 32 bits.
+    return min(*limits, (1 << 31) - 1) if limits else None
 
 
 def best_value(db: Transaction, sweep: SweepRow) -> float | None:

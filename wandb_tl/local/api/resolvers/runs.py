@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import secrets
-from typing import Any
+from typing import Any, cast
 
 from wandb_tl.local.api.context import Info, Payload, Resolver, Resolvers
 from wandb_tl.local.api.inputs import (
@@ -19,16 +19,18 @@ from wandb_tl.local.api.inputs import (
     UpsertBucketInput,
 )
 from wandb_tl.local.api.resolvers import projects, viewer
+from wandb_tl.local.api.scalars import argument
 from wandb_tl.local.artifacts import run_deletion
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters
 from wandb_tl.local.records.database import Page, Transaction, existing
-from wandb_tl.local.records.json_path import JsonObject, find, json_object
+from wandb_tl.local.records.json_path import DEEPEST, JsonObject, find, json_object
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
 from wandb_tl.local.records.rows import Columns, ProjectRow, RunRow, SqlValue
 from wandb_tl.local.records.run_states import LIVE, RunState, checked, set_by_hand, started
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT, line_count
 from wandb_tl.local.runs import alerts, branches, console, history, history_keys
+from wandb_tl.local.runs.history import SampleSpec
 
 log = logging.getLogger("wandb_tl.local")
 
@@ -141,7 +143,9 @@ def _columns(db: Transaction, input: UpsertBucketInput) -> Columns:
     fields: dict[str, Any] = {**input}
     for field in ("config", "summaryMetrics"):
         if fields.get(field) is not None and json_object(fields[field]) is None:
-            raise RequestError(f"a run's {field} must be the JSON of an object")
+            raise RequestError(
+                f"a run's {field} must be the JSON of an object, at most {DEEPEST} levels deep"
+            )
     if fields.get("state") is not None:
         fields["state"] = checked(fields["state"])
     columns: Columns = {
@@ -180,14 +184,17 @@ def _merged(config: str, other: str) -> str:
     """The configs of two processes that write a run together; `_wandb` keeps the entries of each."""
     merged, added = json_object(config) or {}, json_object(other) or {}
     own = [_own(each) for each in (merged, added)]
-    writers = (own[0].get("e") or {}) | (own[1].get("e") or {})
+    writers = _object(own[0].get("e")) | _object(own[1].get("e"))
     return json.dumps(merged | added | {"_wandb": {"value": own[0] | own[1] | {"e": writers}}})
 
 
 def _own(config: JsonObject) -> JsonObject:
     """The client's own part of a run's config."""
-    own = find(config, "_wandb.value")
-    return own if isinstance(own, dict) else {}
+    return _object(find(config, "_wandb.value"))
+
+
+def _object(value: Any) -> JsonObject:
+    return value if isinstance(value, dict) else {}
 
 
 def invented_name(number: int) -> str:
@@ -259,11 +266,12 @@ def history_lines(
     db = info.context.db
     if minStep is None and maxStep is None:
         return history.sampled(db, row["id"], HISTORY, samples)
-    return history.between(db, row["id"], int(minStep or 0), int(maxStep) if maxStep is not None else 1 << 62)
+    return history.between(db, row["id"], minStep or 0, history.LAST_STEP if maxStep is None else maxStep)
 
 
 def sampled_history(row: RunRow, info: Info, specs: list[str]) -> list[list[JsonObject]]:
-    return [history.sampled_keys(info.context.db, row["id"], json.loads(spec)) for spec in specs]
+    parsed = [cast(SampleSpec, argument(spec, "a spec of a sampled history")) for spec in specs]
+    return [history.sampled_keys(info.context.db, row["id"], spec) for spec in parsed]
 
 
 def log_lines(

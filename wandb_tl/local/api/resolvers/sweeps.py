@@ -13,6 +13,7 @@ from wandb_tl.local.api.inputs import (
 )
 from wandb_tl.local.api.resolvers import projects
 from wandb_tl.local.api.resolvers.runs import run_page
+from wandb_tl.local.api.scalars import argument
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters as filtering
 from wandb_tl.local.records import run_states
@@ -105,7 +106,10 @@ def enqueue_sweep_run(_row: object, info: Info, input: EnqueueSweepRunInput) -> 
         raise RequestError("the sweep has no scheduler in its config: the server itself chooses its runs")
     if sweep["state"] in OVER:
         raise RequestError(f"the sweep is {sweep['state'].lower()}")
-    run = sweep_rows.add_run(db, sweep, json.loads(input["config"]), input.get("displayName"))
+    point = argument(input["config"], "config")
+    if not all(isinstance(value, dict) and "value" in value for value in point.values()):
+        raise RequestError("the config of a run must be an object such as {lr: {value: 0.1}}")
+    run = sweep_rows.add_run(db, sweep, point, input.get("displayName"))
     # wandb-core identifies runs by the names that users see.
     return {"id": run["name"]}
 
@@ -129,7 +133,8 @@ def agent_heartbeat(_row: object, info: Info, input: AgentHeartbeatInput) -> Pay
     agent = db.get("agent", decode_id("Agent", input["id"]))
     if agent is None:
         raise RequestError("there is no such agent; its sweep may have been deleted", 404)
-    alive = {name for name, is_alive in json.loads(input.get("runState") or "{}").items() if is_alive}
+    states = argument(input.get("runState") or "{}", "runState")
+    alive = {name for name, is_alive in states.items() if is_alive}
     commands = hand_out.heartbeat(db, agent, alive)
     return {"agent": agent, "commands": json.dumps(commands)}
 
