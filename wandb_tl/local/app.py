@@ -88,7 +88,11 @@ class Endpoints:
     async def graphql(self, request: Request) -> Response:
         body = cast(GraphQLBody, await read_json(request))
         status, answer = await run_in_threadpool(
-            self.graph.answer, body, base_url(request), writer_of(request) is not None
+            self.graph.answer,
+            body,
+            base_url(request),
+            writer_of(request) is not None,
+            request.headers.get("user-agent", ""),
         )
         return JSONResponse(answer, status)
 
