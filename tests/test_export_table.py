@@ -25,6 +25,11 @@ def test_readme_is_replaced_between_its_markers_only(tmp_path):
     export_table.replace_between_markers(readme, "new")
     text = f"above\n{export_table.README_BEGIN}\nnew\n{export_table.README_END}\nbelow\n"
     assert readme.read_text() == text and list(tmp_path.iterdir()) == [readme]
+    # A run may have the end marker as its name.
+    export_table.replace_between_markers(readme, f"`{export_table.README_END}`")
+    assert readme.read_text().count(export_table.README_END) == 1
+    export_table.replace_between_markers(readme, "new")
+    assert readme.read_text() == text
 
 
 def test_readme_without_markers_is_left_alone(tmp_path):

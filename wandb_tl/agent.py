@@ -28,7 +28,7 @@ import yaml
 
 from wandb_tl import loading, signals, temporary_folder
 from wandb_tl.command_line import Command, shell_command
-from wandb_tl.errors import ExitCode, FailedError, InputError, one_line
+from wandb_tl.errors import ExitCode, FailedError, InputError, one_line, printable
 from wandb_tl.sweeping import agent_events, embedded_server, sweep_definitions
 from wandb_tl.sweeping.agent_events import AgentEvent
 
@@ -127,6 +127,8 @@ def _work(queue: WorkQueue, in_process: bool, events: Path | None) -> None:
                 time.sleep(IDLE_SECONDS)
             for command in runs:
                 outcome = worker.run(queue, command)
+                # It may quote hyperparameters, which the server sends.
+                outcome = outcome._replace(reason=printable(outcome.reason))
                 if outcome.reason:
                     print(f"error: {outcome.reason}", flush=True)
                 if events:

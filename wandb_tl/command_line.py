@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wandb_tl import loading, signals, temporary_folder
-from wandb_tl.errors import ExitCode, FailedError, InputError, UsageError, nearest
+from wandb_tl.errors import ExitCode, FailedError, InputError, UsageError, nearest, printable
 
 # The console script that starts the commands.
 PROG = "wandb-tl"
@@ -96,13 +96,13 @@ class Command:
         try:
             return self.run(parser.parse_args(arguments))
         except UsageError as error:
-            print(f"error: {error}; see {parser.prog} --help", file=sys.stderr)
+            print(f"error: {printable(str(error))}; see {parser.prog} --help", file=sys.stderr)
             return ExitCode.BAD_INPUT
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             return ExitCode.BAD_INPUT
         except FailedError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             return ExitCode.FAILED
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
@@ -117,7 +117,7 @@ class Command:
             with _wandb_ended():
                 code = self.main(arguments, prog)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             code = ExitCode.BAD_INPUT
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED

@@ -1,9 +1,10 @@
-"""InputError, errors as one line, exit codes, and suggestions for mistyped names."""
+"""InputError, errors and foreign text as one line, exit codes, and suggestions for mistyped names."""
 
 from __future__ import annotations
 
 import difflib
 import enum
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 
@@ -34,7 +35,16 @@ class UsageError(InputError):
 
 def one_line(error: BaseException) -> str:
     """The message of an error on one line; its class if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text with an escape in place of each byte that is not UTF-8, so that it can be printed and sent.
+
+    Line breaks and other control characters are escaped too: a terminal would obey them.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(repr(char)[1:-1] if unicodedata.category(char) == "Cc" else char for char in text)
 
 
 def nearest(name: str, names: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str | None:

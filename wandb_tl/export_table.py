@@ -188,6 +188,8 @@ def find_markers(file: Path) -> tuple[str, str]:
 def replace_between_markers(file: Path, text: str) -> None:
     """Replace the text between the two markers in a file. UsageError, and no change, without markers."""
     before, after = find_markers(file)
+    # A name in the text must not be a marker of the next call.
+    text = text.replace("<!--", "&lt;!--")
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(f"{before}{README_BEGIN}\n{text}\n{README_END}{after}", encoding="utf-8")
     temporary.replace(file)

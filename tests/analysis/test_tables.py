@@ -1,6 +1,11 @@
 """Tables as text, Markdown and LaTeX."""
 
+import io
+import re
+from html import unescape
+
 import pandas as pd
+from markdown_it import MarkdownIt
 from sweep_frames import GRID, grid, runs_of
 
 from wandb_tl.analysis import effects, runs_by_recipe, tables
@@ -48,6 +53,18 @@ def test_markdown_aligns_numbers_and_escapes_bars():
     assert (
         "a\\|b&lt;i&gt;\\*" in row and rule.startswith("|:--") and rule.endswith("-:|") and "value" in heading
     )
+
+
+def test_no_cell_is_an_image_a_link_or_a_formula():
+    cells = pd.DataFrame({"[x](a)": ["![p](http://a)", "<!-- end -->\\", "`|`"]})
+    html = MarkdownIt("commonmark").enable("table").render(tables.markdown(cells))
+    assert not re.search("<(a|img|code|!--)", html)
+    texts = [unescape(cell) for cell in re.findall("<t[hd][^>]*>(.*)</t[hd]>", html)]
+    assert texts == ["[x](a)", *cells["[x](a)"]]
+    frame = pd.DataFrame({"a": ["=1", "'=1", "'", "a=1"], "b": [-1.5, 2.0, float("nan"), float("inf")]})
+    file = tables.csv(frame)
+    assert file.decode().splitlines()[1:] == ["'=1,-1.5", "''=1,2.0", "',", "a=1,inf"]
+    pd.testing.assert_frame_equal(tables.without_apostrophes(pd.read_csv(io.BytesIO(file))), frame)
 
 
 def test_latex_escapes_what_it_would_obey():

@@ -3,7 +3,12 @@
 import json
 
 import pytest
+import requests
+from hostile_server import HostileServer, Reply, hostile_server
 from live_server import Server
+
+from wandb_tl.errors import InputError
+from wandb_tl.sweeping.work_queue import MOST_BYTES, AgentCommand, WorkQueue
 
 CREATE = """
 import json, os, sys
@@ -105,3 +110,63 @@ def test_a_sweep_that_is_not_there_cannot_be_resumed(server: Server):
         print(json.dumps(str(error)))
     """
     assert "nosweep1" in server.run(script)
+
+
+def queue_at(hostile: HostileServer) -> WorkQueue:
+    """A queue at work, whose server has been taken over."""
+    queue = object.__new__(WorkQueue)
+    queue._path, queue._url, queue._agent = "e/p/s", f"{hostile.url}/graphql", "agent"
+    queue._session = requests.Session()
+    queue._session.auth = ("api", "key")
+    return queue
+
+
+def test_the_agent_follows_no_redirect(tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine localhost login user password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with hostile_server() as hostile, hostile_server() as other:
+        elsewhere = other.url.replace("127.0.0.1", "localhost")
+        hostile.answer = lambda *_: Reply(status=307, headers={"Location": elsewhere})
+        with pytest.raises(InputError, match="redirects elsewhere"):
+            queue_at(hostile).ask()
+        assert not other.asked
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        1,
+        {"type": "run"},
+        {"type": "run", "run_id": ""},
+        *(
+            {"type": "run", "run_id": name}
+            for name in ("../x", "/x", "..", "a/b", "a\0", "a\x1b", "a" * 200, 1, ["a"])
+        ),
+        {"type": "run", "run_id": "a", "args": [1]},
+        {"type": "run", "run_id": "a", "args": {"lr": 1}},
+    ],
+)
+def test_odd_commands_are_refused(command):
+    with pytest.raises(ValueError):
+        AgentCommand.of(command)
+    with hostile_server() as hostile:
+        hostile.data({"agentHeartbeat": {"commands": json.dumps([command])}})
+        with pytest.raises(InputError, match="answers as no W&B server does") as error:
+            queue_at(hostile).ask()
+        assert str(error.value).isprintable()
+
+
+def test_odd_answers_are_refused_or_asked_again():
+    with hostile_server() as hostile:
+        queue = queue_at(hostile)
+        for data in (None, [], {}, {"agentHeartbeat": {"commands": "[" * 100_000}}):
+            hostile.data(data)
+            with pytest.raises(InputError, match="answers as no W&B server does"):
+                queue.ask()
+        for content in (b"<html>", b"[", b"[1]", b"[" * 100_000, {"errors": 1}):
+            hostile.answer = lambda *_, content=content: Reply(content)
+            with pytest.raises(requests.RequestException):
+                queue._request("query", {})
+        hostile.answer = lambda *_: Reply(b" " * (MOST_BYTES + 1))
+        with pytest.raises(InputError, match="more than"):
+            queue.ask()

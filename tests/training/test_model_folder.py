@@ -41,6 +41,14 @@ def write(folder: Path, model: nn.Module, config: RunConfig) -> dict:
     return model_folder.save(folder, model, description).as_dict()
 
 
+@pytest.fixture(scope="module")
+def folder_of_resnet(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "resnet"
+    config = RunConfig(**RESNET)
+    write(folder, models.build(config, 3).eval(), config)
+    return folder
+
+
 def change(folder: Path, **values) -> None:
     """Change entries of config.json; None removes one."""
     file = folder / "config.json"
@@ -238,5 +246,48 @@ def test_what_is_not_a_model_folder_is_refused_in_a_line(tmp_path):
     assert "later version" in message("new", lambda folder: change(folder, format=99))
     half = (good / "model.safetensors").read_bytes()[:-100]
     cut_off = message("half", lambda folder: (folder / "model.safetensors").write_bytes(half))
-    assert "model.safetensors: cannot be read" in cut_off
+    assert "model.safetensors: ends early" in cut_off
     assert "cannot be read" in message("no tensors", lambda folder: (folder / "model.safetensors").unlink())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"config": [1]},
+        {"config": {"optimizer": "Adam", "no_such_name": 1}},
+        {"class_names": 3},
+        {"class_names": []},
+        {"class_names": [["a"], "b", "c"]},
+        {"class_names": [str(number) for number in range(200_000)]},
+        {"temperature": 0},
+        {"temperature": "1e400"},
+        {"results": ["a"]},
+        {"results": {"test_accuracy": {}}},
+        {"grey_levels": {"integer": 1}},
+        {"grey_levels": {"other": [0, 1]}},
+        {"format": 10**400},
+        {"precision": ["fp32"]},
+        {"trunk_digest": {}},
+    ],
+)
+def test_odd_descriptions_are_refused_in_a_line(folder_of_resnet, tmp_path, values):
+    shutil.copytree(folder_of_resnet, tmp_path / "odd")
+    change(tmp_path / "odd", **values)
+    with pytest.raises(InputError) as caught:
+        model_folder.load(tmp_path / "odd")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_what_is_too_deep_or_too_large_is_not_read(folder_of_resnet, tmp_path):
+    shutil.copytree(folder_of_resnet, tmp_path / "odd")
+    description, tensors = tmp_path / "odd" / "config.json", tmp_path / "odd" / "model.safetensors"
+    tensors.write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    with pytest.raises(InputError, match="its header would take"):
+        model_folder.load(tmp_path / "odd")
+    description.write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is damaged"):
+        model_folder.load(tmp_path / "odd")
+    with description.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match="takes more than 32 MiB"):
+        model_folder.load(tmp_path / "odd")

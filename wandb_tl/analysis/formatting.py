@@ -12,6 +12,11 @@ from wandb_tl.analysis.effects import Change
 from wandb_tl.analysis.intervals import Mean
 from wandb_tl.hyperparameters import Value
 
+# The characters of Markdown and HTML, but for the underscore, which names of models and options have.
+MARKDOWN = str.maketrans(
+    {char: f"\\{char}" for char in "|*[]`"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;"}
+)
+
 
 def points(mean: Mean, with_sign: bool = True) -> str:
     """Points of accuracy with their 95 % interval: "+13.10 ± 0.60"."""
@@ -77,7 +82,7 @@ def count(number: int, noun: str) -> str:
 
 def level(value: Any) -> str:
     """A hyperparameter's value on one line; empty where it has no effect."""
-    if pd.isna(value):
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
 
@@ -97,6 +102,11 @@ def changes_in_words(changes: Iterable[Change]) -> str:
 def settings(values: Mapping[str, Value | None]) -> str:
     """Hyperparameters as code: "`lr=0.001`, `optimizer=Adam`"; without those that have no effect."""
     return ", ".join(code(f"{name}={level(value)}") for name, value in values.items() if value is not None)
+
+
+def escaped(text: str) -> str:
+    """A string as it is, in Markdown: no image, link, HTML, end of a cell, or emphasis by asterisks."""
+    return text.translate(MARKDOWN)
 
 
 def code(text: str) -> str:

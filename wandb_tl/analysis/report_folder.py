@@ -92,10 +92,10 @@ def write(source: Source, frame: pd.DataFrame, folder: Path, result: Answer | No
     if definition and (result.search is not None or result.front is not None or result.copies):
         files["search.yaml"] = yaml.safe_dump(definition, sort_keys=False).encode()
     recorded = frame[frame.attrs.get("columns", list(frame))]
-    files["results.csv"] = recorded.assign(row=frame["id"].map(rows)).to_csv(index=False).encode()
+    files["results.csv"] = tables.csv(recorded.assign(row=frame["id"].map(rows)))
     files["results.tex"] = tables.latex(cells, caption).encode()
     if pairs:
-        files["effects.csv"] = tables.numbers(result, pairs).to_csv(index=False).encode()
+        files["effects.csv"] = tables.csv(tables.numbers(result, pairs))
 
     page = [
         f"# Results of {formatting.code(source.path)}",

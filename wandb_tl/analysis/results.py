@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,9 +18,9 @@ import wandb
 from wandb.apis.public import Run
 
 from wandb_tl import wandb_process
-from wandb_tl.analysis import formatting, pareto, proportions
+from wandb_tl.analysis import formatting, pareto, proportions, server_data
 from wandb_tl.config import EQUAL_TO, FIELDS, INSPECTION, RANKING, SOUP, RunConfig
-from wandb_tl.errors import InputError, one_line
+from wandb_tl.errors import InputError, one_line, printable
 from wandb_tl.hyperparameters import Value
 from wandb_tl.run_states import ENDED, PENDING, RunState
 
@@ -47,6 +48,8 @@ NUMBERS = (
     "skipped_images",
 )
 TEXTS = ("device", "precision_in_effect", "norm_in_effect")
+# Of a figure or a table of a run that a report shows.
+MEDIA_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -92,20 +95,19 @@ class RunResult:
 
         objectives: the metrics that its sweep optimizes.
         """
-        if run.state != RunState.FINISHED or run.summary.get("test_accuracy") is None:
+        accuracy = server_data.percentage(run.summary.get("test_accuracy"))
+        if run.state != RunState.FINISHED or math.isnan(accuracy):
             return None
         try:
-            config = RunConfig.from_mapping({name: run.config[name] for name in FIELDS if name in run.config})
+            values = {name: run.config[name] for name in FIELDS if name in run.config}
+            config = RunConfig.from_mapping(
+                {name: printable(one) if isinstance(one, str) else one for name, one in values.items()}
+            )
         except InputError:
             return None
-        values = {name: run.summary.get(name) for name in NUMBERS}
-        # A W&B server may send NaN as a string, which float() reads.
-        numbers = {name: float("nan" if value is None else value) for name, value in values.items()}
-        for name in objectives:
-            value = run.summary.get(name)
-            numbers.setdefault(name, float(value) if isinstance(value, int | float) else float("nan"))
-        texts = {name: run.summary.get(name, "") for name in TEXTS}
-        return cls(run.id, str(run.name), config, numbers, texts)
+        numbers = {name: server_data.number(run.summary.get(name)) for name in (*NUMBERS, *objectives)}
+        texts = {name: server_data.text(run.summary.get(name)) for name in TEXTS}
+        return cls(server_data.text(run.id), server_data.text(run.name), config, numbers, texts)
 
     def as_row(self) -> dict[str, Value]:
         """The run as a row of a table."""
@@ -146,7 +148,7 @@ class Results:
 
     def definition(self) -> dict[str, Any]:
         """The sweep's definition; empty for a project."""
-        return dict(self._sweep.config) if self._sweep else {}
+        return server_data.definition(self._sweep.config) if self._sweep else {}
 
     def ends_early(self) -> bool:
         """Whether the sweep stops its worst runs early, as hyperband and the pruners of schedulers do."""
@@ -168,8 +170,11 @@ class Results:
     def _statuses(self) -> dict[str, RunStatus]:
         with self._errors_in_one_line():
             self._api.flush()
-            runs = self._api.runs(self._project, self._filters)
-            return {run.id: RunStatus(run.name, run.state) for run in runs}
+            runs = server_data.bounded(self._api.runs(self._project, self._filters), self.path)
+            return {
+                server_data.text(run.id): RunStatus(server_data.text(run.name), server_data.text(run.state))
+                for run in runs
+            }
 
     def description(self, run_id: str) -> str:
         """What a run tries of what its sweep varies, and its test accuracy: "optimizer=Adam: 86.24 %".
@@ -185,11 +190,13 @@ class Results:
                 varied = [
                     name for name, one in FIELDS.items() if run.config.get(name, one.default) != one.default
                 ]
-            accuracy, twin = run.summary.get("test_accuracy"), run.summary.get(EQUAL_TO)
-        text = ", ".join(f"{name}={formatting.level(run.config[name])}" for name in varied) or str(run.name)
-        if accuracy is None:
-            return text
-        return f"{text}: {float(accuracy):.2f} %{f', the results of the equal run {twin}' if twin else ''}"
+            accuracy = server_data.percentage(run.summary.get("test_accuracy"))
+            twin, name = server_data.text(run.summary.get(EQUAL_TO)), server_data.text(run.name)
+        text = ", ".join(f"{name}={formatting.level(run.config[name])}" for name in varied) or name
+        if math.isnan(accuracy):
+            return printable(text)
+        copy = f", the results of the equal run {twin}" if twin else ""
+        return f"{printable(text)}: {accuracy:.2f} %{copy}"
 
     def frame(self) -> pd.DataFrame:
         """One row per finished run: id, name, hyperparameters, NUMBERS and TEXTS; best test accuracy first.
@@ -206,25 +213,28 @@ class Results:
             # lazy=False: otherwise reading the config of each run is a request of its own.
             runs = [
                 run
-                for run in self._api.runs(self._project, self._filters, lazy=False)
+                for run in server_data.bounded(
+                    self._api.runs(self._project, self._filters, lazy=False), self.path
+                )
                 if run.job_type not in (INSPECTION, RANKING, SOUP)
             ]
         # A copy whose original was deleted takes its place.
         ids = {run.id for run in runs}
-        copies = {run.id for run in runs if run.summary.get(EQUAL_TO) in ids}
+        copies = {run.id for run in runs if server_data.text(run.summary.get(EQUAL_TO)) in ids}
         runs = [run for run in runs if run.id not in copies]
         aims = [one.name for one in pareto.objectives(self.definition())]
         results = [result for run in runs if (result := RunResult.of(run, aims)) is not None]
         if not results:
-            states = ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in runs).items())
+            counts = Counter(server_data.text(run.state) for run in runs)
+            states = ", ".join(f"{count} {state}" for state, count in counts.items())
             raise InputError(f"{self.path}: no finished run of wandb_tl ({states or 'no runs at all'})")
         frame = pd.DataFrame([result.as_row() for result in results])
         frame = frame.sort_values(["test_accuracy", "name", "id"], ascending=[False, True, True])
         frame.attrs["copies"] = len(copies)
-        left_out = Counter(run.state for run in runs if run.id not in set(frame["id"]))
+        left_out = Counter(server_data.text(run.state) for run in runs if run.id not in set(frame["id"]))
         frame.attrs["left_out"] = dict(sorted(left_out.items()))
         if self._sweep:
-            definition = self._sweep.config
+            definition = self.definition()
             frame.attrs["metric"] = (definition.get("metric") or {}).get("name")
             keys = ("method", "parameters", "metrics")
             frame.attrs |= {key: definition[key] for key in keys if key in definition}
@@ -236,13 +246,22 @@ class Results:
         with self._errors_in_one_line(), tempfile.TemporaryDirectory() as folder:
             run = self._api.run(f"{self._project}/{run_id}")
             for key in keys:
-                if (media := run.summary.get(key)) is None:
+                media = run.summary.get(key)
+                # An object of a summary has a type of its own, which is no mapping.
+                path = server_data.text(media.get("path")) if hasattr(media, "get") else ""
+                if not path:
                     continue
                 # Untrusted: anyone who may write to the run can set this path.
-                file = Path(folder, media["path"]).resolve()
+                file = Path(folder, path).resolve()
                 if not file.is_relative_to(Path(folder).resolve()):
                     raise InputError(f"{self.path}: {key} of run {run_id} has a path outside the run")
-                run.file(media["path"]).download(root=folder)
+                stored = run.file(path)
+                if stored.name != path or stored.size > MEDIA_BYTES:
+                    raise InputError(
+                        f"{self.path}: {key} of run {run_id} is another file than it says, or larger than "
+                        f"{MEDIA_BYTES >> 20} MiB"
+                    )
+                stored.download(root=folder)
                 files[key] = file.read_bytes()
         return files
 
@@ -251,8 +270,12 @@ class Results:
         table = self.media(run_id, ["test_predictions"]).get("test_predictions")
         if table is None:
             return None
-        content = json.loads(table)
-        return pd.DataFrame(content["data"], columns=content["columns"]).set_index("number")
+        try:
+            content = json.loads(table)
+            frame = pd.DataFrame(content["data"], columns=content["columns"])
+            return frame.set_index("number")[["actual", "predicted", "confidence"]]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise InputError(f"{self.path}: the predictions of run {run_id} are damaged") from error
 
     def image_by_image(self, recipes: pd.DataFrame) -> proportions.McNemar | None:
         """McNemar's test of the best runs of the two best recipes; None if they cannot be compared.

@@ -11,10 +11,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from wandb_tl.analysis import server_data, tables
 from wandb_tl.analysis.proportions import McNemar
 from wandb_tl.analysis.report_folder import DEFINITION, FILE_OF_MEDIA
 from wandb_tl.analysis.results import NUMBERS, TEXTS
-from wandb_tl.config import FIELDS
+from wandb_tl.analysis.runs_by_recipe import METRIC
+from wandb_tl.config import FIELDS, RunConfig
 from wandb_tl.errors import InputError, one_line
 
 
@@ -48,8 +50,10 @@ class SavedReport:
         """
         texts: dict[str, Any] = {name: str for name, spec in FIELDS.items() if isinstance(spec.default, str)}
         try:
-            frame = pd.read_csv(self._file, dtype=texts | {"id": str})
-        except (OSError, ValueError) as error:
+            frame = tables.without_apostrophes(
+                pd.read_csv(self._file, dtype=texts | {"id": str, "name": str})
+            )
+        except (OSError, ValueError, OverflowError) as error:
             raise InputError(f"{self._file}: {one_line(error)}") from error
         if missing := {"id", "name", "test_accuracy", *TEXTS} - set(frame):
             columns = ", ".join(sorted(missing))
@@ -61,12 +65,25 @@ class SavedReport:
                 frame[name] = pd.Series(spec.default, index=frame.index)
             elif name in texts:
                 frame[name] = frame[name].fillna("")
-        frame[list(TEXTS)] = frame[list(TEXTS)].fillna("")
         absent = [name for name in NUMBERS if name not in frame]
         frame = frame.assign(**dict.fromkeys(absent, float("nan")))
+        self._check(frame)
+        for name in (*TEXTS, "id", "name"):
+            frame[name] = frame[name].map(server_data.text)
+        for name in NUMBERS:
+            frame[name] = frame[name].map(server_data.number).astype(float)
+        frame[METRIC] = frame[METRIC].map(server_data.percentage)
         frame.attrs["columns"] = recorded
         frame.attrs |= self._definition()
         return frame
+
+    def _check(self, frame: pd.DataFrame) -> None:
+        """InputError for a run whose hyperparameters cannot be those of a run."""
+        for place, row in enumerate(frame[list(FIELDS)].to_dict("records"), 1):
+            try:
+                RunConfig.from_mapping({str(name): value for name, value in row.items()})
+            except InputError as error:
+                raise InputError(f"{self._file}: run {place}: {one_line(error)}") from error
 
     def _definition(self) -> dict[str, Any]:
         """What the report has of the definition of a search."""
@@ -75,11 +92,18 @@ class SavedReport:
             return {}
         try:
             definition = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{file}: {one_line(error)}") from error
         if not isinstance(definition, dict) or not isinstance(definition.get("parameters", {}), dict):
             raise InputError(f"{file}: is not the definition of a search, as a report has it")
-        return {key: definition[key] for key in DEFINITION if key in definition}
+        # A report has the name of the metric alone.
+        checked = server_data.definition(definition | {"metric": {"name": definition.get("metric")}})
+        checked["metric"] = checked.get("metric", {}).get("name")
+        left_out, copies = definition.get("left_out"), definition.get("copies")
+        counts = left_out.items() if isinstance(left_out, dict) else ()
+        checked["left_out"] = {server_data.text(state): n for state, n in counts if isinstance(n, int)}
+        checked["copies"] = copies if isinstance(copies, int) else 0
+        return {key: checked[key] for key in DEFINITION if checked.get(key)}
 
     def media(self, run_id: str, keys: Iterable[str]) -> dict[str, bytes]:
         """The figures that the report has of its best and its worst run, by media key."""

@@ -185,7 +185,8 @@ def space(levels: Sequence[Any], spec: Mapping[str, Any] | None) -> Space | None
                 else (math.exp(low), math.exp(high))
             )
         return Space(low, high, "log" in kind and low > 0 and is_positive, (), True)
-    listed = tuple(sorted({float(value) for value in (*levels, *spec.get("values", ()))}))
+    defined = [value for value in spec.get("values", ()) if isinstance(value, int | float)]
+    listed = tuple(sorted({float(value) for value in (*levels, *defined)}))
     low, high = listed[0], listed[-1]
     is_drawn = bool(kind) and "values" not in spec
     # Whether the numbers have their middle on a logarithmic scale in the middle, or on a linear one.

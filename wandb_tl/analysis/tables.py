@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -254,10 +254,11 @@ def total_time(frame: pd.DataFrame) -> str:
     """The total training time, and which runs the table leaves out, in words."""
     seconds, devices = frame["train_seconds"].sum(), sorted(set(frame["device"]) - {""})
     runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
-    where = f" on {' and '.join(devices)}" if devices else ""
+    where = f" on {' and '.join(map(formatting.escaped, devices))}" if devices else ""
     text = f"Total training time of the {runs}: {seconds:,.2f} s{where}."
     if left_out := frame.attrs.get("left_out"):
-        text += f" Left out: {', '.join(f'{count} {state}' for state, count in left_out.items())}."
+        states = (f"{count} {formatting.escaped(state)}" for state, count in left_out.items())
+        text += f" Left out: {', '.join(states)}."
     if copies := frame.attrs.get("copies"):
         text += f" {formatting.count(copies, 'more run')} took the results of an equal run."
     return text
@@ -292,15 +293,28 @@ def _images(frame: pd.DataFrame) -> str:
 
 
 def _levels(values: pd.Series[Any]) -> str:
-    levels = runs_by_recipe.in_order(values)
-    if len(levels) > 5:
-        return f"{len(levels)} values from {formatting.level(levels[0])} to {formatting.level(levels[-1])}"
-    return ", ".join(map(formatting.level, levels))
+    levels = [formatting.escaped(formatting.level(value)) for value in runs_by_recipe.in_order(values)]
+    return f"{len(levels)} values from {levels[0]} to {levels[-1]}" if len(levels) > 5 else ", ".join(levels)
+
+
+# A spreadsheet reads a cell that begins with one of these as a formula, unless an apostrophe is before it.
+FORMULA = re.compile(r"^(?='*[=+\-@\t\r])")
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """A table as a CSV file, in which no string is a formula; `without_apostrophes` is the inverse."""
+    safe = frame.map(lambda cell: FORMULA.sub("'", cell) if isinstance(cell, str) else cell)
+    return safe.to_csv(index=False).encode()
+
+
+def without_apostrophes(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table of a CSV file as it was before `csv`."""
+    return frame.map(lambda cell: re.sub(r"^'(?='*[=+\-@\t\r])", "", cell) if isinstance(cell, str) else cell)
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """A table of strings as Markdown, numbers aligned right; Markdown and HTML in cells are escaped."""
-    safe = cells.map(lambda cell: html.escape(cell, quote=False).replace("|", "\\|").replace("*", "\\*"))
+    """A table of strings as Markdown, numbers aligned right; Markdown and HTML in it are escaped."""
+    safe = cells.map(formatting.escaped).rename(columns=formatting.escaped)
     sides = ["right" if _numeric(cells[name]) else "left" for name in cells]
     return safe.to_markdown(index=False, disable_numparse=True, colalign=sides)
 

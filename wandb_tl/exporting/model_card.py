@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wandb_tl.analysis.proportions import exact_interval
+from wandb_tl.errors import printable
 from wandb_tl.pictures.colours import GreyLevels
 from wandb_tl.pictures.framing import Framing
-from wandb_tl.pictures.names import printable
 from wandb_tl.training.model_description import ModelDescription
 
 FRONT_MATTER = """---

@@ -115,7 +115,9 @@ class Endpoints:
         body = cast(GraphQLBody, await read_json(request))
 
         def answer() -> Response:
-            status, content = self.graph.answer(body, base_url(request), writer_of(request) is not None)
+            agent = request.headers.get("user-agent", "")
+            shared = writer_of(request) is not None
+            status, content = self.graph.answer(body, base_url(request), shared, agent)
             return Response(rendered(content), status, media_type="application/json")
 
         return await run_in_threadpool(answer)

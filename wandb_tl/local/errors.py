@@ -31,8 +31,19 @@ class RootServedError(RootError):
     """Another server serves the folder."""
 
 
+# Of a message with words of another server.
+LONGEST_MESSAGE = 500
+
+
 class RemoteError(LocalError):
-    """The server to push to cannot be reached, or refuses a request."""
+    """The server to push to cannot be reached, or refuses a request.
+
+    The message may quote that server: it has no characters that a terminal would obey, and an end.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
+        super().__init__("".join(filter(str.isprintable, line))[:LONGEST_MESSAGE])
 
 
 # Of SQLite and of the operating system: a full or read-only disk.

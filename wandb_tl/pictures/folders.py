@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wandb_tl.errors import printable
 from wandb_tl.pictures.folder_tree import Folder, read_tree
 from wandb_tl.pictures.listing import SPLITS, Listing, PictureFile
-from wandb_tl.pictures.names import class_name, printable, refusal, split_named
+from wandb_tl.pictures.names import class_name, refusal, split_named
 
 # Files that probably list the pictures beside them; a .json file may hold anything.
 LABEL_FILE_SUFFIXES = {".csv", ".tsv", ".jsonl", ".ndjson"}

@@ -8,7 +8,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from wandb_tl.pictures.names import class_name, printable, refusal, split_named
+from wandb_tl.errors import printable
+from wandb_tl.pictures.names import class_name, refusal, split_named
 
 
 class PathCells:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from wandb_tl.errors import InputError
+from wandb_tl.errors import InputError, printable
 
 SPLIT_OF_WORD = {
     "train": "train",
@@ -21,15 +21,6 @@ SPLIT_OF_WORD = {
 def split_named(word: str) -> str | None:
     """The split "train", "val" or "test" that a word names, in any case; None if it names none."""
     return SPLIT_OF_WORD.get(word.strip().lower())
-
-
-def printable(text: str) -> str:
-    """The text with an escape in place of each byte that is not UTF-8, so that it can be printed and sent.
-
-    Line breaks and other control characters are escaped too: a terminal would obey them.
-    """
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(repr(char)[1:-1] if unicodedata.category(char) == "Cc" else char for char in text)
 
 
 def class_name(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,12 @@ def find(name: str, say: Callable[[str], None]) -> LocalModel:
 
 
 def run_id(artifact_name: str) -> str:
-    """The id of the run that has logged the artifact model-RUN_ID:VERSION, or the name of another one."""
-    return artifact_name.partition(":")[0].removeprefix("model-")
+    """The id of the run that has logged the artifact model-RUN_ID:VERSION, or the name of another one.
+
+    It is a valid name of a folder, whatever the server says.
+    """
+    name = artifact_name.partition(":")[0].removeprefix("model-")
+    return re.sub(r"[^\w.=@+ -]+", "-", name).lstrip(".") or "model"
 
 
 def find_artifact(source: Source, say: Callable[[str], None]) -> Artifact:

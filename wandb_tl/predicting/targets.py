@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wandb_tl.errors import InputError
+from wandb_tl.errors import InputError, printable
 from wandb_tl.pictures import decoding, folders, label_files, splitting
 from wandb_tl.pictures.decoding import UnreadablePictureError
 from wandb_tl.pictures.folder_tree import read_tree
 from wandb_tl.pictures.listing import Listing
-from wandb_tl.pictures.names import printable
 from wandb_tl.pictures.survey import picture_endings, survey
 from wandb_tl.training.model_description import ModelDescription, names_digest
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import wandb
@@ -21,6 +22,8 @@ from wandb_tl.sweeping import equal_points
 
 # How W&B sends numbers that JSON does not have.
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+# More than a sweep and a run have; a server could send pages for ever.
+MOST_RUNS, MOST_ROWS = 100_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,16 @@ def find(config: RunConfig, point: Mapping[str, Any]) -> EqualRun | None:
             return None
         api = wandb.Api()
         sweep = api.sweep(sweep_id)
-        parameters = sweep.config.get("parameters") or {}
-        varied = {name for name in point if len(parameters.get(name, {}).get("values", ())) > 1}
+        varied = {name for name in point if len(_listed(sweep.config, name)) > 1}
         if sweep.config.get("method") != "grid" or not varied & may_differ:
             return None
         fixed = {f"config.{name}": point[name] for name in varied - may_differ}
         filters = {"sweep": sweep_id, "state": RunState.FINISHED, **fixed}
         project = f"{sweep.entity}/{sweep.project}"
         runs = api.runs(project, filters, order="+created_at", lazy=False)
-        twin = next((run for run in runs if run.id != run_id and _equals(run, config)), None)
+        twin = next(
+            (run for run in islice(runs, MOST_RUNS) if run.id != run_id and _equals(run, config)), None
+        )
         if twin is None or _has_trained(api, f"{project}/{run_id}"):
             return None
         return _read(twin)
@@ -73,6 +77,14 @@ def copy(twin: EqualRun, run: wandb.Run) -> None:
     for row in twin.rows[int(run.starting_step) :]:
         run.log(row)
     run.summary.update(twin.summary)
+
+
+def _listed(definition: Mapping[str, Any], name: str) -> list[Any]:
+    """The values that a sweep lists for a hyperparameter; none if its definition has another form."""
+    parameters = definition.get("parameters")
+    entry = parameters.get(name) if isinstance(parameters, dict) else None
+    values = entry.get("values") if isinstance(entry, dict) else None
+    return values if isinstance(values, list) else []
 
 
 def _equals(run: wandb.apis.public.Run, config: RunConfig) -> bool:
@@ -97,7 +109,9 @@ def _has_trained(api: wandb.Api, path: str) -> bool:
 
 def _read(run: wandb.apis.public.Run) -> EqualRun | None:
     """The results of a finished run; None if the server does not have all of its history yet."""
-    logged = [{name: _number(value) for name, value in row.items()} for row in run.scan_history()]
+    logged = [
+        {name: _number(value) for name, value in row.items()} for row in islice(run.scan_history(), MOST_ROWS)
+    ]
     # W&B's own keys begin with an underscore; media are no numbers.
     rows = [
         {name: value for name, value in row.items() if value is not None and not name.startswith("_")}

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -27,6 +28,12 @@ from wandb_tl.sweeping.sweep_definitions import Definition
 REQUEST_SECONDS = 60
 PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
+
+# W&B allows no more in the id of a run. The agent names a file after it.
+RUN_ID = re.compile(r"(?!\.\.?$)[\w .=@~+-]{1,128}")
+# The answers take a few hundred bytes.
+MOST_BYTES = 16 * 2**20
+PIECE_BYTES = 2**16
 
 CREATE_AGENT = """
 mutation CreateAgent($host: String!, $projectName: String, $entityName: String, $sweep: String!) {
@@ -61,6 +68,22 @@ class AgentCommand:
     run_id: str
     arguments: dict[str, Argument]
 
+    @classmethod
+    def of(cls, command: Any) -> AgentCommand:
+        """A command as the server sends it. ValueError for anything else."""
+        if not isinstance(command, dict):
+            raise ValueError("a command is not an object")
+        kind, run_id = command.get("type"), command.get("run_id", "")
+        arguments = command.get("args") or {}
+        needs_id = kind in ("run", "resume") or run_id != ""
+        if needs_id and not (isinstance(run_id, str) and RUN_ID.fullmatch(run_id)):
+            raise ValueError(f"{run_id!r} is not a valid id of a run")
+        if not isinstance(arguments, dict) or not all(
+            isinstance(one, dict) and "value" in one for one in arguments.values()
+        ):
+            raise ValueError(f"run {run_id} has no valid hyperparameters")
+        return cls(str(kind), run_id, arguments)
+
 
 class WorkQueue:
     """The sweep ENTITY/PROJECT/SWEEP as it hands out runs to one agent.
@@ -92,7 +115,10 @@ class WorkQueue:
         if self._agent is None:
             names = {"projectName": self.project, "entityName": self.entity, "sweep": self.sweep}
             agent = self._send(CREATE_AGENT, host=socket.gethostname(), **names)
-            self._agent = agent["createAgent"]["agent"]["id"]
+            try:
+                self._agent = str(agent["createAgent"]["agent"]["id"])
+            except (TypeError, KeyError) as error:
+                raise self._odd_answer(error) from error
         alive = json.dumps({working_on: True} if working_on else {})
         try:
             answer = self._send(HEARTBEAT, id=self._agent, metrics="{}", runState=alive)
@@ -101,8 +127,14 @@ class WorkQueue:
                 # The run may end by itself.
                 return []
             raise
-        commands = json.loads(answer["agentHeartbeat"]["commands"] or "[]")
-        return [AgentCommand(one["type"], one.get("run_id", ""), one.get("args") or {}) for one in commands]
+        try:
+            commands = json.loads(answer["agentHeartbeat"]["commands"] or "[]")
+            return [AgentCommand.of(one) for one in commands]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise self._odd_answer(error) from error
+
+    def _odd_answer(self, error: Exception) -> InputError:
+        return InputError(f"{self._path}: the server answers as no W&B server does: {one_line(error)[:200]}")
 
     def _send(self, document: str, **variables: str) -> dict[str, Any]:
         """The data that the server answers. Retries while the server is away."""
@@ -122,19 +154,35 @@ class WorkQueue:
     def _request(self, document: str, variables: dict[str, str]) -> dict[str, Any]:
         """One request. RequestException for errors that may pass, InputError for others."""
         body = {"query": document, "variables": variables}
-        response = self._session.post(self._url, json=body, timeout=REQUEST_SECONDS)
+        # Not redirected: the key is for this address, and netrc may have one for another host.
+        with self._session.post(
+            self._url, json=body, timeout=REQUEST_SECONDS, allow_redirects=False, stream=True
+        ) as response:
+            content = bytearray()
+            for piece in response.iter_content(PIECE_BYTES):
+                content += piece
+                if len(content) > MOST_BYTES:
+                    raise InputError(f"{self._path}: the server answers with more than {MOST_BYTES:,} bytes")
+        if response.is_redirect:
+            raise InputError(f"{self._path}: the server redirects elsewhere; log in to that address itself")
         if response.status_code == 404:
             raise SweepDeletedError(f"{self._path}: the sweep was deleted")
         if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
             raise InputError(f"{self._path}: the server answers {response.status_code}")
         response.raise_for_status()
-        answer = response.json()
-        if answer.get("errors"):
-            message = str(answer["errors"][0].get("message"))
+        try:
+            answer = json.loads(content)
+            message = str(answer["errors"][0].get("message")) if answer.get("errors") else ""
+            data: dict[str, Any] = answer.get("data")
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            # As of a proxy whose server is away.
+            raise requests.RequestException(
+                f"its answer is not one of W&B: {type(error).__name__}"
+            ) from error
+        if message:
             if document == CREATE_AGENT:
                 raise InputError(f"{self._path}: {' '.join(message.split())}")
             raise requests.RequestException(message)
-        data: dict[str, Any] = answer["data"]
         return data
 
 

@@ -20,6 +20,7 @@ from wandb import Run
 
 from wandb_tl.errors import one_line
 from wandb_tl.signals import Terminated
+from wandb_tl.training import weights_file
 from wandb_tl.training.checkpoints import Checkpoint
 from wandb_tl.wandb_process import REQUEST_ERRORS
 
@@ -49,7 +50,11 @@ class CheckpointCopy:
             return
         with TemporaryDirectory() as folder:
             try:
-                self._file().download(folder, replace=True)
+                file = self._file()
+                if file.name != NAME or file.size > weights_file.MAX_BYTES:
+                    return
+                file.download(folder, replace=True)
+                weights_file.check_zip(Path(folder, NAME))
                 checkpoint.take_over(Path(folder, NAME))
             except (*REQUEST_ERRORS, requests.RequestException):
                 # The run ended before its first upload.

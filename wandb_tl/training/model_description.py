@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from wandb_tl.config import RunConfig
-from wandb_tl.errors import InputError
+from wandb_tl.errors import InputError, one_line
 from wandb_tl.pictures.colours import GreyLevels
 
 # Increased whenever an earlier version of this package would misread a description.
@@ -58,28 +59,36 @@ class ModelDescription:
 
         origin: the file, for messages. InputError for values that do not describe a model.
         """
-        if not {"config", "class_names"} <= set(values):
+        if not {"config", "class_names"} <= set(values) or not isinstance(values["config"], dict):
             raise InputError(f"{origin}: does not describe a model of this package")
         try:
             version = int(values.get("format", FORMAT))
             levels = {name: (pair[0], pair[1]) for name, pair in values.get("grey_levels", {}).items()}
-            names = [str(name) for name in values["class_names"]]
-            temperature, results = float(values.get("temperature", 1)), dict(values.get("results", {}))
+            names = [_text(name) for name in values["class_names"]]
+            temperature = float(values.get("temperature", 1))
+            results = {_text(name): float(value) for name, value in values.get("results", {}).items()}
             grey_levels = GreyLevels(**levels)
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            precision = _text(values.get("precision", values["config"].get("precision", "auto")))
+            pictures, trunk = (_text(values.get(name, "")) for name in ("test_pictures", "trunk_digest"))
+            if not (0 < temperature < math.inf and names):
+                raise ValueError
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             raise InputError(f"{origin}: is damaged ({type(error).__name__})") from error
         if version > FORMAT:
             raise InputError(f"{origin}: was written by a later version of this package; update it")
-        config = RunConfig.from_mapping(values["config"])
+        try:
+            config = RunConfig.from_mapping(values["config"])
+        except InputError as error:
+            raise InputError(f"{origin}: {one_line(error)}") from error
         return cls(
             config=config,
             class_names=names,
             levels=grey_levels,
-            precision=values.get("precision", config.precision),
+            precision=precision,
             temperature=temperature,
             results=results,
-            test_pictures=values.get("test_pictures", ""),
-            trunk_digest=values.get("trunk_digest", ""),
+            test_pictures=pictures,
+            trunk_digest=trunk,
         )
 
     @classmethod
@@ -87,9 +96,15 @@ class ModelDescription:
         """The description in a JSON document. InputError as in `from_dict`, or if it is not JSON."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{origin}: is damaged (it is not JSON)") from error
         return cls.from_dict(values if isinstance(values, dict) else {}, origin)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def names_digest(names: Iterable[str]) -> str:

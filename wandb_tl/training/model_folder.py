@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wandb_tl.config import RunConfig
@@ -25,6 +25,8 @@ from wandb_tl.training.model_description import ModelDescription
 from wandb_tl.training.weights_file import WeightsFile
 
 TENSORS, DESCRIPTION = "model.safetensors", "config.json"
+# A million class names fit.
+MOST_DESCRIPTION_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ def load(folder: Path) -> TrainedModel:
             f"load its tensors, {TENSORS}"
         )
     tensors = read_tensors(folder)
+    classes = len(description.class_names)
+    if not any(classes in tensor.shape for tensor in tensors.values()):
+        # Before a classifier of any size is built.
+        raise InputError(f"{folder}: {TENSORS} does not match {DESCRIPTION} ({classes:,} classes)")
     network = _untrained(tensors, description)
     try:
         mismatch = network.load_state_dict(tensors, strict=False)
@@ -114,8 +120,8 @@ def load(folder: Path) -> TrainedModel:
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors in the folder of a model, by name. InputError if they cannot be read."""
     try:
-        return load_file(folder / TENSORS)
-    except (OSError, SafetensorError) as error:
+        return weights_file.read_safetensors(folder / TENSORS)
+    except OSError as error:
         raise InputError(f"{folder / TENSORS}: cannot be read ({one_line(error)[:200]})") from error
 
 
@@ -178,6 +184,8 @@ def read_description(folder: Path) -> ModelDescription:
     """The description of the model in a folder. InputError if there is none, or a damaged one."""
     file = folder / DESCRIPTION
     try:
+        if file.stat().st_size > MOST_DESCRIPTION_BYTES:
+            raise InputError(f"{file}: takes more than {MOST_DESCRIPTION_BYTES >> 20} MiB")
         return ModelDescription.from_json(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +24,7 @@ from wandb import Run as Run
 from wandb_tl.cache_folder import cache_dir
 from wandb_tl.config import FIELDS, INSPECTION, RunConfig
 from wandb_tl.errors import InputError, one_line
-from wandb_tl.training import logged_images
+from wandb_tl.training import logged_images, weights_file
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
 from wandb_tl.wandb_process import REQUEST_ERRORS
@@ -35,6 +37,9 @@ OUTAGE_SECONDS = 3600
 UPLOADS = 5
 # Rows of a Table from which wandb infers the types of its columns.
 TYPED_ROWS = 100
+# What a server says about artifacts: a folder is named after a digest, and pages may have no end.
+DIGEST = re.compile(r"[\w+=-]{1,128}")
+MOST_ARTIFACTS = 10_000
 
 
 class PlainTable(wandb.Table):
@@ -104,6 +109,9 @@ def _download_input(hyperparameter: str, name: str) -> InputArtifact:
 
 def download(artifact: wandb.Artifact) -> Path:
     """The folder of an artifact's files in the cache, downloaded once for all processes of the machine."""
+    # The server decides them.
+    if not DIGEST.fullmatch(artifact.digest) or artifact.size > weights_file.MAX_BYTES:
+        raise ValueError("it has no valid digest, or is larger than any model with its optimizer")
     folder = cache_dir() / "artifacts" / artifact.digest
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -143,7 +151,8 @@ def read_run(path: str) -> TrainedRun:
     try:
         run = wandb.Api().run(name)
         config = {field: run.config[field] for field in FIELDS if field in run.config}
-        models = [artifact for artifact in run.logged_artifacts() if artifact.type == "model"]
+        logged = islice(run.logged_artifacts(), MOST_ARTIFACTS)
+        models = [artifact for artifact in logged if artifact.type == "model"]
         summary = dict(run.summary)
     except (wandb.Error, ValueError) as error:
         reason = one_line(error)

@@ -75,7 +75,7 @@ def read(path: Path) -> WeightsFile:
     if reason := _no_weights(start):
         raise InputError(f"{path}: {reason}")
     if path.suffix == ".safetensors" or start[8:9] == b"{":
-        content = _read_safetensors(path, size)
+        content = read_safetensors(path)
     else:
         content = _read_torch(path, size, is_zip=start.startswith(b"PK"))
     state_dicts = dict(_state_dicts(content, ()))
@@ -116,7 +116,9 @@ def _no_weights(start: bytes) -> str | None:
     return None
 
 
-def _read_safetensors(path: Path, size: int) -> dict[str, Any]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file. InputError if it is damaged, ends early, or has a large header; OSError."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -144,8 +146,9 @@ def _half(size: int, end: int | None = None) -> str:
     return f"ends early, after {size:,}{of} bytes, like half a download; download it again"
 
 
-def _check_zip(path: Path, size: int) -> None:
+def check_zip(path: Path) -> None:
     """Raise InputError for a zip that is not a file of torch.save, or whose members do not fit into it."""
+    size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -174,7 +177,7 @@ def _check_zip(path: Path, size: int) -> None:
 
 def _read_torch(path: Path, size: int, is_zip: bool) -> Any:
     if is_zip:
-        _check_zip(path, size)
+        check_zip(path)
     try:
         # The classes that the pickle names and torch does not allow.
         classes = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else COMMON_CLASSES

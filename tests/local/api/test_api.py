@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from live_server import Server
+
+from wandb_tl.local.api.resolvers import viewer
 
 LOG = """
 import json, math, pathlib, numpy as np, wandb
@@ -97,6 +100,34 @@ other = wandb.init(entity="other team", project="many", name="elsewhere")
 other.finish()
 answer["namespaces"] = [names(), [run.name for run in api.runs("other team/many")]]
 print(json.dumps(answer))
+"""
+
+MORE = """
+import json, pathlib, urllib.request, wandb
+
+def message(attempt):
+    try:
+        return str(attempt())
+    except Exception as error:
+        return str(error)
+
+pathlib.Path("t.txt").write_text("data")
+with wandb.init(project="more", id="m") as run:
+    artifact = wandb.Artifact("set", "dataset")
+    artifact.add_file("t.txt")
+    run.log_artifact(artifact).wait()
+    restored = message(lambda: wandb.restore("none.txt", run_path="local/more/m"))
+api = wandb.Api()
+run, entry = api.run("local/more/m"), next(iter(api.artifact("local/more/set:v0").files()))
+print(json.dumps({
+    "restored": restored, "missing": [run.file("none.txt").md5, run.file("none.txt").size],
+    "names": [(file.name, file.md5 == "0") for file in run.files(["none.txt", "config.yaml"])],
+    "download": message(lambda: run.file("none.txt").download("down")),
+    "organizations": [message(lambda: api.organization("none")), api.organization("local").org_entity.name],
+    "team": message(lambda: api.team("none").members),
+    "place": entry.storage_path, "address": entry.direct_url,
+    "bytes": urllib.request.urlopen(entry.direct_url).read().decode(),
+}))
 """
 
 RESUME = """
@@ -203,6 +234,32 @@ def test_listing_changing_and_deleting(server: Server) -> None:
     assert answer["namespaces"] == [["n0", "n1"], ["elsewhere"]]
 
 
+def test_what_is_not_there_and_where_files_are(server: Server) -> None:
+    answer = server.run(MORE)
+    assert "none.txt not found" in answer["restored"] and answer["missing"] == ["0", 0]
+    assert sorted(answer["names"]) == [["config.yaml", False], ["none.txt", True]]
+    assert "404" in answer["download"]
+    assert "not found" in answer["organizations"][0] and answer["organizations"][1] == "local"
+    assert "team none not found" in answer["team"]
+    assert answer["place"].startswith("wandb_artifacts/") and answer["place"] in answer["address"]
+    assert answer["bytes"] == "data"
+
+
+def test_a_newer_client_is_told_both_versions(server: Server) -> None:
+    def answered(agent: str, **variables: str) -> str:
+        body = {"query": "query Q { viewer { future } }", "variables": variables}
+        headers = {"User-Agent": agent}
+        answer = requests.post(f"{server.url}/graphql", json=body, auth=("api", server.key), headers=headers)
+        return answer.json()["errors"][0]["message"]
+
+    known = viewer.CLI_VERSIONS["max_cli_version"]
+    newer = f"wandb 9.1.2 is newer than {known}, the newest that this server knows"
+    assert newer in answered("W&B Public Client 9.1.2")
+    assert newer in answered("wandb-core", config='{"_wandb": {"value": {"cli_version": "9.1.2"}}}')
+    for agent in (f"W&B Public Client {known}", "wandb-core", "W&B Public Client 99999.1"):
+        assert "newer" not in answered(agent)
+
+
 def test_resume_and_begin_anew(server: Server) -> None:
     answer = server.run(RESUME)
     assert answer["allow"] == [True, 3, {"a": 1}] and answer["must"] == 4
@@ -216,13 +273,13 @@ NOT_SERVED = {
         CREATE_REGISTRY_MEMBERS DELETE_REGISTRY DELETE_REGISTRY_MEMBERS FETCH_REGISTRIES FETCH_REGISTRY
         REGISTRY_COLLECTIONS REGISTRY_TEAM_MEMBERS REGISTRY_USER_MEMBERS REGISTRY_VERSIONS RENAME_REGISTRY
         UPDATE_TEAM_REGISTRY_ROLE UPDATE_USER_REGISTRY_ROLE UPSERT_REGISTRY""",
-    "there are no organizations": "FETCH_ADVANCED_REGISTRY_FEATURES FETCH_ORGANIZATION",
+    "organizations have no features": "FETCH_ADVANCED_REGISTRY_FEATURES",
     "there is one user with one key, and no team": """CREATE_INVITE CREATE_SERVICE_ACCOUNT CREATE_TEAM
-        CREATE_USER_FROM_ADMIN DELETE_API_KEY DELETE_INVITE GENERATE_API_KEY GET_TEAM_ENTITY""",
+        CREATE_USER_FROM_ADMIN DELETE_API_KEY DELETE_INVITE GENERATE_API_KEY""",
 }
 NOT_SERVED_TO_CORE = {
     "launch has no queues here": "CreateDefaultResourceConfig CreateRunQueue UpsertRunQueue",
-    "there are no organizations": "OrgFeatureFlags",
+    "organizations have no features": "OrgFeatureFlags",
     "uploads in parts are never asked for": "CompleteMultipartUploadArtifact",
     "charts are drawn by these pages": "CreateCustomChart",
 }

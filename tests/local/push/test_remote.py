@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hostile_server import HostileServer, Reply, hostile_server
 
 from wandb_tl.local.errors import RemoteError
-from wandb_tl.local.push.remote import KEY_VARIABLE, Remote
+from wandb_tl.local.push import answers
+from wandb_tl.local.push.remote import KEY_VARIABLE, MOST_BYTES, Remote
+from wandb_tl.local.push.run_push import RunPush
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +37,85 @@ def storage() -> Iterator[str]:
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         thread.join()
+
+
+@pytest.fixture
+def hostile() -> Iterator[HostileServer]:
+    with hostile_server() as server:
+        yield server
+
+
+def refusal(remote: Remote, kind: type = answers.SweepFound) -> str:
+    with pytest.raises(RemoteError) as error:
+        remote.graphql(kind, "query { viewer { entity } }")
+    return str(error.value)
+
+
+def test_a_redirect_gets_no_key(
+    hostile: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine localhost login user password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with hostile_server() as other:
+        elsewhere = other.url.replace("127.0.0.1", "localhost")
+        hostile.answer = lambda *_: Reply(status=307, headers={"Location": elsewhere})
+        remote = Remote(hostile.url)
+        assert "redirects elsewhere" in refusal(remote)
+        with pytest.raises(RemoteError, match="redirects elsewhere"):
+            remote.put([(f"{hostile.url}/upload", [], b"x")])
+        assert not other.asked
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (Reply({"errors": [{"message": "\x1b]0;yours\x07" + "a" * 10_000}]}), "refuses: ]0;yoursaaa"),
+        (Reply([]), "refuses"),
+        (Reply({}), "data is not an object"),
+        (Reply({"data": {"project": {"sweep": {"id": 1, "name": "n"}}}}), "data.project.sweep.id is not"),
+        (
+            Reply({"data": {"project": {"sweep": {"id": "\ud800", "name": "n"}}}}),
+            "data.project.sweep.id is not",
+        ),
+        (Reply(b"[" * 100_000), "not JSON"),
+        (
+            Reply(gzip.compress(bytes(2 * MOST_BYTES)), headers={"Content-Encoding": "gzip"}),
+            "more than 32 MiB",
+        ),
+        (Reply(status=404, content=b"[" * 100_000), "there is nothing at this address"),
+        (Reply(status=500, headers={"Retry-After": "\xb2"}), "cannot reach"),
+    ],
+)
+def test_an_odd_answer_is_one_line(hostile: HostileServer, reply: Reply, says: str) -> None:
+    hostile.answer = lambda *_: reply
+    remote = Remote(hostile.url)
+    remote.waits = (0,)
+    message = refusal(remote)
+    assert says in message and message.isprintable() and len(message) <= 500
+
+
+def test_uploads_go_to_storage_and_not_into_this_machine() -> None:
+    remote = Remote("https://example.org")
+    for address in ("http://127.0.0.1:1/x", "http://localhost/x", "http://[", "http://169.254.0.1@[/"):
+        with pytest.raises(RemoteError, match="names an address"):
+            remote.put([(address, None, b"x")])
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"edges": [], "pageInfo": {"endCursor": "a", "hasNextPage": True}},
+        {
+            "edges": [{"node": {"name": "a", "md5": None}}],
+            "pageInfo": {"endCursor": None, "hasNextPage": True},
+        },
+    ],
+)
+def test_files_without_an_end_are_refused(hostile: HostileServer, page: dict[str, Any]) -> None:
+    hostile.data({"project": {"run": {"files": page}}})
+    push = RunPush(Path(), None, Remote(hostile.url), "e", "p", True)
+    with pytest.raises(RemoteError, match="does not come to an end"):
+        list(push._files_there({"name": "r"}))
 
 
 def test_signed_addresses_are_not_shown(storage: str) -> None:

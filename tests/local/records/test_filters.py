@@ -90,6 +90,12 @@ def names(db: Transaction, wanted: Any, order: str | None = None) -> str:
         ({"tags": {"$in": ["y", "z"]}}, "a"),
         ({"tags": {"$nin": ["y"]}}, "bcd"),
         ({"tags": {"$ne": "x"}}, "bd"),
+        ({"tags": {"$all": ["x", "y"]}}, "a"),
+        ({"tags": {"$all": []}}, ""),
+        ({"config.lr": {"$all": [0.1]}}, "a"),
+        ({"config.lr": {"$all": [0.1, 0.01]}}, ""),
+        ({"summary_metrics['n/m']": 1}, "a"),
+        ({'config["net"].depth': 3}, "b"),
         ({"created_at": {"$gt": "2023-11-15T22:00:00"}}, "bcd"),
         ({"createdAt": {"$lt": "2023-11-16T00:00:00Z"}}, "ab"),
         ({"$or": [{"name": "a"}, {"state": "failed"}]}, "ab"),
@@ -112,6 +118,8 @@ def test_filter(db: Transaction, wanted: Any, expected: str) -> None:
         ("-summary_metrics.loss", "cadb"),
         ("+config.lr.value", "bacd"),
         ("-state,-name", "dcab"),
+        ("-summary_metrics['loss']", "cadb"),
+        ("+config['lr'].value,-summary_metrics['a,b']", "bacd"),
     ],
 )
 def test_order_puts_runs_without_the_key_last(db: Transaction, order: str | None, expected: str) -> None:

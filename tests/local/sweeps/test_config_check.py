@@ -23,6 +23,14 @@ DOUBLED = "\n".join(f"{one}: &{one} [*{before}, *{before}]" for before, one in p
         ("method: bayes\nparameters: {a: {min: 0.0, max: 1.0}}", "bayes needs a metric, as metric: {name: "),
         ("method: bayes\nmetric: loss\nparameters: {a: {min: 0.0, max: 1.0}}", "bayes needs a metric"),
         ("method: bayes\nmetric: {name: x}\nparameters: {a: {value: 1}}", "a parameter that varies"),
+        (
+            "method: grid\nmetric: {name: x, goal: max}\nparameters: {a: {value: 1}}",
+            "use minimize or maximize",
+        ),
+        (
+            "{method: custom, scheduler: {engine: ax}, metrics: [{name: x}, {name: y, goal: [1]}]}",
+            r"goal \[1\] is not valid",
+        ),
         ("method: grid", "has no parameters$"),
         ("method: grid\nparamters: {a: {value: 1}}", "no parameters; is paramters a misspelling"),
         ("method: grid\nparameters: {a: {}}", "parameter a needs a value"),
@@ -121,9 +129,9 @@ def test_early_terminate_without_a_rule_is_refused(rule: str, says: str) -> None
 
 def test_server_reads_what_is_valid_and_leaves_out_the_rest() -> None:
     """A name, a program or a part of the metric of another type has a warning and no effect."""
-    metric = "{name: loss, goal: max, target: low, impute: mean, impute_while_running: 'false'}"
+    metric = "{name: loss, target: low, impute: mean, impute_while_running: 'false'}"
     text = f"method: grid\nname: [a]\nprogram: 3\nmetric: {metric}\nparameters: {{a: {{value: 1}}}}"
-    assert len(config_check.check(text)) == 5
+    assert len(config_check.check(text)) == 4
     config = sweep_config.parse(text)
     assert config == {
         "method": "grid",
@@ -131,7 +139,7 @@ def test_server_reads_what_is_valid_and_leaves_out_the_rest() -> None:
         "parameters": {"a": {"value": 1}},
     }
     assert not sweep_config.maximizes(config)
-    assert sweep_config.maximizes(sweep_config.parse(text.replace("goal: max", "goal: maximize")))
+    assert sweep_config.maximizes(sweep_config.parse(text.replace("target: low", "goal: maximize")))
     assert sweep_config.metric_name(sweep_config.parse("{method: grid, metric: {name: 3}}")) is None
     outside = sweep_config.parse("{method: custom, scheduler: {engine: ax}, parameters: {a: 3, b: {c: {}}}}")
     assert sweep_config.scheduled_outside(outside) and outside["parameters"] == {"b": {"c": {}}}

@@ -238,8 +238,8 @@ def test_schedulers_and_metrics() -> None:
         ),
         ("metric: {nam: l}\nparameters: {a: {value: 1}}", "metric needs name: a string"),
         (
-            "metric: {name: l, goal: max}\nparameters: {a: {value: 1}}",
-            'metric.goal must be minimize or maximize, not "max"',
+            "metric: {name: l, impute: mean}\nparameters: {a: {value: 1}}",
+            'metric.impute must be worst or best or latest, not "mean"',
         ),
         (
             "metric: {name: l}\nearly_terminate: {type: hyperband, min_iter: 0.5, max_iter: 9, s: 2}\n"

@@ -56,6 +56,11 @@ log = logging.getLogger("wandb_tl.local")
 KEPT_DOCUMENTS, KEPT_CHARACTERS = 128, 3000
 
 
+# Where clients name their version.
+AGENT = re.compile(r"(?:W&B Public Client |wandb-core/)([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})")
+CONFIG = re.compile(r'"cli_version": ?"([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})')
+
+
 class GraphQLBody(TypedDict, total=False):
     """The body of a request. The comments say what clients send; each value is checked where it is used."""
 
@@ -147,6 +152,7 @@ class Graph:
         # Parsing and validation cost more than most executions, and clients send few different documents.
         self.kept = lru_cache(maxsize=KEPT_DOCUMENTS)(self._check)
         self.reported: set[str] = set()
+        self.newer_reported = False
 
     def _check(self, text: str) -> tuple[DocumentNode | None, list[GraphQLError]]:
         """The parsed document and its errors; None for a document that cannot be parsed."""
@@ -165,10 +171,12 @@ class Graph:
         except RecursionError:
             raise RequestError("the query is nested too deeply") from None
 
-    def answer(self, body: GraphQLBody, base_url: str, shared: bool = False) -> tuple[int, Answer]:
+    def answer(
+        self, body: GraphQLBody, base_url: str, shared: bool = False, agent: str = ""
+    ) -> tuple[int, Answer]:
         """Execute a document in one transaction; returns (HTTP status, response).
 
-        A mutation with an error changes nothing.
+        A mutation with an error changes nothing. agent: the User-Agent of the client.
         """
         try:
             body = storable(body)
@@ -192,7 +200,8 @@ class Graph:
         if document is None or errors:
             self._report(errors)
             what = "not supported here: " if document else ""
-            return 200, {"errors": [{"message": what + error.message} for error in errors]}
+            newer = self._newer(agent, variables) if document else ""
+            return 200, {"errors": [{"message": what + error.message + newer} for error in errors]}
         try:
             result = self._execute(document, name, variables, base_url, shared)
         except limits.TooLargeError as too_large:
@@ -243,11 +252,34 @@ class Graph:
             self.blobs.delete(blob_id)
         return result
 
+    def _newer(self, agent: str, variables: Any) -> str:
+        """The end of a refusal for a client that is newer than those that this server knows; else empty."""
+        version = client_version(agent, variables)
+        known = viewer.CLI_VERSIONS["max_cli_version"]
+        if version is None or _numbers(version) <= _numbers(known):
+            return ""
+        words = f"wandb {version} is newer than {known}, the newest that this server knows"
+        if not self.newer_reported:
+            self.newer_reported = True
+            log.warning("%s: update wandb-tl, or install wandb %s", words, known)
+        return f" ({words})"
+
     def _report(self, errors: list[GraphQLError]) -> None:
         for message in {error.message for error in errors} - self.reported:
             if len(self.reported) < 1000:
                 self.reported.add(message)
                 log.warning("a client sent a document that this server does not support: %s", message)
+
+
+def client_version(agent: str, variables: Any) -> str | None:
+    """The version of the wandb client that sent a document, by its User-Agent or the config of its run."""
+    config = variables.get("config") if isinstance(variables, dict) else None
+    texts = [(AGENT, agent), (CONFIG, config if isinstance(config, str) else "")]
+    return next((match[1] for pattern, text in texts if (match := pattern.search(text))), None)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 class _RollbackError(Exception):

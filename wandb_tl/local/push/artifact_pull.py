@@ -148,7 +148,7 @@ class ArtifactPull:
                 for text in (run["summary"], *(line["text"] for line in lines)):
                     invented.update(INVENTED.findall(text))
         for client_id in sorted(invented):
-            mapping = self.remote.graphql(CLIENT_ID, id=client_id)["clientIDMapping"]
+            mapping = self.remote.graphql(dict[str, Any], CLIENT_ID, id=client_id)["clientIDMapping"]
             artifact_id = ids.get(mapping["serverID"]) if mapping else None
             if artifact_id is not None:
                 with self.database.transaction() as db:

@@ -15,6 +15,7 @@ from wandb_tl.local.artifacts import manifests
 from wandb_tl.local.artifacts.blobs import stored_at
 from wandb_tl.local.artifacts.inputs import CreateArtifactInput, Manifest, ManifestEntry
 from wandb_tl.local.errors import RemoteError
+from wandb_tl.local.push import answers
 from wandb_tl.local.push.remote import Remote
 from wandb_tl.local.records.database import Database, Transaction, existing
 from wandb_tl.local.records.json_path import JsonObject
@@ -111,13 +112,15 @@ class ArtifactPush:
         version_id = ""
         for number, (run, own) in enumerate(zip_longest(loggers, ids)):
             request = {**input, **(own or {}), **({"runName": run} if run else {})}
-            version = self.remote.graphql(CREATE, input=request)["createArtifact"]["artifact"]
+            answer = self.remote.graphql(answers.CreateArtifact, CREATE, input=request)
+            version = answer["createArtifact"]["artifact"]
             version_id = self.ids[artifact_id] = version["id"]
             if number == 0 and version["state"] != "COMMITTED":
                 self._push_contents(artifact_id, version_id, (loggers + users)[0])
         place = {"entityName": self.entity, "projectName": self.project}
         for run in users:
-            self.remote.graphql(USE, input={"artifactID": version_id, "runName": run, **place})
+            use = {"artifactID": version_id, "runName": run, **place}
+            self.remote.graphql(dict[str, Any], USE, input=use)
 
     def _input(self, artifact_id: int, with_tags: bool) -> tuple[JsonObject, list[JsonObject]]:
         """The version as CreateArtifactInput, and the ids that clients invented for it, at least one entry.
@@ -160,30 +163,25 @@ class ArtifactPush:
                 artifact_id,
                 row=StoredFile,
             )
-        manifest_id = self._create_manifest(manifest, version_id, run)["id"]
+        names = self._names(manifest, version_id, run)
+        empty = self.remote.graphql(
+            answers.CreateManifest, CREATE_MANIFEST, digest="", includeUpload=False, **names
+        )
+        manifest_id = empty["createArtifactManifest"]["artifactManifest"]["id"]
         for start in range(0, len(rows), FILES_AT_ONCE):
             self._push_files(rows[start : start + FILES_AT_ONCE], version_id, manifest_id, algorithm)
         content = self._rewritten(stored_at(self.blobs, manifest["blob_id"]), version_id)
-        file = self._create_manifest(manifest, version_id, run, digest=_md5(content))["file"]
-        self.remote.put([(file["uploadUrl"], file["uploadHeaders"], content)])
-        self.remote.graphql(COMMIT, artifactID=version_id)
-
-    def _create_manifest(
-        self, manifest: ManifestRow, version_id: str, run: str, digest: str | None = None
-    ) -> JsonObject:
-        """Create the manifest of a version. With its digest, the answer has an address to upload it to."""
-        answer = self.remote.graphql(
-            CREATE_MANIFEST,
-            artifactID=version_id,
-            name=manifest["name"],
-            digest=digest or "",
-            entity=self.entity,
-            project=self.project,
-            run=run,
-            includeUpload=digest is not None,
+        filled = self.remote.graphql(
+            answers.UploadManifest, CREATE_MANIFEST, digest=_md5(content), includeUpload=True, **names
         )
-        created: JsonObject = answer["createArtifactManifest"]["artifactManifest"]
-        return created
+        file = filled["createArtifactManifest"]["artifactManifest"]["file"]
+        self.remote.put([(file["uploadUrl"], file["uploadHeaders"], content)])
+        self.remote.graphql(dict[str, Any], COMMIT, artifactID=version_id)
+
+    def _names(self, manifest: ManifestRow, version_id: str, run: str) -> dict[str, Any]:
+        """The variables of CREATE_MANIFEST that say which manifest it is."""
+        place = {"entity": self.entity, "project": self.project, "run": run}
+        return {"artifactID": version_id, "name": manifest["name"], **place}
 
     def _push_files(
         self, rows: list[StoredFile], version_id: str, manifest_id: str, algorithm: str | None
@@ -199,12 +197,14 @@ class ArtifactPush:
             for row in rows
         ]
         request = {"artifactFiles": files, "storageLayout": "V2", "digestAlgorithm": algorithm}
-        answer = self.remote.graphql(CREATE_FILES, input=_without_nulls(request))
+        answer = self.remote.graphql(answers.CreateArtifactFiles, CREATE_FILES, input=_without_nulls(request))
         uploads = [edge["node"] for edge in answer["createArtifactFiles"]["files"]["edges"]]
+        if len(uploads) != len(rows):
+            raise RemoteError(f"{self.remote.url} names other files to upload than it was asked for")
         self.remote.put(
-            (upload["uploadUrl"], upload["uploadHeaders"], stored_at(self.blobs, row["blob_id"]))
+            (address, upload["uploadHeaders"], stored_at(self.blobs, row["blob_id"]))
             for row, upload in zip(rows, uploads, strict=True)
-            if upload["uploadUrl"]
+            if (address := upload["uploadUrl"])
         )
 
     def _rewritten(self, path: Path, version_id: str) -> bytes:
@@ -226,7 +226,10 @@ class ArtifactPush:
             raise RemoteError(
                 f"the artifact file {name} is a file of another artifact, which none of the runs used"
             )
-        ref = base64.b64decode(remote_id).hex()
+        try:
+            ref = base64.b64decode(remote_id, validate=True).hex()
+        except ValueError:
+            raise RemoteError(f"{self.remote.url} has an artifact without a valid id") from None
         entry["ref"] = f"wandb-artifact://{ref}{reference[2] or ''}"
 
 

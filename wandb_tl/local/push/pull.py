@@ -12,6 +12,7 @@ import sys
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from wandb_tl.local import root as roots
 from wandb_tl.local.artifacts.blobs import Blobs
@@ -53,9 +54,10 @@ def bring(root: Path, path: str, source: str, into: str | None) -> str:
         raise RootError(f"there is no folder {root}")
     here = Remote(roots.wait_for_server(root), roots.read_key(root))
     there = Remote(source)
-    if not there.graphql(WHO).get("viewer"):
+    if not there.graphql(dict[str, Any], WHO).get("viewer"):
         raise RemoteError(f"{there.url} does not know this API key: run `wandb login --relogin`")
-    features = {item["name"] for item in here.graphql(WHO)["serverInfo"]["features"] if item["isEnabled"]}
+    own = here.graphql(dict[str, Any], WHO)["serverInfo"]["features"]
+    features = {item["name"] for item in own if item["isEnabled"]}
     key = hashlib.sha256(f"{there.url} {path}".encode()).hexdigest()[:16]
     folder = root / "pulling" / key
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,12 +1,14 @@
 """A client of another W&B server: GraphQL, the file stream and uploads.
 
 It retries requests that may succeed later (a refused connection, 5xx, 429). Every other failure is a
-RemoteError with a message of one line.
+RemoteError with a message of one line. The server is not trusted: it follows no redirect, so that the key and
+the files go only where the user or a signed address says, and reads no more of an answer than MOST_BYTES.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import netrc
 import os
 import sys
@@ -15,12 +17,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import requests
 
 from wandb_tl.local.errors import RemoteError
-from wandb_tl.local.records.json_path import JsonObject
+from wandb_tl.local.push.answers import Answer, checked
 
 KEY_VARIABLE = "WANDB_PUSH_API_KEY"
 
@@ -32,6 +34,10 @@ FIRST_WAITS = (0.5,)
 # Seconds to connect, and to wait for the next byte of an answer.
 TIMEOUTS = (10, 120)
 
+# The answers that a push asks for take a few hundred bytes per file or run.
+MOST_BYTES = 32 * 2**20
+PIECE_BYTES = 2**16
+
 # Uploads in parallel: the latency of a distant server is longer than the upload of a small file.
 UPLOADS = 8
 
@@ -42,14 +48,14 @@ class Remote:
     """The server at `url`, with the given API key or that of `key_for`. Raises RemoteError."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _split(url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             raise RemoteError(f"{url} is not a valid address of a server, such as https://api.wandb.ai")
         if parts.hostname in ("wandb.ai", "www.wandb.ai"):
             raise RemoteError(f"{url} serves only pages; its API is at https://api.wandb.ai")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        self.url, self.is_loopback = url.rstrip("/"), _is_loopback(parts.hostname)
+        if parts.scheme == "http" and not self.is_loopback:
             print(f"warning: the API key is sent to {_origin(url)} without encryption", file=sys.stderr)
-        self.url = url.rstrip("/")
         self.session = requests.Session()
         self.session.mount(
             f"{parts.scheme}://",
@@ -58,35 +64,33 @@ class Remote:
         self.credentials = ("api", key or key_for(self.url))
         self.waits: tuple[float, ...] = FIRST_WAITS
 
-    def graphql(self, document: str, **variables: Any) -> JsonObject:
-        """Execute a document; returns its data."""
+    def graphql(self, kind: type[Answer], document: str, **variables: Any) -> Answer:
+        """Execute a document; returns its data, which has the form of `kind`."""
         answer = self._send(
             "POST",
             f"{self.url}/graphql",
             json={"query": document, "variables": variables},
             auth=self.credentials,
         )
-        errors = answer.get("errors")
-        if errors:
+        if not isinstance(answer, dict) or answer.get("errors"):
             raise RemoteError(f"{self.url} refuses: {_message(answer)}")
-        data: JsonObject = answer["data"]
-        return data
+        return checked(answer.get("data"), kind, self.url)
 
     def stream(self, entity: str, project: str, run: str, **body: Any) -> None:
         """Post one request of a run's file stream."""
         where = "/".join(quote(part, safe="") for part in (entity, project, run))
         self._send("POST", f"{self.url}/files/{where}/file_stream", json=body, auth=self.credentials)
 
-    def put(self, uploads: Iterable[tuple[str, list[str], Body]]) -> None:
+    def put(self, uploads: Iterable[tuple[str, list[str] | None, Body]]) -> None:
         """Upload (address, headers as "Name: value", bytes or the path of a file)."""
         with ThreadPoolExecutor(UPLOADS) as pool:
             list(pool.map(lambda upload: self._put(*upload), uploads))
 
-    def pages(self, document: str, *path: str, **variables: Any) -> Iterator[JsonObject]:
+    def pages(self, document: str, *path: str, **variables: Any) -> Iterator[dict[str, Any]]:
         """The nodes of a connection, which lies at `path` in the data and takes its cursor as $after."""
         after, seen = None, set()
         while True:
-            page: Any = self.graphql(document, after=after, **variables)
+            page: Any = self.graphql(dict[str, Any], document, after=after, **variables)
             for name in path:
                 page = page and page.get(name)
             if not page:
@@ -108,9 +112,12 @@ class Remote:
         is_here = address.startswith(f"{self.url}/")
         self._send("GET", address, into=into, auth=self.credentials if is_here else _no_auth)
 
-    def _put(self, address: str, headers: list[str], body: Body) -> None:
+    def _put(self, address: str, headers: list[str] | None, body: Body) -> None:
         if address.startswith("/"):
             address = self.url + address
+        parts = _split(address)
+        if parts is None or (_is_loopback(parts.hostname or "") and not self.is_loopback):
+            raise RemoteError(f"{self.url} names an address to upload to that is not its own or a storage's")
         pairs = (header.partition(":") for header in headers or [])
         fields = {name.strip(): value.strip() for name, _, value in pairs}
         # The address itself is signed: the key must not be sent to a storage service.
@@ -132,7 +139,7 @@ class Remote:
         while True:
             problem, answer = "", None
             try:
-                answer = self._try(method, address, body, into, options)
+                answer, content = self._try(method, address, body, into, options)
             except requests.Timeout:
                 problem = "it does not answer"
             except requests.exceptions.SSLError as error:
@@ -143,10 +150,12 @@ class Remote:
                 raise RemoteError(f"cannot use {_origin(address)}: {type(error).__name__}") from None
             if answer is not None:
                 self.waits = WAITS
+                if answer.is_redirect:
+                    raise RemoteError(f"{_origin(address)} redirects elsewhere; name that address itself")
                 if answer.ok:
-                    return _json(answer) if method == "POST" else None
+                    return _json(content, address) if method == "POST" else None
                 if answer.status_code < 500 and answer.status_code not in (408, 429):
-                    raise RemoteError(_refusal(answer, self.url))
+                    raise RemoteError(_refusal(answer, content, self.url))
                 problem = f"it answers {answer.status_code} {answer.reason}"
             wait = next(waits, None)
             if wait is None:
@@ -157,21 +166,36 @@ class Remote:
 
     def _try(
         self, method: str, address: str, body: Body | None, into: Path | None, options: dict[str, Any]
-    ) -> requests.Response:
+    ) -> tuple[requests.Response, bytes]:
+        """An answer and its content, which is written into the file `into` instead if there is one."""
+        options = options | {"timeout": TIMEOUTS, "allow_redirects": False, "stream": True}
         if into:
-            with (
-                self.session.request(method, address, stream=True, timeout=TIMEOUTS, **options) as answer,
-                into.open("wb") as written,
-            ):
-                for chunk in answer.iter_content(1 << 20) if answer.ok else ():
-                    written.write(chunk)
-            return answer
+            with self.session.request(method, address, **options) as answer:
+                if answer.is_redirect and options["auth"] is not _no_auth:
+                    # W&B's API leads to a storage service, which must not get the key.
+                    elsewhere = urljoin(address, answer.headers["Location"])
+                    return self._try(method, elsewhere, None, into, options | {"auth": _no_auth})
+                with into.open("wb") as written:
+                    for piece in answer.iter_content(PIECE_BYTES) if answer.ok else ():
+                        written.write(piece)
+            return answer, b""
         if isinstance(body, Path) and body.stat().st_size:
             with body.open("rb") as file:
-                return self.session.request(method, address, data=file, timeout=TIMEOUTS, **options)
+                return _whole(self.session.request(method, address, data=file, **options))
         # Storage services require a Content-Length, which requests does not send for an empty file.
         data = b"" if isinstance(body, Path) else body
-        return self.session.request(method, address, data=data, timeout=TIMEOUTS, **options)
+        return _whole(self.session.request(method, address, data=data, **options))
+
+
+def _whole(answer: requests.Response) -> tuple[requests.Response, bytes]:
+    """An answer and its content. RemoteError if that is too large."""
+    content = bytearray()
+    with answer:
+        for piece in answer.iter_content(PIECE_BYTES):
+            content += piece
+            if len(content) > MOST_BYTES:
+                raise RemoteError(f"{_origin(answer.url)} answers with more than {MOST_BYTES >> 20} MiB")
+    return answer, bytes(content)
 
 
 def key_for(url: str) -> str:
@@ -199,9 +223,17 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address; None for one that is not valid, such as http://[."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
+
+
 def _origin(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"
+    parts = _split(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts else "an invalid address"
 
 
 def _is_loopback(host: str) -> bool:
@@ -219,14 +251,14 @@ def _reason(error: requests.RequestException) -> str:
 def _retry_after(answer: requests.Response | None) -> float:
     """The seconds that a server asks its clients to wait, 60 at most."""
     seconds = answer.headers.get("Retry-After", "") if answer is not None else ""
-    return min(float(seconds), 60.0) if seconds.isdigit() else 0.0
+    return min(float(seconds), 60.0) if seconds.isascii() and seconds.isdecimal() else 0.0
 
 
-def _json(answer: requests.Response) -> Any:
+def _json(content: bytes, address: str) -> Any:
     try:
-        return answer.json()
-    except ValueError:
-        raise RemoteError(f"{_origin(answer.url)} is not a W&B server: its answer is not JSON") from None
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise RemoteError(f"{_origin(address)} is not a W&B server: its answer is not JSON") from None
 
 
 def _message(answer: Any) -> str:
@@ -237,14 +269,14 @@ def _message(answer: Any) -> str:
     return " ".join(str(text or "").split())
 
 
-def _refusal(answer: requests.Response, server: str) -> str:
+def _refusal(answer: requests.Response, content: bytes, server: str) -> str:
     origin = _origin(answer.url)
     if answer.status_code == 401:
         login = f"run `wandb login --relogin --host {server}`, or set {KEY_VARIABLE}"
         return f"{origin} does not know this API key: {login}"
     try:
-        message = _message(answer.json())
-    except ValueError:
+        message = _message(json.loads(content))
+    except (ValueError, RecursionError):
         message = ""
     if answer.status_code == 404 and not message:
         message = "there is nothing at this address; is it a W&B server?"

@@ -94,7 +94,7 @@ class RunPull:
             row_id = db.value("SELECT id FROM sweep WHERE name = ?", name)
             if row_id is not None:
                 return int(row_id)
-        project = self.remote.graphql(SWEEP, sweep=name, **self.place)["project"]
+        project = self.remote.graphql(dict[str, Any], SWEEP, sweep=name, **self.place)["project"]
         sweep = project and project["sweep"]
         if not sweep:
             raise RemoteError(f"there is no sweep {self.entity}/{self.project}/{name} at {self.remote.url}")
@@ -157,13 +157,14 @@ class RunPull:
         line = 0
         for start in range(0, int(last) + 1, STEPS_AT_ONCE):
             page = {"from": start, "to": start + STEPS_AT_ONCE, "samples": STEPS_AT_ONCE}
-            lines = self.remote.graphql(HISTORY_PAGE, **page, **of_run)["project"]["run"]["history"]
+            answer = self.remote.graphql(dict[str, Any], HISTORY_PAGE, **page, **of_run)
+            lines = answer["project"]["run"]["history"]
             yield line, lines
             line += len(lines)
 
     def _events(self, run: JsonObject, of_run: dict[str, str]) -> list[str]:
         samples = max(run["eventsLineCount"] or 0, 1)
-        answer = self.remote.graphql(EVENT_LINES, samples=samples, **of_run)
+        answer = self.remote.graphql(dict[str, Any], EVENT_LINES, samples=samples, **of_run)
         lines: list[str] = answer["project"]["run"]["events"]
         return lines
 

@@ -10,10 +10,12 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from wandb_tl.local.artifacts.blobs import stored_at
 from wandb_tl.local.errors import RemoteError
+from wandb_tl.local.push import answers
+from wandb_tl.local.push.answers import RunThere
 from wandb_tl.local.push.remote import Remote
 from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.rows import RunRow
@@ -25,6 +27,8 @@ from wandb_tl.local.runs.console import log_line
 PIECE_LINES = 2000
 PIECE_BYTES = 3_000_000
 FILES_AT_ONCE = 200
+# Of a run on the other server; more than any run has, and a server could send pages for ever.
+MOST_FILES = 100_000
 
 RUN = """query PushRun($entity: String, $project: String, $run: String!) {
   model(name: $project, entityName: $entity) { bucket(name: $run, missingOk: true) {
@@ -47,17 +51,6 @@ CREATE_FILES = """mutation CreateRunFiles($entity: String!, $project: String!, $
     $files: [String!]!) {
   createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, files: $files}) {
     runID uploadHeaders files { name uploadUrl } } }"""
-
-
-class RunThere(TypedDict):
-    """A run as the other server describes it."""
-
-    id: str
-    state: str
-    sweepName: str | None
-    historyLineCount: int
-    eventsLineCount: int
-    logLineCount: int
 
 
 @dataclass
@@ -100,6 +93,7 @@ class RunPush:
 
     def _upsert(self, run: RunRow, sweep: str | None, storage_id: str | None) -> None:
         self.remote.graphql(
+            dict[str, Any],
             UPSERT_RUN,
             id=storage_id,
             name=run["name"],
@@ -119,8 +113,8 @@ class RunPush:
         )
 
     def _run_there(self, run: RunRow, sweep: str | None) -> RunThere | None:
-        project = self.remote.graphql(RUN, run=run["name"], **self.place)["model"]
-        there: RunThere | None = project and project["bucket"]
+        project = self.remote.graphql(answers.RunFound, RUN, run=run["name"], **self.place)["model"]
+        there = project and project["bucket"]
         if there and there["sweepName"] != sweep:
             raise RemoteError(
                 f"{self.entity}/{self.project} has a run {run['name']} that this push did not make;"
@@ -158,24 +152,33 @@ class RunPush:
         names = list(missing)
         for start in range(0, len(names), FILES_AT_ONCE):
             batch = names[start : start + FILES_AT_ONCE]
-            answer = self.remote.graphql(CREATE_FILES, run=run["name"], files=batch, **self.place)
+            answer = self.remote.graphql(
+                answers.CreateRunFiles, CREATE_FILES, run=run["name"], files=batch, **self.place
+            )
             created = answer["createRunFiles"]
-            paths = {name: stored_at(self.root / "blobs", missing[name]) for name in batch}
+            addresses = {file["name"]: file["uploadUrl"] for file in created["files"]}
+            if set(addresses) != set(batch):
+                raise RemoteError(f"{self.remote.url} names other files to upload than it was asked for")
             self.remote.put(
-                (file["uploadUrl"], created["uploadHeaders"], paths[file["name"]])
-                for file in created["files"]
+                (addresses[name], created["uploadHeaders"], stored_at(self.root / "blobs", missing[name]))
+                for name in batch
             )
             self._stream(run, uploaded=batch)
 
     def _files_there(self, run: RunRow) -> Iterator[tuple[str, str | None]]:
-        after = None
-        while True:
-            project = self.remote.graphql(RUN_FILES, run=run["name"], after=after, **self.place)["project"]
-            page = project["run"]["files"]
+        after, count = None, 0
+        while count < MOST_FILES:
+            answer = self.remote.graphql(
+                answers.FilesFound, RUN_FILES, run=run["name"], after=after, **self.place
+            )
+            page = answer["project"]["run"]["files"]
             yield from ((edge["node"]["name"], edge["node"]["md5"]) for edge in page["edges"])
-            after = page["pageInfo"]["endCursor"]
+            count, before, after = count + len(page["edges"]), after, page["pageInfo"]["endCursor"]
             if not page["pageInfo"]["hasNextPage"]:
                 return
+            if not page["edges"] or after == before:
+                break
+        raise RemoteError(f"{self.remote.url} does not come to an end with the files of run {run['name']}")
 
 
 def _line_counts(there: RunThere | None) -> dict[str, int]:

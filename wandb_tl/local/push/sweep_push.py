@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 from urllib.parse import quote
 
 import portalocker
@@ -25,6 +24,8 @@ from tqdm import tqdm
 
 from wandb_tl.local import root as roots
 from wandb_tl.local.errors import ExitCode, RemoteError, RequestError, RootError
+from wandb_tl.local.push import answers
+from wandb_tl.local.push.answers import SweepThere
 from wandb_tl.local.push.artifact_push import ArtifactPush
 from wandb_tl.local.push.remote import Remote
 from wandb_tl.local.push.run_push import RunPush
@@ -44,13 +45,6 @@ UPSERT_SWEEP = """mutation UpsertSweep($id: ID, $config: String, $description: S
   upsertSweep(input: {id: $id, config: $config, description: $description, entityName: $entity,
       projectName: $project, displayName: $displayName, state: $state}) {
     sweep { id name project { name entity { name } } } configValidationWarnings } }"""
-
-
-class SweepThere(TypedDict):
-    """A sweep of the other server."""
-
-    id: str
-    name: str
 
 
 def push(options: Namespace) -> ExitCode:
@@ -84,8 +78,8 @@ def prepare(root: Path, path: str, to: str, into: str | None) -> SweepPush:
             f"{live} of the sweep's runs have not ended: stop the sweep, or push when they have ended"
         )
     remote = Remote(to)
-    who = remote.graphql(WHO)
-    if not who.get("viewer"):
+    who = remote.graphql(answers.Who, WHO)
+    if not who["viewer"]:
         raise RemoteError(f"{remote.url} does not know this API key: run `wandb login --relogin`")
     features = {item["name"] for item in who["serverInfo"]["features"] if item["isEnabled"]}
     own_entity, _, own_project = (into or f"{who['viewer']['entity']}/{project}").rpartition("/")
@@ -154,7 +148,8 @@ class SweepPush:
                 for _ in artifacts.push(with_tags="ARTIFACT_TAGS" in self.features):
                     bar.update()
             for sweep in sweeps.values():
-                self.remote.graphql(UPSERT_SWEEP, id=sweep["id"], state=SweepState.FINISHED, **self.place)
+                end = {"id": sweep["id"], "state": SweepState.FINISHED}
+                self.remote.graphql(answers.UpsertSweep, UPSERT_SWEEP, **end, **self.place)
         parts = [self.entity, self.project]
         if len(sweeps) == 1:
             parts += ["sweeps", *(sweep["name"] for sweep in sweeps.values())]
@@ -167,18 +162,18 @@ class SweepPush:
         memory = self.root / "pushed.json"
         pushed = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
         if key in pushed:
-            project = self.remote.graphql(SWEEP, sweep=pushed[key], **self.place)["project"]
-            there: SweepThere | None = project and project["sweep"]
-            if there:
-                return there
+            found = self.remote.graphql(answers.SweepFound, SWEEP, sweep=pushed[key], **self.place)["project"]
+            if found and found["sweep"]:
+                return found["sweep"]
         answer = self.remote.graphql(
+            answers.UpsertSweep,
             UPSERT_SWEEP,
             config=sweep["config"],
             description=sweep["description"],
             displayName=sweep["display_name"],
             **self.place,
         )
-        made: SweepThere = answer["upsertSweep"]["sweep"]
+        made = answer["upsertSweep"]["sweep"]
         pushed[key] = made["name"]
         draft = memory.with_suffix(".draft")
         draft.write_text(json.dumps(pushed, indent=1) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,11 @@ TIMES = {
 DEEPEST = 20
 TOO_DEEP = f"a filter can be nested {DEEPEST} levels deep"
 
+# A key in brackets, as in summary_metrics['a/b'] and config["x.y"].value.
+BRACKETS = re.compile(r"""(\w+)\[(?:'([^']*)'|"([^"]*)")\](.*)""", re.DOTALL)
+# The terms of an order: commas in brackets separate nothing.
+TERM = re.compile(r"""(?:\['[^']*'\]|\["[^"]*"\]|[^,])+""")
+
 COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 # An SQL expression or condition, and the values of its placeholders.
@@ -66,6 +72,9 @@ class Kind:
 
     def expression(self, key: str) -> Compiled:
         """A key as an SQL expression, NULL where the row does not have it."""
+        if match := BRACKETS.fullmatch(key):
+            root, single, double, rest = match.groups()
+            key = f"{root}.{single if single is not None else double}{rest}"
         if key in self.columns or key in self.times:
             return self.columns.get(key) or self.times[key], []
         compiled = self.other(key)
@@ -204,6 +213,8 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
         if None in items:
             member = _join([member, (f"{expression} IS NULL", bound)], " OR ")
         return _negated(member) if operator == "$nin" else member
+    if operator == "$all":
+        return _all(expression, bound, value)
     if operator == "$not":
         inner = value if isinstance(value, dict) else {"$eq": value}
         return _negated(_join([_test(expression, bound, op, v, convert) for op, v in inner.items()], " AND "))
@@ -224,12 +235,28 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
     raise RequestError(f"the filter operator {operator} is not supported")
 
 
+def _all(expression: str, bound: list[Any], value: Any) -> Compiled:
+    """Whether a value that is a list has all of these; one that is none has only itself."""
+    if not isinstance(value, list):
+        raise RequestError("$all takes a list")
+    items = f"json_each(CASE WHEN json_valid({expression}) THEN {expression} ELSE '[]' END)"
+    # Of text that is not a list, json_each gives the text itself.
+    has = f"({expression} IS ? OR EXISTS (SELECT 1 FROM {items} AS item WHERE item.value IS ?))"
+    tests = [(has, [*bound, item, *bound, *bound, item]) for item in map(_plain, value)]
+    return _join(tests, " AND ") if tests else ("0", [])
+
+
 def _set_test(items: str, operator: str, value: Any) -> Compiled:
     """A test of a key with several values, such as tags: one value must pass; with a negation, none may."""
     negative = {"$ne": "$eq", "$nin": "$in", "$not": "$not"}
     if operator == "$not":
         inner = value if isinstance(value, dict) else {"$eq": value}
         return _negated(_join([_set_test(items, op, v) for op, v in inner.items()], " AND "))
+    if operator == "$all":
+        if not isinstance(value, list):
+            raise RequestError("$all takes a list")
+        each = [_set_test(items, "$eq", one) for one in value]
+        return _join(each, " AND ") if each else ("0", [])
     sql, values = _test("item.value", [], negative.get(operator, operator), value, _plain)
     exists = f"EXISTS (SELECT 1 FROM {items} WHERE {sql})"
     return _negated((exists, values)) if operator in negative else (exists, values)
@@ -238,7 +265,7 @@ def _set_test(items: str, operator: str, value: Any) -> Compiled:
 def order_by(order: str | None, kind: Kind = RUNS) -> Compiled:
     """ORDER BY terms for "+created_at" (the default), "-summary_metrics.loss" or several joined by commas."""
     terms, values = [], []
-    for term in (order or "+created_at").split(","):
+    for term in TERM.findall(order or "+created_at"):
         term = term.strip()
         if not term:
             continue

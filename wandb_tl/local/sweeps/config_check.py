@@ -12,6 +12,7 @@ from wandb_tl.local.sweeps import config_warnings, distributions, grid, hyperban
 from wandb_tl.local.sweeps.sweep_config import SweepConfig
 
 METHODS = ("grid", "bayes", "random")
+GOALS = ("minimize", "maximize")
 # Each proposal of a search looks at all of them.
 MOST_PARAMETERS = 1000
 
@@ -51,6 +52,11 @@ def _check_metric(config: dict[str, Any]) -> None:
     name = metric.get("name") if isinstance(metric, dict) else None
     if needs and (not isinstance(name, str) or not name):
         raise RequestError(f"{needs} needs a metric, as metric: {{name: loss, goal: minimize}}")
+    metrics = config.get("metrics")
+    for one in [metric, *(metrics if isinstance(metrics, list) else [])]:
+        goal = one.get("goal") if isinstance(one, dict) else None
+        if goal not in (None, *GOALS):
+            raise RequestError(f"the metric's goal {goal} is not valid; use {' or '.join(GOALS)}")
 
 
 def _check_parameters(config: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import posixpath
 from typing import NotRequired, TypedDict
+from urllib.parse import urlencode
 
 from wandb_tl.local.api.context import Info, Payload, Resolvers
 from wandb_tl.local.api.inputs import DeleteFilesInput, RunFilesInput
@@ -25,6 +26,7 @@ class FileNode(TypedDict):
     size: int | None
     uploaded_at: float | None
     ref: NotRequired[str | None]
+    storage_path: NotRequired[str | None]
 
 
 def label(name: str) -> str:
@@ -61,19 +63,30 @@ def files(
     first: int | None = None,
     after: str | None = None,
 ) -> Page:
-    """The run's uploaded files as FileNodes."""
+    """The run's uploaded files as FileNodes; of the names, as on W&B, each missing one with the MD5 "0"."""
     query = (
         "SELECT file.id, file.name, file.blob_id, blob.md5, blob.size, blob.uploaded_at FROM file"
         " JOIN blob ON blob.id = file.blob_id WHERE file.run_id = ? AND blob.uploaded_at IS NOT NULL"
     )
     values: list[SqlValue] = [row["id"]]
     if names:
-        query += f" AND file.name IN ({', '.join('?' * len(names))})"
-        values += [label(name) for name in names]
-    elif pattern:
+        wanted = {label(name): name for name in names if name}
+        query += f" AND file.name IN ({', '.join('?' * len(wanted))})"
+        return _with_missing(info.context.db.page(query, [row["id"], *wanted], None, None), wanted)
+    if pattern:
         query += " AND file.name LIKE ?"
         values.append(pattern)
     return info.context.db.page(f"{query} ORDER BY file.id", values, first, after)
+
+
+def _with_missing(page: Page, wanted: dict[str, str]) -> Page:
+    """A page with an entry for each of the names that it does not have."""
+    missing = wanted.keys() - {edge["node"]["name"] for edge in page["edges"]}
+    nothing = {"blob_id": "0", "md5": "0", "size": 0, "uploaded_at": None}
+    for name in (name for name in wanted if name in missing):
+        node = {"id": f"missing:{name}", "name": wanted[name], **nothing}
+        page["edges"].append({"node": node, "cursor": name})
+    return page
 
 
 def file_count(row: RunRow, info: Info) -> int:
@@ -96,15 +109,18 @@ def mark_uploaded(_row: object, info: Info, input: RunFilesInput) -> Payload:
     if run is None:
         raise RequestError(f"there is no run {input['runName']} that files could belong to")
     names = {label(name) for name in input["files"]}
-    uploaded = {edge["node"]["name"] for edge in files(run, info, names=sorted(names))["edges"]}
-    return {"success": names <= uploaded}
+    found = [edge["node"] for edge in files(run, info, names=sorted(names))["edges"]]
+    return {"success": all(node["md5"] != "0" for node in found)}
 
 
 def direct_url(row: FileNode, info: Info) -> str:
     """The address of the bytes; for a reference, the address that it refers to."""
-    return row.get("ref") or info.context.blobs.addresses.url(
-        info.context.base_url, "GET", str(row["blob_id"])
-    )
+    if ref := row.get("ref"):
+        return ref
+    address = info.context.blobs.addresses.url(info.context.base_url, "GET", str(row["blob_id"]))
+    # As W&B's addresses do, it says what it is of.
+    place = row.get("storage_path")
+    return f"{address}&{urlencode({'of': place}, safe='/')}" if place else address
 
 
 def url(row: FileNode, info: Info, upload: bool | None = None) -> str:

@@ -60,7 +60,8 @@ def current_manifest(row: ArtifactRow, info: Info) -> ManifestRow | None:
 def manifest_file(row: ManifestRow, info: Info) -> Payload:
     blob = existing(info.context.db.blob(row["blob_id"]))
     upload_url = info.context.blobs.addresses.url(info.context.base_url, "PUT", row["blob_id"])
-    return {**blob, "blob_id": row["blob_id"], "upload_url": upload_url}
+    place = f"{row['artifact_id']}/wandb_manifest.json"
+    return {**blob, "blob_id": row["blob_id"], "upload_url": upload_url, "storage_path": place}
 
 
 def entries(
@@ -72,7 +73,8 @@ def entries(
 ) -> Page:
     """The files of a version, or of the version of a membership, with references, as FileNodes."""
     query = (
-        "SELECT artifact_id || '/' || path AS id, path AS name, path AS storage_path,"
+        "SELECT artifact_id || '/' || path AS id, path AS name,"
+        " 'wandb_artifacts/' || artifact_id || '/' || blob_id AS storage_path,"
         " manifest_entry.digest, coalesce(blob.md5, manifest_entry.digest) AS md5, manifest_entry.size, ref,"
         " blob_id, uploaded_at FROM manifest_entry"
         " LEFT JOIN blob ON blob.id = manifest_entry.blob_id WHERE artifact_id = ?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wandb_tl.local.api.context import Info, Payload, Resolvers
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.names import DEFAULT_ENTITY, encode_id, user_name
 
 # The client's names of what this server implements.
@@ -23,6 +24,7 @@ FEATURES = (
     "SWEEPS_LOCAL_SCHEDULER",
     "SWEEPS_QUERY_FILTERING",
     "TOTAL_COUNT_IN_FILE_CONNECTION",
+    "UPDATE_RUN_STATE",
     "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
 )
 
@@ -62,6 +64,7 @@ def entity(_row: object, info: Info, name: str | None = None) -> Payload:
     return {
         "id": encode_id(f"Entity:{name}", 0),
         "name": name,
+        "entity_type": "organization",
         "user": user() | {"organizations": lambda: _organizations(info)},
         # Registry paths ([ORGANIZATION/]wandb-registry-NAME/COLLECTION) lead to the projects of an
         # organization: here every entity is one.
@@ -70,8 +73,19 @@ def entity(_row: object, info: Info, name: str | None = None) -> Payload:
     }
 
 
+def organization(_row: object, info: Info, name: str) -> Payload | None:
+    """The entity as an organization, if it is the user's own or has projects."""
+    used = info.context.db.value("SELECT 1 FROM project WHERE entity = ?", name)
+    return _organization(info, name) if used or name == DEFAULT_ENTITY else None
+
+
+def members(row: Payload, _info: Info) -> Payload:
+    raise RequestError(f"team {row['name']} not found: this server has one user, and no teams")
+
+
 def _organization(info: Info, name: str) -> Payload:
-    return {"name": name, "org_entity": lambda: entity(None, info, name)}
+    identity = encode_id(f"Organization:{name}", 0)
+    return {"id": identity, "name": name, "org_entity": lambda: entity(None, info, name)}
 
 
 def _organizations(info: Info) -> list[Payload]:
@@ -80,5 +94,12 @@ def _organizations(info: Info) -> list[Payload]:
 
 
 RESOLVERS: Resolvers = {
-    "Query": {"viewer": user, "users": users, "serverInfo": server_info, "entity": entity},
+    "Query": {
+        "viewer": user,
+        "users": users,
+        "serverInfo": server_info,
+        "entity": entity,
+        "organization": organization,
+    },
+    "Entity": {"members": members},
 }
