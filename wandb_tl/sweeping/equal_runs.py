@@ -49,7 +49,10 @@ def find(config: RunConfig, point: Mapping[str, Any]) -> EqualRun | None:
         api = wandb.Api()
         sweep = api.sweep(sweep_id)
         parameters = sweep.config.get("parameters") or {}
-        varied = {name for name in point if len(parameters.get(name, {}).get("values", ())) > 1}
+        # What a parameter `recipe` sets is not among them.
+        varied = {
+            name for name in point if name not in parameters or len(parameters[name].get("values", ())) > 1
+        }
         if sweep.config.get("method") != "grid" or not varied & may_differ:
             return None
         fixed = {f"config.{name}": point[name] for name in varied - may_differ}
