@@ -158,8 +158,8 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     print(f"{how_to_look(results, options)}\n")
     if outcome.finished:
         answer = export(results, options.reports, options.readme)
-        if not options.seeds:
-            print("", *last_lines(answer), sep="\n")
+        # With more seeds, another recipe may win.
+        print("", *([] if options.seeds else last_lines(answer)), sep="\n")
     if not outcome.is_complete:
         outcome.print_missing(command)
         return ExitCode.FAILED

@@ -111,7 +111,7 @@ def run(search: Results, options: argparse.Namespace, command: str) -> int:
             return ExitCode.FAILED
         while len((race := rounds.race()).seeds) < options.seeds and len(race.going_on) > 1:
             seed = rounds.fresh_seeds()[0]
-            print(f"\n{races.next_seed(race, seed)}", flush=True)
+            print(races.next_seed(race, seed), flush=True)
             if not finish(rounds.repeat([one.config for one in race.going_on], seed), options, command):
                 return ExitCode.FAILED
         print_ranking(race, options)
@@ -121,7 +121,7 @@ def run(search: Results, options: argparse.Namespace, command: str) -> int:
         if not finish(path, options, command):
             return ExitCode.FAILED
     answer = export(_results(path), confirmed)
-    print("", races.CONFIRMED, *last_lines(answer), sep="\n")
+    print("", races.confirmed(race).replace("`", ""), *last_lines(answer), sep="\n")
     return ExitCode.OK
 
 
@@ -145,7 +145,7 @@ def print_ranking(race: Race, options: argparse.Namespace) -> None:
     from wandb_tl.analysis import races
 
     text = f"{races.ranking(race)}\n\n{races.conclusion(race, options.seeds)}"
-    print(f"\n{text}", flush=True)
+    print(text.replace("`", ""), flush=True)
     if options.reports:
         (options.reports / "seeds.md").write_text(f"{text}\n", encoding="utf-8")
 

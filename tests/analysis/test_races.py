@@ -36,9 +36,7 @@ def lrs(entrants) -> list[float]:
 def test_the_best_quarter_by_validation_images_runs_with_another_seed():
     race = races.race(frame({lr: [50 + 1000 * lr] for lr in LRS}), [7])
     assert lrs(race.going_on) == [0.012, 0.011, 0.010] and race.judged_by == "val/accuracy"
-    assert races.next_seed(race, 0) == (
-        "The best 3 recipes of 16 by `val/accuracy` run with seed 0 (3 runs)."
-    )
+    assert races.next_seed(race, 0) == ("The best 3 recipes of 16 by val/accuracy run with seed 0 (3 runs).")
     # Never fewer than two.
     assert lrs(races.race(frame({0.001: [50], 0.002: [60]}), [7]).going_on) == [0.002, 0.001]
 
@@ -57,6 +55,7 @@ def test_settled_losers_are_dropped_and_the_mean_decides():
         pair = stats.ttest_rel(scores[0.005], scores[other.config.lr])
         assert other.lead.p == pytest.approx(pair.pvalue)
     assert not second.lead.settled and races.race(runs, [7, 0]).points == 16
+    assert "none of 3 recipes is settled" in races.next_seed(races.race(runs, [7, 0]), 1)
 
     # A recipe that is settled to be worse stays behind; its lead is that of the seeds that it has run with.
     scores |= {0.006: [76, 76.01, 76.0], 0.005: [80, 80.02, 80.0, 80.1], 0.004: [79.9, 80, 80.1, 80.3]}
@@ -75,6 +74,8 @@ def test_settled_losers_are_dropped_and_the_mean_decides():
     said = races.conclusion(race, 4)
     assert "over 4 seeds (7, 0, 1, 2)" in said and "better than row 2 is not settled" in said
     assert "8 runs repeated recipes" in said and said.endswith("would have taken 48, so 40 runs are saved.")
+
+    assert races.confirmed(race).startswith("The recipe that has won: `lr=0.004`. Neither the seeds of these")
 
 
 def test_what_cannot_be_judged_is_refused():

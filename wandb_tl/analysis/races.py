@@ -15,7 +15,16 @@ import pandas as pd
 
 from wandb_tl.analysis import runs_by_recipe, tables
 from wandb_tl.analysis.effects import Lead
-from wandb_tl.analysis.formatting import accuracy, code, count, level, points, rows_in_words, verdict
+from wandb_tl.analysis.formatting import (
+    accuracy,
+    code,
+    count,
+    level,
+    points,
+    rows_in_words,
+    settings,
+    verdict,
+)
 from wandb_tl.analysis.intervals import Mean, holm, mean_of, paired_p
 from wandb_tl.analysis.runs_by_recipe import RunsByRecipe, ValuesInEffect
 from wandb_tl.analysis.searches import BEST_SHARE
@@ -24,11 +33,6 @@ from wandb_tl.errors import InputError
 
 # At least so many recipes run with a second seed.
 LEAST = 2
-# What the runs that follow a race are.
-CONFIRMED = (
-    "Neither the seeds of these runs nor the test images have chosen the recipe: its test accuracy is the "
-    "one to report."
-)
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,15 @@ class Race:
     """A race after a number of seeds.
 
     judged_by: the metric, of validation images. seeds: those so far, that of the search first. points: how
-    many points the search had. repeats: how many runs have repeated some of them. entrants: those that have
-    run with all seeds, best first; after the first seed, the best quarter. dropped: those that have run with
-    some seeds, those with the most of them first.
+    many points the search had. varied: the hyperparameters in which they differ. repeats: how many runs have
+    repeated some of them. entrants: those that have run with all seeds, best first; after the first seed, the
+    best quarter. dropped: those that have run with some seeds, those with the most of them first.
     """
 
     judged_by: str
     seeds: tuple[int, ...]
     points: int
+    varied: tuple[str, ...]
     repeats: int
     entrants: tuple[Entrant, ...]
     dropped: tuple[Entrant, ...]
@@ -110,6 +115,7 @@ def race(frame: pd.DataFrame, seeds: list[int]) -> Race:
         judged_by=runs.judged_by,
         seeds=tuple(seeds),
         points=len(first) + sum((frame.attrs.get("left_out") or {}).values()),
+        varied=tuple(runs.varied),
         repeats=int(frame["seed"].isin(seeds[1:]).sum()),
         entrants=tuple(ordered[:at_the_end]),
         dropped=tuple(ordered[at_the_end:]),
@@ -140,24 +146,24 @@ def _config(runs: RunsByRecipe, recipe: int) -> RunConfig:
 
 def next_seed(current: Race, seed: int) -> str:
     """Which recipes run with another seed."""
-    going_on, metric = len(current.going_on), code(current.judged_by)
+    going_on = len(current.going_on)
     runs = f"with seed {seed} ({count(going_on, 'run')})"
     if len(current.seeds) == 1:
-        return f"The best {count(going_on, 'recipe')} of {current.points} by {metric} run {runs}."
+        return f"The best {count(going_on, 'recipe')} of {current.points} by {current.judged_by} run {runs}."
     lost = len(current.entrants) - going_on
-    are = "is" if lost == 1 else "are"
-    worse = f"{lost} of {count(len(current.entrants), 'recipe')} {are} settled to be worse than the best one"
+    are = "are" if lost > 1 else "is"
+    of_all = f"{lost or 'none'} of {count(len(current.entrants), 'recipe')}"
+    worse = f"{of_all} {are} settled to be worse than the best one"
     return f"After {len(current.seeds)} seeds, {worse}; {going_on} run {runs}."
 
 
 def ranking(current: Race) -> str:
     """The recipes of a race as a Markdown table."""
     everyone = [*current.entrants, *current.dropped]
-    varied = [name for name in everyone[0].values if len({one.values[name] for one in everyone}) > 1]
     rows = [
         {
             "row": str(row),
-            **{name: level(one.values[name]) for name in varied},
+            **{name: level(one.values[name]) for name in current.varied},
             f"{current.judged_by} (%)": accuracy(one.metric.mean, one.metric.half_width),
             "seeds": str(one.metric.n),
             "place with the first": str(one.place),
@@ -189,3 +195,12 @@ def conclusion(current: Race, seeds: int) -> str:
         f"points would have taken {every:,}, so {count(every - current.repeats, 'run')} are saved."
     )
     return " ".join(sentences)
+
+
+def confirmed(current: Race) -> str:
+    """What the runs are that have trained the winner again."""
+    recipe = settings({name: current.winner.values[name] for name in current.varied})
+    return (
+        f"The recipe that has won: {recipe}. Neither the seeds of these runs nor the test images have chosen "
+        "it, so their test accuracy is the one to report."
+    )
