@@ -73,7 +73,7 @@ def test_interrupted_and_resumed_it_repeats_the_best_recipes_and_confirms_the_wi
     command = [sys.executable, "-m", "wandb_tl.run_sweep", "search.yaml", *options]
     places = {"env": run_environment, "cwd": tmp_path, **PIPES}
     first = subprocess.Popen([*command, "--seeds", "3", "--reports", "reports"], **places)
-    wait_for((tmp_path / "root" / "wandb.sqlite").exists)
+    wait_for((tmp_path / "root" / "server.json").exists)
     # In the first of the sweeps that repeat recipes. Each wait has a limit of its own.
     for count in (1, 4, 5):
         wait_for(partial(has_finished, first, tmp_path, count))
