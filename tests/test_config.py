@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from wandb_tl import train
-from wandb_tl.config import FIELDS, RunConfig, markdown_table
+from wandb_tl.config import FIELDS, RunConfig, markdown_table, recipe_of
 from wandb_tl.errors import InputError
 from wandb_tl.training import models
 from wandb_tl.training.optimizers import make_optimizer
@@ -192,3 +192,19 @@ def test_sweep_yaml_is_the_original_experiment():
     fixed = {"epochs": 10, "batch_size": 64, "lr": 0.001, "momentum": 0.9, "weight_decay": 0.1}
     assert {name: values[name] for name in fixed} == {name: [value] for name, value in fixed.items()}
     RunConfig.from_mapping({name: choices[0] for name, choices in values.items()})
+
+
+def test_a_recipe_sets_several_hyperparameters():
+    values = {"data_dir": "/a b/it's", "lr": 0.1 + 0.2, "finetuning": True, "dataset": "folder"}
+    assert RunConfig.from_flags({"recipe": recipe_of(values), "seed": 3, "lr": "0.30000000000000004"}) == (
+        RunConfig(**values, seed=3)
+    )
+    for values, message in [
+        ({"recipe": "lr=0.1 lrr=2"}, "lrr: no such hyperparameter; did you mean lr?"),
+        ({"recipe": "lr=0.1 0.2"}, "recipe: got 0.2, takes NAME=VALUE, separated by spaces"),
+        ({"recipe": "lr=0.1 'a"}, "recipe: lr=0.1 'a: No closing quotation"),
+        ({"recipe": "lr=0.1", "lr": 0.2}, "recipe: it says lr=0.1, and lr is 0.2; leave one out"),
+    ]:
+        with pytest.raises(InputError) as error:
+            RunConfig.from_flags(values)
+        assert str(error.value) == message

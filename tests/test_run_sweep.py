@@ -218,6 +218,19 @@ def test_help_and_bad_flags(tmp_path):
         (["a/p/b", "--set", "lr=1"], f"--set: a/p/b exists, and its hyperparameters are fixed{SEE_HELP}"),
         (["laptop", "--set", "=1"], "--set =1: takes NAME=VALUE"),
         (["laptop", "--agent", "2"], f"--agent: no such flag (did you mean --agents?){SEE_HELP}"),
+        (["laptop", "--seeds", "1"], f"--seeds: got 1, takes an integer >= 2{SEE_HELP}"),
+        (
+            ["laptop", "--seeds", "3"],
+            "--seeds: validation images judge the recipes, and there are none; use --set val_fraction=0.2",
+        ),
+        (
+            ["tune", "--seeds", "3", "--set", "seed=1,2"],
+            "--seeds: the sweep varies seed itself; leave out one of the two",
+        ),
+        (
+            ["pareto", "--seeds", "3"],
+            "--seeds: the sweep has several objectives, so no recipe is the best one",
+        ),
         (["laptop", "tune"], f"tune: unexpected argument{SEE_HELP}"),
     ],
 )

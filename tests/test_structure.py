@@ -79,7 +79,7 @@ COMMANDS = {
         "report",
         "inspect_data",
     ),
-    *("predict", "rank", "serving", "soup", "sweep_checks"),
+    *("predict", "rank", "seed_rounds", "serving", "soup", "sweep_agents", "sweep_checks"),
 }
 # Inside the embedded server.
 LOCAL_ROOMS = {

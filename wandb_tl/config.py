@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,9 @@ NAMED = ("model_name", "pretrained", "finetuning", "optimizer", "seed")
 DEFAULT_PROJECT = "wandb_tl"
 # The W&B job types of the runs of inspect_data, rank and soup, which train nothing.
 INSPECTION, RANKING, SOUP = "inspect_data", "rank", "soup"
+# The parameter of a sweep, and the flag of train, that sets several hyperparameters: a grid multiplies its
+# parameters, and lists recipes with this one.
+RECIPE = "recipe"
 # The key of the summary that names the run whose results a run has, see sweeping/equal_runs.py.
 EQUAL_TO = "equal_to"
 
@@ -149,7 +153,7 @@ class RunConfig(RecipeOptions):
     @classmethod
     def from_flags(cls, values: Mapping[str, Any]) -> RunConfig:
         """Build from the values that a person typed: data_dir alone means a folder of pictures."""
-        return cls.from_mapping(with_dataset_of_folder(values))
+        return cls.from_mapping(with_dataset_of_folder(with_recipe(values)))
 
     def as_dict(self) -> dict[str, Value]:
         return dataclasses.asdict(self)
@@ -241,6 +245,31 @@ def with_dataset_of_folder(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, with dataset=folder if they have a data_dir and no dataset."""
     implied = {"dataset": "folder"} if "data_dir" in values and "dataset" not in values else {}
     return implied | dict(values)
+
+
+def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with the hyperparameters of their `recipe`, as "lr=0.001 optimizer=SGD", in its place.
+
+    InputError for a recipe that cannot be read, or that gives a hyperparameter another value than they do.
+    """
+    others = {name: value for name, value in values.items() if name != RECIPE}
+    try:
+        settings = shlex.split(str(values.get(RECIPE, "")))
+    except ValueError as error:
+        raise InputError(f"{RECIPE}: {values[RECIPE]}: {error}") from error
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"{RECIPE}: got {setting}, takes NAME=VALUE, separated by spaces")
+        value = check_value(name, text)
+        if check_value(name, others.setdefault(name, value)) != value:
+            raise InputError(f"{RECIPE}: it says {setting}, and {name} is {others[name]}; leave one out")
+    return others
+
+
+def recipe_of(values: Mapping[str, Value]) -> str:
+    """The recipe that with_recipe() reads these values from."""
+    return shlex.join(f"{name}={value}" for name, value in values.items())
 
 
 def check_value(name: str, value: object) -> Value:

@@ -6,33 +6,19 @@ import argparse
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from wandb_tl import loading, signals, sweep_checks
+from wandb_tl import loading, seed_rounds, sweep_agents, sweep_checks
 from wandb_tl.command_line import Command, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
-from wandb_tl.sweeping import (
-    agent_processes,
-    embedded_server,
-    job_files,
-    scheduler_process,
-    slurm,
-    sweep_definitions,
-)
-from wandb_tl.sweeping.agent_processes import AgentProcess
-from wandb_tl.sweeping.scheduler_process import SchedulerProcess
-from wandb_tl.sweeping.slurm import AgentArray
+from wandb_tl.sweep_agents import LOGS
+from wandb_tl.sweeping import embedded_server, job_files, scheduler_process, slurm, sweep_definitions
 
 if TYPE_CHECKING:
+    from wandb_tl.analysis.results import Results
     from wandb_tl.sweeping.sweep_definitions import Definition
-
-Agents = list[AgentProcess] | list[AgentArray]
-
-LOGS = Path("wandb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do all runs of an agent in one process, which keeps images, activations and the GPU's state",
     )
     parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="after the sweep, repeat the best quarter of its recipes with up to N seeds each, choose one by "
+        "their mean on validation images, and train it with fresh seeds",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -96,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
     if definition:
         sweep_checks.check_metric(definition, has_pictures=not options.print_job)
         sweep_checks.print_equal_points(definition)
+        if options.seeds:
+            sweep_checks.check_repeatable(definition, has_pictures=True)
     # The job files of --print-job are for other machines, and so is their scheduler.
     if definition and scheduler_process.has_one(definition) and not options.print_job:
         scheduler_process.check(definition["scheduler"])
@@ -119,11 +114,13 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"--agents: got {options.agents}, takes an integer >= 1")
     if options.set and sweep_definitions.is_path(options.sweep):
         raise UsageError(f"--set: {options.sweep} exists, and its hyperparameters are fixed")
+    if options.seeds is not None and options.seeds < 2:
+        raise UsageError(f"--seeds: got {options.seeds}, takes an integer >= 2")
     if options.slurm is not None:
         slurm.check(slurm.parse(options.slurm))
     if options.print_job is not None:
         job_files.parse(options.print_job)
-        for flag in ("slurm", "reports", "readme"):
+        for flag in ("slurm", "seeds", "reports", "readme"):
             if getattr(options, flag) is not None:
                 raise UsageError(f"--{flag}: --print-job runs nothing here; leave out one of the two")
 
@@ -142,118 +139,39 @@ def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
     with loading.libraries():
         from wandb_tl.analysis.results import Results
         from wandb_tl.export_table import check_targets, export, last_lines
-        from wandb_tl.sweeping.watching import print_unfinished, watch
         from wandb_tl.sweeping.work_queue import create_sweep, resume_sweep
 
     check_targets(options.reports, options.readme)
     if definition:
         sweep_checks.check_pictures(definition, artifacts=True)
-    start = time.monotonic()
     path = create_sweep(definition) if definition else options.sweep
     if not definition:
         resume_sweep(path)
     results = Results(path)
-    total = results.expected_runs()
-    is_scheduled = scheduler_process.has_one(results.definition())
-    if is_scheduled:
+    if scheduler_process.has_one(results.definition()):
         scheduler_process.check(results.definition()["scheduler"])
-    # Before the agents start: from then on, a failure has to stop them.
-    page = embedded_server.page_link(path, options.root) if options.local else results.url
-    agents = start_agents(path, options)
-    logs = ", ".join(str(agent.log) for agent in agents)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(stopped_on_failure(agents, path, options))
-        scheduler = stack.enter_context(started_scheduler(path, agents, options)) if is_scheduled else None
-        also = f", its scheduler to {scheduler.log}" if scheduler else ""
-        print(f"Sweep {path}; its agents write to {logs}{also}\nFollow it at {page}", flush=True)
-        statuses = watch(agents, scheduler, results, total)
-    finished = sum(status.finished for status in statuses.values())
-    stopped = sum(status.stopped for status in statuses.values()) if results.ends_early() else 0
-    early = f", {stopped} stopped early" if stopped else ""
-    runs = "run" if finished == 1 else "runs"
-    print(f"{finished} {runs} finished{early}, after {time.monotonic() - start:,.0f} s\n")
-    print(f"{how_to_look(path, page, options)}\n")
-    if finished:
+    if options.seeds and not definition:
+        sweep_checks.check_repeatable(cast("Definition", results.definition()), has_pictures=False)
+    command = sweep_agents.command_to_resume(path, options)
+    with sweep_agents.resumable(command):
+        outcome = sweep_agents.run_agents(results, options)
+    print(f"{how_to_look(results, options)}\n")
+    if outcome.finished:
         answer = export(results, options.reports, options.readme)
-        print("", *last_lines(answer), sep="\n")
-    # Runs that a scheduler has queued and no agent has claimed end with the sweep. It may end before run_cap.
-    begun = {run_id: one for run_id, one in statuses.items() if not (is_scheduled and one.pending)}
-    unfinished = {
-        run_id: one
-        for run_id, one in begun.items()
-        if not one.finished and not (results.ends_early() and one.stopped)
-    }
-    missing = len(unfinished) if is_scheduled else max(total or 0, len(begun)) - finished - stopped
-    is_cut = scheduler is not None and scheduler.was_cut
-    if missing or is_cut:
-        print_unfinished(missing, unfinished, agents)
-        print(f"To resume the sweep: {command_to_resume(path, options)}", file=sys.stderr)
-        runs = "1 run" if missing == 1 else f"{missing} runs"
-        what = f"{runs} did not finish" if missing else "the agents ended before the scheduler"
-        print(f"error: {what}; see {logs}", file=sys.stderr)
-    return ExitCode.FAILED if missing or is_cut else ExitCode.OK
+        # With more seeds, another recipe may win.
+        print("", *([] if options.seeds else last_lines(answer)), sep="\n")
+    if not outcome.is_complete:
+        outcome.print_missing(command)
+        return ExitCode.FAILED
+    return seed_rounds.run(results, options, command) if options.seeds else ExitCode.OK
 
 
-def start_agents(path: str, options: argparse.Namespace) -> Agents:
-    """Start the agents of a sweep on this machine, or as jobs of SLURM."""
-    if options.slurm is None:
-        return agent_processes.start(path, options.agents, options.in_process, LOGS)
-    return slurm.start(path, options.agents, options.in_process, LOGS, slurm.parse(options.slurm))
-
-
-@contextlib.contextmanager
-def started_scheduler(path: str, agents: Agents, options: argparse.Namespace) -> Iterator[SchedulerProcess]:
-    """Start the scheduler of a sweep; after the block, end it: what it has queued stays in the sweep."""
-    # An array of SLURM has several agents.
-    count = len(agents) if options.slurm is None else options.agents or slurm.DEFAULT_AGENTS
-    scheduler = scheduler_process.start(path, count, LOGS)
-    try:
-        yield scheduler
-    except BaseException:
-        with signals.ignored():
-            scheduler.stop()
-        raise
-    scheduler.stop(scheduler_process.NOTICE_SECONDS)
-
-
-def how_to_look(path: str, page: str, options: argparse.Namespace) -> str:
+def how_to_look(results: Results, options: argparse.Namespace) -> str:
     """How to look at the runs."""
+    page = results.url
     if options.local:
-        page = shell_command("wandb_tl.local", *embedded_server.open_arguments(path, options.root))
+        page = shell_command("wandb_tl.local", *embedded_server.open_arguments(results.path, options.root))
     return f"The runs are kept. To look at them: {page}"
-
-
-@contextlib.contextmanager
-def stopped_on_failure(agents: Agents, path: str, options: argparse.Namespace) -> Iterator[None]:
-    """Stop the agents if the block fails or is interrupted, and print the command that resumes the sweep.
-
-    Only Ctrl-C stops jobs of SLURM.
-    """
-    try:
-        yield
-    except BaseException as error:
-        # A closing terminal may send several signals: they must not interrupt this.
-        with signals.ignored():
-            stop_agents(agents, isinstance(error, KeyboardInterrupt))
-        command = command_to_resume(path, options)
-        print(f"\nThe sweep keeps its runs. To resume it: {command}", file=sys.stderr)
-        raise
-
-
-def stop_agents(agents: Agents, interrupted: bool) -> None:
-    """End agents on this machine; cancel jobs of SLURM if the user has interrupted this command."""
-    agent_processes.stop(agent for agent in agents if isinstance(agent, AgentProcess))
-    if interrupted:
-        slurm.stop(agent for agent in agents if isinstance(agent, AgentArray))
-
-
-def command_to_resume(path: str, options: argparse.Namespace) -> str:
-    """The command that resumes an interrupted sweep with the same options."""
-    flags = [flag for flag in ("--local", "--in-process") if getattr(options, flag[2:].replace("-", "_"))]
-    for name in ("root", "agents", "slurm", "reports", "readme"):
-        if (value := getattr(options, name)) is not None:
-            flags += [f"--{name}", str(value)]
-    return shell_command("wandb_tl.run_sweep", path, *flags)
 
 
 def print_job(definition: Definition | None, options: argparse.Namespace) -> int:
@@ -269,7 +187,7 @@ def print_job(definition: Definition | None, options: argparse.Namespace) -> int
     if not definition:
         resume_sweep(path)
     results = Results(path)
-    page = embedded_server.page_link(path, options.root) if options.local else results.url
+    page = sweep_agents.page_of(results, options)
     count = options.agents or job_files.DEFAULT_AGENTS
     variables = os.environ | {"WANDB_BASE_URL": server_address()}
     agents = job_files.Agents(path, count, options.in_process, variables)

@@ -23,12 +23,7 @@ def check_metric(definition: Definition, has_pictures: bool) -> None:
 
     has_pictures: whether the pictures of the runs are on this machine.
     """
-
-    def has_validation(data_dir: str) -> bool:
-        from wandb_tl.pictures import survey
-
-        return not has_pictures or survey.has_split(data_dir, "val")
-
+    has_validation = _has_validation if has_pictures else _is_assumed
     for warning in search_metric.check(definition, has_validation):
         print(f"warning: {warning}", file=sys.stderr)
     parameters = definition.get("parameters") or {}
@@ -39,6 +34,39 @@ def check_metric(definition: Definition, has_pictures: bool) -> None:
             if not search_metric.has_validation_images(config, definition, has_validation):
                 wanted = f"{name}: {chosen[0]} needs validation images, and there are none"
                 raise InputError(f"{wanted}; use --set val_fraction=0.2")
+
+
+def check_repeatable(definition: Definition, has_pictures: bool) -> None:
+    """InputError if the recipes of a sweep cannot be judged by their mean over seeds on validation images.
+
+    has_pictures: whether the pictures of its runs are on this machine.
+    """
+    if not sweep_definitions.is_plain(definition):
+        raise InputError("--seeds: the sweep's runs are not plain wandb_tl.train")
+    if len(definition.get("metrics") or ()) > 1:
+        raise InputError("--seeds: the sweep has several objectives, so no recipe is the best one")
+    parameters = definition.get("parameters") or {}
+    for name in ("seed", "fold"):
+        spec = parameters.get(name, {"value": ""})
+        if len(spec.get("values", [spec.get("value")])) > 1 or "distribution" in spec:
+            raise InputError(f"--seeds: the sweep varies {name} itself; leave out one of the two")
+    has_validation = _has_validation if has_pictures else _is_assumed
+    for config in sweep_definitions.data_configs(definition) if parameters else []:
+        if not search_metric.has_validation_images(config, definition, has_validation):
+            raise InputError(
+                "--seeds: validation images judge the recipes, and there are none; use --set val_fraction=0.2"
+            )
+
+
+def _has_validation(data_dir: str) -> bool:
+    from wandb_tl.pictures import survey
+
+    return survey.has_split(data_dir, "val")
+
+
+def _is_assumed(data_dir: str) -> bool:
+    """In place of _has_validation, of pictures on other machines."""
+    return True
 
 
 def print_equal_points(definition: Definition) -> None:

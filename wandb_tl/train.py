@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from wandb_tl import loading, signals
 from wandb_tl.cache_folder import cache_limit
 from wandb_tl.command_line import Command, add_local_flags, local_flags, shell_command
-from wandb_tl.config import FIELDS, RunConfig
+from wandb_tl.config import FIELDS, RECIPE, RunConfig
 from wandb_tl.errors import ExitCode, InputError
 from wandb_tl.hyperparameters import SYNONYMS, Value, allowed
 from wandb_tl.sweeping import embedded_server
@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=f"{{{','.join(choices)}}}" if choices else type(spec.default).__name__.upper(),
             help=text.replace("%", "%%"),
         )
+    parser.add_argument(
+        f"--{RECIPE}",
+        default=argparse.SUPPRESS,
+        metavar="'NAME=VALUE NAME=VALUE…'",
+        help="several hyperparameters in one flag, as sweeps over a list of recipes pass them on",
+    )
     add_local_flags(parser, "log to")
     # An agent that hands a run out again adds a flag of its own.
     parser.add_argument("--_wandb", help=argparse.SUPPRESS)
@@ -58,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def config_of(options: argparse.Namespace) -> RunConfig:
     """The hyperparameters that the flags give. InputError for a value that a field does not take."""
-    return RunConfig.from_flags({name: value for name, value in vars(options).items() if name in FIELDS})
+    names = {*FIELDS, RECIPE}
+    return RunConfig.from_flags({name: value for name, value in vars(options).items() if name in names})
 
 
 def run(options: argparse.Namespace, cache: ProcessCache | None = None) -> int:

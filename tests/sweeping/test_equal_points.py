@@ -109,14 +109,19 @@ def metrics(run: dict) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("agent", "seeds"),
+    ("agent", "values", "seeds"),
     [
-        (["wandb_tl.agent"], [0, 1]),
-        pytest.param(["wandb", "agent"], [0], marks=pytest.mark.long),
+        (["wandb_tl.agent"], {"weight_decay": [0.0, 0.1]}, [0, 1]),
+        pytest.param(
+            ["wandb", "agent"],
+            {"recipe": ["weight_decay=0 epochs=2", "epochs=2 weight_decay=0.1"]},
+            [0],
+            marks=pytest.mark.long,
+        ),
     ],
 )
-def test_equal_points_are_trained_once(server, tmp_path, agent, seeds):
-    path = new_sweep(server, tmp_path, weight_decay=[0.0, 0.1], seed=seeds)
+def test_equal_points_are_trained_once(server, tmp_path, agent, values, seeds):
+    path = new_sweep(server, tmp_path, **values, seed=seeds)
     code, out = call(server, *agent, path)
     assert code == 0, out
     trained, copies = by_twin(server, path)

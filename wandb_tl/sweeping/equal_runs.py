@@ -51,7 +51,10 @@ def find(config: RunConfig, point: Mapping[str, Any]) -> EqualRun | None:
             return None
         api = wandb.Api()
         sweep = api.sweep(sweep_id)
-        varied = {name for name in point if len(_listed(sweep.config, name)) > 1}
+        parameters = sweep.config.get("parameters")
+        # What a parameter `recipe` sets is not among them.
+        named = set(parameters) if isinstance(parameters, dict) else set()
+        varied = {name for name in point if name not in named or len(_listed(sweep.config, name)) > 1}
         if sweep.config.get("method") != "grid" or not varied & may_differ:
             return None
         fixed = {f"config.{name}": point[name] for name in varied - may_differ}

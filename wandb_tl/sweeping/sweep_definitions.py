@@ -10,7 +10,15 @@ from typing import Any, Required, TypedDict
 
 import yaml
 
-from wandb_tl.config import FIELDS, RunConfig, artifact_named, check_names, check_value
+from wandb_tl.config import (
+    FIELDS,
+    RECIPE,
+    RunConfig,
+    artifact_named,
+    check_names,
+    check_value,
+    with_recipe,
+)
 from wandb_tl.errors import InputError, nearest, one_line
 from wandb_tl.hyperparameters import Value
 
@@ -33,6 +41,7 @@ DATA_FIELDS = (
     "image_size",
     "batch_size",
     "optimizer",
+    RECIPE,
 )
 
 
@@ -111,9 +120,9 @@ def load(sweep: str, settings: list[str]) -> Definition:
         definition["parameters"].pop("val_fraction", None)
     definition["parameters"] |= parameters
     for name, parameter in definition["parameters"].items():
-        check_names([str(name)])
+        check_names({str(name)} - {RECIPE})
         for value in _values(name, parameter, file):
-            check_value(name, value)
+            with_recipe({name: value}) if name == RECIPE else check_value(name, value)
     return definition
 
 

@@ -190,24 +190,40 @@ class SweepDeletedError(InputError):
     """The sweep, or this agent of it, does not exist any more."""
 
 
-def create_sweep(definition: Definition) -> str:
+def create_sweep(definition: Definition, beside: str = "") -> str:
     """Create a sweep on the W&B server; returns ENTITY/PROJECT/SWEEP.
 
-    Entity and project are $WANDB_ENTITY and $WANDB_PROJECT, else the definition's, else those of `wandb init`
-    in this folder, else the key's default entity and wandb_tl. wandb prints the server's warnings about the
-    definition on stderr. InputError if the server refuses it or cannot be reached.
+    beside: ENTITY/PROJECT/SWEEP, a sweep whose entity and project it gets. Otherwise these are $WANDB_ENTITY
+    and $WANDB_PROJECT, else the definition's, else those of `wandb init` in this folder, else the key's
+    default entity and wandb_tl. wandb prints the server's warnings about the definition on stderr. InputError
+    if the server refuses it or cannot be reached.
     """
     try:
         api = wandb.Api()
         entity = os.environ.get("WANDB_ENTITY") or definition.get("entity") or api.settings["entity"]
         project = os.environ.get("WANDB_PROJECT") or definition.get("project") or api.settings["project"]
         entity, project = entity or api.default_entity, project or DEFAULT_PROJECT
+        if beside:
+            entity, project, _ = beside.split("/")
         # On stdout wandb prints the sweep's id and link, which the caller prints itself.
         with _default_project_kept(), contextlib.redirect_stdout(io.StringIO()):
             sweep = wandb.sweep(dict(definition), entity=entity, project=project)
     except wandb_process.REQUEST_ERRORS as error:
         raise InputError(f"the sweep cannot be created: {one_line(error)}") from error
     return f"{entity}/{project}/{sweep}"
+
+
+def sweeps_beside(path: str) -> dict[str, dict[str, Any]]:
+    """The definitions of the sweeps in a sweep's project, by ENTITY/PROJECT/SWEEP.
+
+    InputError if W&B cannot be reached.
+    """
+    entity, project, _ = path.split("/")
+    try:
+        sweeps = wandb.Api().project(project, entity).sweeps()
+        return {f"{entity}/{project}/{sweep.id}": dict(sweep.config) for sweep in sweeps}
+    except wandb_process.REQUEST_ERRORS as error:
+        raise InputError(f"{path}: {one_line(error)}") from error
 
 
 def resume_sweep(path: str) -> None:

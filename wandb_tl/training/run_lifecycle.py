@@ -13,7 +13,7 @@ import yaml
 from wandb import Run
 
 from wandb_tl import wandb_process
-from wandb_tl.config import DEFAULT_PROJECT, FIELDS, RunConfig, check_value
+from wandb_tl.config import DEFAULT_PROJECT, FIELDS, RECIPE, RunConfig, check_value, with_recipe
 from wandb_tl.errors import ExitCode, FailedError, InputError, one_line
 from wandb_tl.run_states import RunState
 from wandb_tl.signals import TERMINATING, Terminated, at_most, deferred, ignored, terminated_by_signals
@@ -114,12 +114,13 @@ def values_of_run() -> dict[str, Any]:
     """
     run = open_run()
     if run is not None:
-        return {name: value for name, value in run.config.as_dict().items() if name in FIELDS}
+        own = {*FIELDS, RECIPE}
+        return with_recipe({name: value for name, value in run.config.as_dict().items() if name in own})
     file = os.environ.get("WANDB_SWEEP_PARAM_PATH")
     if not file or not Path(file).is_file():
         return {}
     arguments: Mapping[str, Any] = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-    return {name: entry["value"] for name, entry in arguments.items() if name != "wandb_version"}
+    return with_recipe({name: one["value"] for name, one in arguments.items() if name != "wandb_version"})
 
 
 def fail_handed_out_run() -> None:
