@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
+from wandb_tl.local.access import Logins
 from wandb_tl.local.app import make_app
 from wandb_tl.local.artifacts.blobs import Blobs
-from wandb_tl.local.records.database import Database
+from wandb_tl.local.records.database import Database, Readers
 
 KEY = "k" * 40
 AUTHORIZATION = (b"authorization", b"Basic " + base64.b64encode(f"api:{KEY}".encode()))
@@ -46,11 +47,12 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         file = folder / "wandb.sqlite"
-        self.databases = [Database(file), *(Database(file, read_only=True) for _ in range(2))]
+        database, drawing, readers = Database(file), Database(file, read_only=True), Readers(file)
+        self.databases = (database, drawing, readers)
         # What these tests write need not survive a crash.
-        self.databases[0].connection.execute("PRAGMA synchronous = OFF")
+        database.connection.execute("PRAGMA synchronous = OFF")
         self.blobs = Blobs(folder / "blobs", KEY)
-        self.app = make_app(*self.databases, self.blobs, KEY)
+        self.app = make_app(database, readers, drawing, self.blobs, Logins(KEY, folder, "127.0.0.1"))
         self.log = Records()
         self.slowest = (0.0, "")
         # Those that properties have made once.

@@ -258,7 +258,7 @@ from wandb_tl.local import server, watch
 watch.WATCH_SECONDS = 0
 watch.give_up_silent = lambda db: time.sleep(600)
 soon = threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM))
-server.serve(Path("."), "127.0.0.1", 0, lambda url: soon.start())
+server.serve(Path("."), server.Listening(port=0), lambda url: soon.start())
 """
     command, path = [sys.executable, "-c", program], {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | path, timeout=30, capture_output=True)

@@ -155,7 +155,7 @@ def test_making_and_changing(answer: dict[str, Any]) -> None:
         and answer["projects"] == ["fresh"]
     )
     assert answer["pending"] == [True, "pending"] and "cannot be set to failed" in answer["state"]
-    assert "not supported here: Cannot query field" in answer["team"]
+    assert "team t not found" in answer["team"]
 
 
 def test_runs_branch(answer: dict[str, Any]) -> None:
@@ -234,7 +234,7 @@ def test_configs_and_summaries_are_objects(server: Server) -> None:
         for wrong in ("{broken", "[1]", "3", ""):
             body = {"query": UPSERT, "variables": {"name": "wrong", "host": "h", field: wrong}}
             message = server.request("/graphql", body)[1]["errors"][0]["message"]
-            assert message.endswith("must be the JSON of an object"), message
+            assert "must be the JSON of an object" in message
 
 
 def test_only_the_states_of_a_run_are_stored(server: Server) -> None:
