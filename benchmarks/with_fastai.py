@@ -1,8 +1,8 @@
 """python benchmarks/with_fastai.py: fastai's own defaults on the images of a preset, for comparison.
 
-fastai finetunes EfficientNet-Lite0 from the same weights, on the same images and splits, with `vision_learner`
-and `fine_tune(epochs)`: one-cycle schedule, discriminative learning rates, a first epoch of the head. It is no
-dependency: install it beside this package (`uv pip install fastai`).
+fastai finetunes EfficientNet-Lite0 from the same weights, on the same images and splits: `vision_learner`,
+then `fine_tune(epochs)` with one-cycle schedule, discriminative learning rates and a first epoch of the head
+alone. It is no dependency: install it beside this package (`uv pip install fastai`).
 """
 
 from __future__ import annotations
