@@ -183,6 +183,7 @@ def test_a_run_that_is_killed_again_and_again_logs_everything_once(server):
     tiny = (
         "--model_name=test_resnet",
         "--pretrained=False",
+        "--finetuning=True",
         "--image_size=32",
         "--epochs=6",
         "--test_limit=64",

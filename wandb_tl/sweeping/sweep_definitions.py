@@ -25,7 +25,17 @@ from wandb_tl.hyperparameters import Value
 PRESETS = Path(__file__).parents[1] / "presets"
 PROGRAM = "wandb_tl/train.py"
 # As run_sweep lists them: the first one to try comes first.
-PRESET_NAMES = ("laptop", "quick", "pictures", "tune", "lp_ft", "pareto", "seeds", "as_published")
+PRESET_NAMES = (
+    "laptop",
+    "quick",
+    "pictures",
+    "tune",
+    "recommended",
+    "lp_ft",
+    "pareto",
+    "seeds",
+    "as_published",
+)
 # The hyperparameters that decide which images a run trains on, and whether it can.
 DATA_FIELDS = (
     "dataset",

@@ -67,6 +67,7 @@ class Parts:
             undo()
             if torch.accelerator.is_available():
                 torch.accelerator.empty_cache()
+            give_back_freed_memory()
             self._halve(batch, len(parts), reason)
         if self.limit != before:
             on_gpu = any(word in reason for word in ("CUDA", "CUBLAS", "XPU", "MPS"))
@@ -111,7 +112,17 @@ def keep_freed_memory() -> None:
     Linux clears the pages of memory that it hands out, which takes a tenth of a training step's time. Another
     C library than glibc stays as it is.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
+    if mallopt := _of_glibc("mallopt"):
         mallopt(TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(MMAP_THRESHOLD, LARGEST_KEPT)
+
+
+def give_back_freed_memory() -> None:
+    """Return to Linux what this process has kept, for a batch that has not fit."""
+    if trim := _of_glibc("malloc_trim"):
+        trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library of this process; None where it has none of this name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
