@@ -80,23 +80,25 @@ def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
     """Evaluate logits (N, K) against labels (N,) on the same device."""
     classes = logits.shape[1]
     logits = logits.float()
-    confidence, predicted = logits.softmax(1).max(1)
-    confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+    # Counted on the CPU: Apple's GPUs, and some of Intel's, have no float64.
+    confidence, predicted = (one.cpu() for one in logits.softmax(1).max(1))
+    actual = labels.cpu()
+    confusion = torch.bincount(actual * classes + predicted, minlength=classes**2).view(classes, classes)
     hits, images, predictions = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     f1_by_class = 2 * hits / (images + predictions)
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
-        accuracy=(predicted == labels).sum().item() / len(labels),
+        accuracy=(predicted == actual).sum().item() / len(actual),
         f1_macro=f1_by_class.nanmean().item(),
-        ece=_bins(confidence, predicted == labels).error,
+        ece=_bins(confidence, predicted == actual).error,
         accuracy_by_class=(hits / images).tolist(),
         precision_by_class=(hits / predictions).tolist(),
         f1_by_class=f1_by_class.tolist(),
         images_by_class=images.tolist(),
-        confusion=confusion.cpu(),
-        actual=labels.cpu(),
-        predicted=predicted.cpu(),
-        confidence=confidence.cpu(),
+        confusion=confusion,
+        actual=actual,
+        predicted=predicted,
+        confidence=confidence,
     )
 
 
@@ -107,7 +109,7 @@ def reliability_bins(evaluation: Evaluation) -> ReliabilityBins:
 
 def _bins(confidence: Tensor, hits: Tensor) -> ReliabilityBins:
     """The bins of predictions by their confidence (N,); hits (N,) says which are right."""
-    edges = torch.linspace(0, 1, ECE_BINS + 1, device=confidence.device)
+    edges = torch.linspace(0, 1, ECE_BINS + 1)
     # A confidence of 1 or NaN would be behind the last bin.
     index = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=ECE_BINS - 1)
     count = torch.bincount(index, minlength=ECE_BINS)

@@ -20,7 +20,7 @@ def fit(logits: Tensor, labels: Tensor) -> float:
     It is between LOWEST and HIGHEST. It changes no predicted class, only the probabilities. 1 if there are no
     logits, or if some are not finite.
     """
-    values, classes = logits.double().cpu(), labels.cpu()
+    values, classes = logits.cpu().double(), labels.cpu()
     if not len(values) or not values.isfinite().all():
         return 1.0
     # Imported here: a run without validation images does not need it.
