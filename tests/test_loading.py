@@ -79,6 +79,12 @@ def test_a_process_exits_at_once_but_for_what_is_left_to_do(statement: str, expe
     assert run(END.format(statement=statement)) == expected
 
 
+def test_a_process_without_output_exits_with_its_code():
+    # As `python >&-` and pythonw.exe start one.
+    script = END.format(statement="sys.stdout = sys.stderr = None")
+    assert run(script)[0] == 3
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
 def test_output_that_cannot_be_written_is_an_error_as_always():
     with Path("/dev/full").open("w") as full:

@@ -46,7 +46,9 @@ def exit_at_once(code: int) -> NoReturn:
     if all(thread.daemon for thread in others):
         atexit._run_exitfuncs()
         with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                # None if it was closed when the process started, or if there is no console.
+                if stream is not None:
+                    stream.flush()
             os._exit(code)
     sys.exit(code)
