@@ -156,6 +156,11 @@ def test_odd_commands_are_refused(command):
         assert str(error.value).isprintable()
 
 
+def test_a_command_may_lack_a_run_and_its_hyperparameters():
+    empty = {"type": "exit", "run_id": None, "args": None}
+    assert AgentCommand.of(empty) == AgentCommand.of({"type": "exit"}) == AgentCommand("exit", "", {})
+
+
 def test_odd_answers_are_refused_or_asked_again():
     with hostile_server() as hostile:
         queue = queue_at(hostile)

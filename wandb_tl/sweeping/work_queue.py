@@ -73,7 +73,7 @@ class AgentCommand:
         """A command as the server sends it. ValueError for anything else."""
         if not isinstance(command, dict):
             raise ValueError("a command is not an object")
-        kind, run_id = command.get("type"), command.get("run_id", "")
+        kind, run_id = command.get("type"), command.get("run_id") or ""
         arguments = command.get("args") or {}
         needs_id = kind in ("run", "resume") or run_id != ""
         if needs_id and not (isinstance(run_id, str) and RUN_ID.fullmatch(run_id)):
