@@ -31,7 +31,9 @@ def test_the_grid_has_each_recipe_with_each_seed_and_nothing_else():
 def test_the_sweeps_that_follow_a_search_are_found_by_their_names():
     repeat = more_seeds.grid(SEARCH, more_seeds.round_name("abc", 3), CONFIGS, [3])
     confirmation = more_seeds.grid(SEARCH, more_seeds.confirmation_name("abc"), CONFIGS[:1], [6, 7])
-    followers = [one for one in (SEARCH, repeat, confirmation) if more_seeds.follows(one, "abc")]
+    # A user may name a sweep of their own much like them.
+    copy = {"name": "copy of abc", "parameters": {}}
+    followers = [one for one in (SEARCH, copy, repeat, confirmation) if more_seeds.follows(one, "abc")]
     assert followers == [repeat, confirmation] and not more_seeds.follows(repeat, "bc")
     assert [more_seeds.is_round(one, "abc") for one in followers] == [True, False]
     assert [more_seeds.seeds_of(one) for one in followers] == [[3], [6, 7]]

@@ -178,6 +178,8 @@ def ranking(current: Race) -> str:
 def conclusion(current: Race, seeds: int) -> str:
     """What a race says, and how many runs it has saved. seeds: how many a recipe runs with at most."""
     n = len(current.seeds)
+    # An earlier command may have run more.
+    seeds = max(seeds, n)
     which = ", ".join(map(str, current.seeds))
     sentences = [
         f"Means of {code(current.judged_by)} over {count(n, 'seed')} ({which}), with 95 % intervals."

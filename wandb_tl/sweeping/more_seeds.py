@@ -6,6 +6,7 @@ which say what search they follow, an interrupted search finds them again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,12 +26,12 @@ def confirmation_name(search: str) -> str:
 
 def follows(definition: Mapping[str, Any], search: str) -> bool:
     """Whether a sweep follows a search. search: its id."""
-    return str(definition.get("name", "")).endswith(f" of {search}")
+    return is_round(definition, search) or definition.get("name") == confirmation_name(search)
 
 
 def is_round(definition: Mapping[str, Any], search: str) -> bool:
     """Whether a sweep repeats recipes of a search."""
-    return str(definition.get("name", "")).startswith("seed ") and follows(definition, search)
+    return bool(re.fullmatch(rf"seed \d+ of {re.escape(search)}", str(definition.get("name", ""))))
 
 
 def is_confirmation(definition: Mapping[str, Any], search: str, config: RunConfig) -> bool:
