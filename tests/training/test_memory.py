@@ -116,4 +116,5 @@ def test_freed_memory_is_kept_for_the_next_step():
         [sys.executable, "-c", FREED_AND_TAKEN], env=environment, capture_output=True, text=True, check=True
     )
     before, after = map(int, result.stdout.split())
-    assert before > 10_000 and after < 1000
+    # Linux may clear two megabytes at once.
+    assert before > 50 and after < before / 5
