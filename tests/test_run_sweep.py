@@ -14,7 +14,9 @@ import psutil
 import pytest
 from live_server import wait_for
 
-from wandb_tl import run_sweep
+from wandb_tl import run_sweep, sweep_checks
+from wandb_tl.errors import InputError
+from wandb_tl.sweeping import sweep_definitions
 from wandb_tl.sweeping.sweep_definitions import PRESET_NAMES, PRESETS
 
 SMALL = ["train_limit=256", "test_limit=128", "epochs=1", "image_size=32"]
@@ -237,3 +239,10 @@ def test_help_and_bad_flags(tmp_path):
 def test_bad_arguments_are_one_line(arguments, message, capsys):
     assert run_sweep.COMMAND.main(arguments) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_bounds_of_a_seed_vary_it_too():
+    definition = sweep_definitions.load("tune", [])
+    definition["parameters"]["seed"] = {"min": 0, "max": 9}
+    with pytest.raises(InputError, match="varies seed itself"):
+        sweep_checks.check_repeatable(definition, has_pictures=False)

@@ -48,7 +48,8 @@ def check_repeatable(definition: Definition, has_pictures: bool) -> None:
     parameters = definition.get("parameters") or {}
     for name in ("seed", "fold"):
         spec = parameters.get(name, {"value": ""})
-        if len(spec.get("values", [spec.get("value")])) > 1 or "distribution" in spec:
+        # Without these, it has a distribution, or bounds alone.
+        if "value" not in spec and len(spec.get("values", ())) != 1:
             raise InputError(f"--seeds: the sweep varies {name} itself; leave out one of the two")
     has_validation = _has_validation if has_pictures else _is_assumed
     for config in sweep_definitions.data_configs(definition) if parameters else []:
