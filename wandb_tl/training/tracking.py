@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -81,7 +82,7 @@ def download_pictures(config: RunConfig) -> InputArtifact | None:
     InputError if there is no such artifact, or W&B cannot be reached.
     """
     name = config.data_dir.removeprefix("artifact:")
-    return None if name == config.data_dir else _download_input("data_dir", name)
+    return None if name == config.data_dir else _download_input("data_dir", name, math.inf)
 
 
 def download_weights(config: RunConfig) -> InputArtifact | None:
@@ -90,28 +91,33 @@ def download_weights(config: RunConfig) -> InputArtifact | None:
     InputError as in `download_pictures`.
     """
     name = config.weights_artifact if config.pretrained else ""
-    return _download_input("weights_file", name) if name else None
+    return _download_input("weights_file", name, weights_file.MAX_BYTES) if name else None
 
 
-def _download_input(hyperparameter: str, name: str) -> InputArtifact:
+def _download_input(hyperparameter: str, name: str, most_bytes: float) -> InputArtifact:
     if wandb.setup().settings.mode != "online":
         raise InputError(
             f"{hyperparameter}: artifact {name} needs a W&B server, and WANDB_MODE is not online"
         )
     try:
         artifact = wandb.Api().artifact(name)
-        return InputArtifact(artifact, download(artifact))
+        return InputArtifact(artifact, download(artifact, most_bytes))
     except (*REQUEST_ERRORS, OSError) as error:
         raise InputError(
             f"{hyperparameter}: artifact {name} cannot be downloaded: {one_line(error)}"
         ) from error
 
 
-def download(artifact: wandb.Artifact) -> Path:
-    """The folder of an artifact's files in the cache, downloaded once for all processes of the machine."""
+def download(artifact: wandb.Artifact, most_bytes: float = weights_file.MAX_BYTES) -> Path:
+    """The folder of an artifact's files in the cache, downloaded once for all processes of the machine.
+
+    ValueError if it has more than most_bytes, or no valid digest.
+    """
     # The server decides them.
-    if not DIGEST.fullmatch(artifact.digest) or artifact.size > weights_file.MAX_BYTES:
-        raise ValueError("it has no valid digest, or is larger than any model with its optimizer")
+    if not DIGEST.fullmatch(artifact.digest):
+        raise ValueError("it has no valid digest")
+    if artifact.size > most_bytes:
+        raise ValueError("it is larger than any model with its optimizer")
     folder = cache_dir() / "artifacts" / artifact.digest
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
