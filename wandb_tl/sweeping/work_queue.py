@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypedDict
 
 import requests
@@ -34,6 +35,8 @@ RUN_ID = re.compile(r"(?!\.\.?$)[\w .=@~+-]{1,128}")
 # The answers take a few hundred bytes.
 MOST_BYTES = 16 * 2**20
 PIECE_BYTES = 2**16
+# More than a project has; a server could send pages for ever.
+MOST_SWEEPS = 100_000
 
 CREATE_AGENT = """
 mutation CreateAgent($host: String!, $projectName: String, $entityName: String, $sweep: String!) {
@@ -221,7 +224,11 @@ def sweeps_beside(path: str) -> dict[str, dict[str, Any]]:
     entity, project, _ = path.split("/")
     try:
         sweeps = wandb.Api().project(project, entity).sweeps()
-        return {f"{entity}/{project}/{sweep.id}": dict(sweep.config) for sweep in sweeps}
+        return {
+            f"{entity}/{project}/{sweep.id}": dict(sweep.config)
+            for sweep in islice(sweeps, MOST_SWEEPS)
+            if isinstance(sweep.config, dict)
+        }
     except wandb_process.REQUEST_ERRORS as error:
         raise InputError(f"{path}: {one_line(error)}") from error
 
