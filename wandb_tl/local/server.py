@@ -174,6 +174,8 @@ def configuration(app: Starlette, listening: Listening) -> uvicorn.Config:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=ANSWERS_SECONDS,
         lifespan="off",
+        # A connection that becomes a WebSocket would leave the limits on connections.
+        ws="none",
     )
     try:
         settings.load()

@@ -57,6 +57,8 @@ def test_what_asks_for_too_much_is_refused_before_it_is_executed(graph: Graph) -
     assert "20,000 characters" in refusal(graph, "{ viewer { id " + " " * 20_000 + "} }")
     assert "nested too deeply" in refusal(graph, "{a" * 6000)
     assert time.monotonic() - start < 5
+    # Without an operation, which the validation refuses too.
+    assert "not executable" in refusal(graph, "scalar X")
     # It uses itself, which the validation refuses.
     assert "itself" in refusal(graph, "{ viewer { ...f } } fragment f on User { id ...f }")
 

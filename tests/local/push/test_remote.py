@@ -99,6 +99,8 @@ def test_uploads_go_to_storage_and_not_into_this_machine() -> None:
     for address in ("http://127.0.0.1:1/x", "http://localhost/x", "http://[", "http://169.254.0.1@[/"):
         with pytest.raises(RemoteError, match="names an address"):
             remote.put([(address, None, b"x")])
+        with pytest.raises(RemoteError, match="names an address"):
+            remote.get([(address, Path("never written"))])
 
 
 @pytest.mark.parametrize(

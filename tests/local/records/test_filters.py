@@ -149,6 +149,7 @@ def test_a_filter_may_have_many_levels(db: Transaction) -> None:
         ('{"name": {"$regex": 3}}', "3 is not a valid regular expression"),
         (json.dumps({"name": {"$regex": "a" * 1001}}), "may have 1000 characters, not 1001"),
         ('{"created_at": {"$gt": "soon"}}', "not a valid ISO 8601 time"),
+        (json.dumps({"$or": [{"name": "a"}] * 10_001}), "10,000 values, not 10,001"),
         (nested(21), "nested 20 levels deep"),
         (nested(50_000), "nested 20 levels deep"),
     ],
@@ -156,6 +157,11 @@ def test_a_filter_may_have_many_levels(db: Transaction) -> None:
 def test_what_cannot_be_read_is_refused(text: str, says: str) -> None:
     with pytest.raises(RequestError, match=says):
         filters.where(text)
+
+
+def test_an_order_has_few_keys() -> None:
+    with pytest.raises(RequestError, match="100 keys, not 101"):
+        filters.order_by(",".join(["+name"] * 101))
 
 
 def test_a_regular_expression_takes_time_in_proportion_to_the_text() -> None:

@@ -107,7 +107,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
         "00 belongs to",
         [],
     ),
-    "draft": (lambda root: (root / "key.77").touch(), "key.77 belongs to nothing", []),
+    "draft": (
+        lambda root: [(root / name).touch() for name in ("key.77", "key.pem")],
+        "key.77 belongs to nothing",
+        [],
+    ),
     "row": (
         lambda root: sql(root, "INSERT INTO blob (id, name) VALUES ('ab', 'ab')"),
         "1 recorded files",

@@ -63,8 +63,9 @@ def check(document: DocumentNode) -> None:
         return sizes[name]
 
     operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
-    counts = [size(one.selection_set) for one in [*operations, *fragments.values()]]
-    fields, levels = (max(each, default=0) for each in zip(*counts, strict=True))
+    # A document may also have neither, such as one that defines types.
+    counts = [(0, 0), *(size(one.selection_set) for one in [*operations, *fragments.values()])]
+    fields, levels = (max(each) for each in zip(*counts, strict=True))
     if fields > MOST_FIELDS:
         raise RequestError(f"a query can ask for {MOST_FIELDS:,} fields, not {fields:,}")
     if levels > DEEPEST:

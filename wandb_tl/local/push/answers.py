@@ -1,6 +1,6 @@
-"""The parts of another W&B server's answers that a push reads, and the check that an answer has them.
+"""The parts of another W&B server's answers that push and pull read, and the check that an answer has them.
 
-A push trusts no answer: a field of another type, or a number beyond SQLite's, is an error of one line.
+No answer is trusted: a field of another type, or a number beyond SQLite's, is an error of one line.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class FileThere(TypedDict):
     md5: str | None
 
 
-class FileEdge(TypedDict):
-    node: FileThere
+class Edge(TypedDict):
+    node: dict[str, Any]
 
 
 class PageInfo(TypedDict):
@@ -95,21 +95,11 @@ class PageInfo(TypedDict):
     hasNextPage: bool
 
 
-class FilePage(TypedDict):
-    edges: list[FileEdge]
+class Page(TypedDict):
+    """A page of a connection, whose nodes are yet to be checked."""
+
+    edges: list[Edge]
     pageInfo: PageInfo
-
-
-class RunWithFiles(TypedDict):
-    files: FilePage
-
-
-class FilesParent(TypedDict):
-    run: RunWithFiles
-
-
-class FilesFound(TypedDict):
-    project: FilesParent
 
 
 class UploadedFile(TypedDict):
@@ -193,15 +183,132 @@ class CreateArtifactFiles(TypedDict):
     createArtifactFiles: UploadsParent
 
 
-def checked(value: Any, kind: type[Answer], server: str) -> Answer:
-    """The value, if it has the form of this TypedDict. RemoteError otherwise."""
-    if problem := _misfit(value, kind, "data"):
+# ---- what a pull reads -----------------------------------------------------------------------------------
+
+
+class SweepPulled(TypedDict):
+    config: str
+    displayName: str | None
+    description: str | None
+
+
+class SweepPulledParent(TypedDict):
+    sweep: SweepPulled | None
+
+
+class SweepToPull(TypedDict):
+    project: SweepPulledParent | None
+
+
+class RunPulled(TypedDict):
+    name: str
+    displayName: str | None
+    state: str
+    config: str | None
+    summaryMetrics: str | None
+    tags: list[str] | None
+    group: str | None
+    jobType: str | None
+    description: str | None
+    notes: str | None
+    commit: str | None
+    host: str | None
+    sweepName: str | None
+    eventsLineCount: int | None
+    historyKeys: dict[str, Any] | None
+
+
+class RunLines(TypedDict):
+    """Lines of a run's history or events."""
+
+    lines: list[str]
+
+
+class RunLinesParent(TypedDict):
+    run: RunLines
+
+
+class LinesPulled(TypedDict):
+    project: RunLinesParent
+
+
+class ConsoleLine(TypedDict):
+    number: int
+    timestamp: str | None
+    level: str | None
+    label: str | None
+    line: str
+
+
+class FilePulled(TypedDict):
+    """A file of an artifact."""
+
+    name: str
+    directUrl: str
+
+
+class RunFilePulled(FilePulled):
+    md5: str | None
+
+
+class Named(TypedDict):
+    name: str
+
+
+class AliasPulled(TypedDict):
+    alias: str
+    artifactCollection: Named
+
+
+class ManifestFile(TypedDict):
+    directUrl: str
+
+
+class ManifestPulled(TypedDict):
+    file: ManifestFile
+
+
+class VersionState(TypedDict):
+    state: str
+
+
+class VersionPulled(TypedDict):
+    """A complete version."""
+
+    id: str
+    digest: str
+    digestAlgorithm: str | None
+    description: str | None
+    metadata: str | None
+    historyStep: int | None
+    ttlDurationSeconds: Any  # a number below 0 stands for none
+    versionIndex: int | None
+    tags: list[Named]
+    aliases: list[AliasPulled]
+    artifactSequence: Named
+    artifactType: Named
+    currentManifest: ManifestPulled
+
+
+class ClientId(TypedDict):
+    serverID: str
+
+
+class ClientIdFound(TypedDict):
+    clientIDMapping: ClientId | None
+
+
+def checked(value: Any, kind: type[Answer], server: str, place: str = "data") -> Answer:
+    """The value, if it has the form of this TypedDict. RemoteError otherwise, which names the place."""
+    if problem := _misfit(value, kind, place):
         raise RemoteError(f"{server} answers as no W&B server does: {problem}")
     return typing.cast(Answer, value)
 
 
 def _misfit(value: Any, kind: Any, place: str) -> str:
     """What is wrong with a value; empty if it is of this kind."""
+    if kind is Any:
+        return ""
     if typing.is_typeddict(kind):
         if not isinstance(value, dict):
             return f"{place} is not an object"

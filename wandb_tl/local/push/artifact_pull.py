@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import re
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from wandb_tl.local.artifacts import collections, manifests
 from wandb_tl.local.artifacts.blobs import new_blob
 from wandb_tl.local.errors import RemoteError
+from wandb_tl.local.push import answers
+from wandb_tl.local.push.answers import FilePulled, VersionPulled, VersionState, checked
 from wandb_tl.local.push.artifact_push import OTHER_VERSION
 from wandb_tl.local.push.run_pull import RunPull
 from wandb_tl.local.records.database import Transaction, existing
-from wandb_tl.local.records.json_path import JsonObject
+from wandb_tl.local.records.json_path import whole
 from wandb_tl.local.records.names import encode_id, ensure_project
 from wandb_tl.local.records.rows import Columns, RunRow
 
@@ -41,13 +44,15 @@ class ArtifactPull:
         self.runs, self.database, self.remote = runs, runs.database, runs.remote
 
     def pull(self, runs: list[RunRow]) -> None:
-        found: dict[str, JsonObject] = {}
+        found: dict[str, VersionPulled] = {}
         relations = []
         for run in runs:
             for role, document in ROLES.items():
                 path = ("project", "run", "versions")
-                for version in self.remote.pages(document, *path, run=run["name"], **self.runs.place):
-                    if version["state"] == "COMMITTED":
+                of_run = {"run": run["name"], **self.runs.place}
+                for node in self.remote.pages(VersionState, document, *path, **of_run):
+                    if node["state"] == "COMMITTED":
+                        version = checked(node, VersionPulled, self.remote.url, "versions")
                         found[version["id"]] = version
                         relations.append((run["id"], version["id"], role))
         # In the order of their numbers, so that they get them again.
@@ -69,12 +74,12 @@ class ArtifactPull:
                 )
         self._client_ids(runs, ids)
 
-    def _insert(self, db: Transaction, version: JsonObject) -> int:
+    def _insert(self, db: Transaction, version: VersionPulled) -> int:
         project = ensure_project(db, self.runs.entity, self.runs.project)
         name = version["artifactSequence"]["name"]
         kind = version["artifactType"]["name"]
         sequence = collections.ensure(db, project, collections.SEQUENCE, kind, name)
-        ttl = version["ttlDurationSeconds"]
+        ttl = whole(version["ttlDurationSeconds"])
         artifact_id = db.insert(
             "artifact",
             sequence_id=sequence["id"],
@@ -97,7 +102,7 @@ class ArtifactPull:
         collections.tag(db, "artifact_id", artifact_id, [tag["name"] for tag in version["tags"]])
         return artifact_id
 
-    def _contents(self, version: JsonObject, ids: dict[str, int]) -> None:
+    def _contents(self, version: VersionPulled, ids: dict[str, int]) -> None:
         """Download the manifest of a version and the files that are not here yet."""
         artifact_id = ids[version["id"]]
         with self.database.transaction() as db:
@@ -111,7 +116,7 @@ class ArtifactPull:
             artifact = existing(db.get("artifact", artifact_id))
             contents = manifests.contents_of(db, self.runs.blobs.folder, artifact)
         path = ("artifact", "files")
-        for file in self.remote.pages(FILES, *path, id=version["id"]):
+        for file in self.remote.pages(FilePulled, FILES, *path, id=version["id"]):
             entry = contents.get(file["name"])
             if entry is None or entry.get("ref"):
                 continue
@@ -129,9 +134,12 @@ class ArtifactPull:
         try:
             manifest: Any = json.loads(path.read_bytes())
             entries = [entry for entry in manifest["contents"].values() if entry.get("ref")]
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
             raise RemoteError(f"{self.remote.url} sends a manifest that is not valid") from None
-        here = {base64.b64decode(there).hex(): encode_id("Artifact", row) for there, row in ids.items()}
+        try:
+            here = {base64.b64decode(there).hex(): encode_id("Artifact", row) for there, row in ids.items()}
+        except binascii.Error:
+            raise RemoteError(f"{self.remote.url} has an artifact without a valid id") from None
         for entry in entries:
             reference = OTHER_VERSION.fullmatch(str(entry["ref"]))
             if reference and reference[1] in here:
@@ -148,7 +156,7 @@ class ArtifactPull:
                 for text in (run["summary"], *(line["text"] for line in lines)):
                     invented.update(INVENTED.findall(text))
         for client_id in sorted(invented):
-            mapping = self.remote.graphql(dict[str, Any], CLIENT_ID, id=client_id)["clientIDMapping"]
+            mapping = self.remote.graphql(answers.ClientIdFound, CLIENT_ID, id=client_id)["clientIDMapping"]
             artifact_id = ids.get(mapping["serverID"]) if mapping else None
             if artifact_id is not None:
                 with self.database.transaction() as db:

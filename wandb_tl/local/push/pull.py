@@ -12,15 +12,15 @@ import sys
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from wandb_tl.local import root as roots
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import ExitCode, RemoteError, RequestError, RootError
+from wandb_tl.local.push import answers
 from wandb_tl.local.push.artifact_pull import ArtifactPull
 from wandb_tl.local.push.remote import Remote
 from wandb_tl.local.push.run_pull import RunPull
-from wandb_tl.local.push.sweep_push import WHO, SweepPush
+from wandb_tl.local.push.sweep_push import WHO, SweepPush, alone
 from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.rows import RunRow, SweepRow
 
@@ -54,25 +54,27 @@ def bring(root: Path, path: str, source: str, into: str | None) -> str:
         raise RootError(f"there is no folder {root}")
     here = Remote(roots.wait_for_server(root), roots.read_key(root))
     there = Remote(source)
-    if not there.graphql(dict[str, Any], WHO).get("viewer"):
+    if not there.graphql(answers.Who, WHO)["viewer"]:
         raise RemoteError(f"{there.url} does not know this API key: run `wandb login --relogin`")
-    own = here.graphql(dict[str, Any], WHO)["serverInfo"]["features"]
+    own = here.graphql(answers.Who, WHO)["serverInfo"]["features"]
     features = {item["name"] for item in own if item["isEnabled"]}
     key = hashlib.sha256(f"{there.url} {path}".encode()).hexdigest()[:16]
     folder = root / "pulling" / key
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with closing(Database(folder / "wandb.sqlite")) as database:
-        runs = RunPull(database, Blobs(folder / "blobs", ""), there, entity, project)
-        for name in runs.pull(sweep[0] if sweep else None):
-            print(f"warning: run {name} has not ended and is left out", file=sys.stderr)
-        with database.transaction() as db:
-            run_rows = db.all("SELECT * FROM run ORDER BY id", row=RunRow)
-            sweep_rows = db.all("SELECT * FROM sweep ORDER BY id", row=SweepRow)
-        ArtifactPull(runs).pull(run_rows)
-        target = (here, features, own_entity, own_project)
-        address = SweepPush(folder, database, sweep_rows, run_rows, *target, name="here").push()
-    # Which sweeps were made here is kept: pushed.json.
-    shutil.rmtree(folder / "blobs")
-    for file in folder.glob("wandb.sqlite*"):
-        file.unlink()
+    with alone(folder, "pull"):
+        with closing(Database(folder / "wandb.sqlite")) as database:
+            runs = RunPull(database, Blobs(folder / "blobs", ""), there, entity, project)
+            for name in runs.pull(sweep[0] if sweep else None):
+                # A name may have characters that a terminal would obey.
+                print(f"warning: run {name!r} has not ended and is left out", file=sys.stderr)
+            with database.transaction() as db:
+                run_rows = db.all("SELECT * FROM run ORDER BY id", row=RunRow)
+                sweep_rows = db.all("SELECT * FROM sweep ORDER BY id", row=SweepRow)
+            ArtifactPull(runs).pull(run_rows)
+            target = (here, features, own_entity, own_project)
+            address = SweepPush(folder, database, sweep_rows, run_rows, *target, name="here").push()
+        # Which sweeps were made here is kept: pushed.json.
+        shutil.rmtree(folder / "blobs")
+        for file in folder.glob("wandb.sqlite*"):
+            file.unlink()
     return address

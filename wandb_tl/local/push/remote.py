@@ -1,8 +1,9 @@
 """A client of another W&B server: GraphQL, the file stream and uploads.
 
 It retries requests that may succeed later (a refused connection, 5xx, 429). Every other failure is a
-RemoteError with a message of one line. The server is not trusted: it follows no redirect, so that the key and
-the files go only where the user or a signed address says, and reads no more of an answer than MOST_BYTES.
+RemoteError with a message of one line. The server is not trusted: the key and the files go only where the
+user or a signed address says, and no more of an answer is read than MOST_BYTES. Only a download may be
+larger, and may be redirected once: W&B's API leads to a storage service, which gets no key.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 import requests
 
 from wandb_tl.local.errors import RemoteError
-from wandb_tl.local.push.answers import Answer, checked
+from wandb_tl.local.push.answers import Answer, Page, checked
 
 KEY_VARIABLE = "WANDB_PUSH_API_KEY"
 
@@ -37,6 +38,8 @@ TIMEOUTS = (10, 120)
 # The answers that a push asks for take a few hundred bytes per file or run.
 MOST_BYTES = 32 * 2**20
 PIECE_BYTES = 2**16
+# Of one connection; a server could send pages for ever.
+MOST_PAGES = 20_000
 
 # Uploads in parallel: the latency of a distant server is longer than the upload of a small file.
 UPLOADS = 8
@@ -86,22 +89,26 @@ class Remote:
         with ThreadPoolExecutor(UPLOADS) as pool:
             list(pool.map(lambda upload: self._put(*upload), uploads))
 
-    def pages(self, document: str, *path: str, **variables: Any) -> Iterator[dict[str, Any]]:
-        """The nodes of a connection, which lies at `path` in the data and takes its cursor as $after."""
-        after, seen = None, set()
-        while True:
-            page: Any = self.graphql(dict[str, Any], document, after=after, **variables)
+    def pages(self, kind: type[Answer], document: str, *path: str, **variables: Any) -> Iterator[Answer]:
+        """The nodes of a connection, which lies at `path` in the data and takes its cursor as $after.
+
+        There are none if an object on the way is null.
+        """
+        after = None
+        for _ in range(MOST_PAGES):
+            there: Any = self.graphql(dict[str, Any], document, after=after, **variables)
             for name in path:
-                page = page and page.get(name)
-            if not page:
+                there = there.get(name) if isinstance(there, dict) else None
+            if there is None:
                 return
-            yield from (edge["node"] for edge in page["edges"])
-            after = page["pageInfo"]["endCursor"]
+            page = checked(there, Page, self.url, path[-1])
+            yield from (checked(edge["node"], kind, self.url, path[-1]) for edge in page["edges"])
+            before, after = after, page["pageInfo"]["endCursor"]
             if not page["pageInfo"]["hasNextPage"]:
                 return
-            if after in seen:
-                raise RemoteError(f"{self.url} sends the same page again and again")
-            seen.add(after)
+            if not page["edges"] or after == before:
+                break
+        raise RemoteError(f"{self.url} does not come to an end with its {path[-1]}")
 
     def get(self, downloads: Iterable[tuple[str, Path]]) -> None:
         """Download (address, path of a new file)."""
@@ -110,18 +117,23 @@ class Remote:
 
     def _get(self, address: str, into: Path) -> None:
         is_here = address.startswith(f"{self.url}/")
+        self._check(address)
         self._send("GET", address, into=into, auth=self.credentials if is_here else _no_auth)
 
     def _put(self, address: str, headers: list[str] | None, body: Body) -> None:
         if address.startswith("/"):
             address = self.url + address
-        parts = _split(address)
-        if parts is None or (_is_loopback(parts.hostname or "") and not self.is_loopback):
-            raise RemoteError(f"{self.url} names an address to upload to that is not its own or a storage's")
+        self._check(address)
         pairs = (header.partition(":") for header in headers or [])
         fields = {name.strip(): value.strip() for name, _, value in pairs}
         # The address itself is signed: the key must not be sent to a storage service.
         self._send("PUT", address, headers=fields, body=body, auth=_no_auth)
+
+    def _check(self, address: str) -> None:
+        """Raise RemoteError for the address of a file on this machine, unless the server is on it too."""
+        parts = _split(address)
+        if parts is None or (_is_loopback(parts.hostname or "") and not self.is_loopback):
+            raise RemoteError(f"{self.url} names an address of a file that is not its own or a storage's")
 
     def _send(
         self,
@@ -172,8 +184,9 @@ class Remote:
         if into:
             with self.session.request(method, address, **options) as answer:
                 if answer.is_redirect and options["auth"] is not _no_auth:
-                    # W&B's API leads to a storage service, which must not get the key.
-                    elsewhere = urljoin(address, answer.headers["Location"])
+                    elsewhere = answer.headers["Location"]
+                    self._check(elsewhere)
+                    elsewhere = urljoin(address, elsewhere)
                     return self._try(method, elsewhere, None, into, options | {"auth": _no_auth})
                 with into.open("wb") as written:
                     for piece in answer.iter_content(PIECE_BYTES) if answer.ok else ():

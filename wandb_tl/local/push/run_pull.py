@@ -1,7 +1,7 @@
 """Read a project or a sweep of another server into a folder of its own, from which it is then pushed.
 
 A run that an interrupted pull has read is not read again. Names from the other server are labels in the
-database, never paths.
+database, never paths; its answers are checked, see answers.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from wandb_tl.local.artifacts.blobs import Blobs, new_blob
 from wandb_tl.local.errors import RemoteError
-from wandb_tl.local.push.remote import Remote
+from wandb_tl.local.push import answers
+from wandb_tl.local.push.answers import ConsoleLine, RunFilePulled, RunPulled
+from wandb_tl.local.push.remote import MOST_PAGES, Remote
 from wandb_tl.local.records.database import Database, Transaction
-from wandb_tl.local.records.json_path import JsonObject
+from wandb_tl.local.records.json_path import whole
 from wandb_tl.local.records.names import ensure_project, run_named
 from wandb_tl.local.records.rows import ProjectRow
 from wandb_tl.local.records.run_states import ENDED, ENDED_KNOWINGLY, RunState
@@ -41,9 +42,9 @@ OF_RUN = """query PullRun($entity: String, $project: String, $run: String!, %s) 
   project(name: $project, entityName: $entity) { run(name: $run) { %s } } }"""
 HISTORY_PAGE = OF_RUN % (
     "$from: Int64, $to: Int64, $samples: Int",
-    "history(minStep: $from, maxStep: $to, samples: $samples)",
+    "lines: history(minStep: $from, maxStep: $to, samples: $samples)",
 )
-EVENT_LINES = OF_RUN % ("$samples: Int", "events(samples: $samples)")
+EVENT_LINES = OF_RUN % ("$samples: Int", "lines: events(samples: $samples)")
 CONSOLE = OF_RUN % (
     "$after: String",
     f"""logLines(first: {LINES_AT_ONCE}, after: $after) {{
@@ -79,7 +80,8 @@ class RunPull:
         if sweep:
             self._sweep(sweep)
         filters = json.dumps({"sweep": sweep} if sweep else {})
-        for run in self.remote.pages(RUNS, "project", "runs", filters=filters, **self.place):
+        runs = self.remote.pages(RunPulled, RUNS, "project", "runs", filters=filters, **self.place)
+        for run in runs:
             if run["state"] not in (*ENDED, *ENDED_KNOWINGLY):
                 yield run["name"]
                 continue
@@ -94,7 +96,7 @@ class RunPull:
             row_id = db.value("SELECT id FROM sweep WHERE name = ?", name)
             if row_id is not None:
                 return int(row_id)
-        project = self.remote.graphql(dict[str, Any], SWEEP, sweep=name, **self.place)["project"]
+        project = self.remote.graphql(answers.SweepToPull, SWEEP, sweep=name, **self.place)["project"]
         sweep = project and project["sweep"]
         if not sweep:
             raise RemoteError(f"there is no sweep {self.entity}/{self.project}/{name} at {self.remote.url}")
@@ -111,12 +113,12 @@ class RunPull:
                 updated_at=db.now,
             )
 
-    def _run(self, run: JsonObject) -> None:
+    def _run(self, run: RunPulled) -> None:
         """Read a run; it is in the database when it is there in full."""
         sweep_id = self._sweep(run["sweepName"]) if run["sweepName"] else None
         of_run = {**self.place, "run": run["name"]}
-        files = [*self.remote.pages(FILES, "project", "run", "files", **of_run)]
-        stored = [self._download(file) for file in files]
+        files = self.remote.pages(RunFilePulled, FILES, "project", "run", "files", **of_run)
+        stored = {file["name"]: self._download(file) for file in files}
         with self.database.transaction() as db:
             project = ensure_project(db, self.entity, self.project)
             self._insert(db, project, run, sweep_id)
@@ -125,12 +127,12 @@ class RunPull:
             for start, lines in self._history(run, of_run):
                 write_lines(db, row, HISTORY, start, lines)
             write_lines(db, row, EVENTS, 0, self._events(run, of_run))
-            for line in self.remote.pages(CONSOLE, "project", "run", "logLines", **of_run):
+            for line in self.remote.pages(ConsoleLine, CONSOLE, "project", "run", "logLines", **of_run):
                 write_lines(db, row, OUTPUT, line["number"], [_console_line(line)])
-            for file, blob_id in zip(files, stored, strict=True):
-                db.insert("file", run_id=row["id"], name=file["name"], blob_id=blob_id)
+            for name, blob_id in stored.items():
+                db.insert("file", run_id=row["id"], name=name, blob_id=blob_id)
 
-    def _insert(self, db: Transaction, project: ProjectRow, run: JsonObject, sweep_id: int | None) -> None:
+    def _insert(self, db: Transaction, project: ProjectRow, run: RunPulled, sweep_id: int | None) -> None:
         is_known = run["state"] in list(RunState)
         db.insert(
             "run",
@@ -152,23 +154,24 @@ class RunPull:
             started_at=db.now,
         )
 
-    def _history(self, run: JsonObject, of_run: dict[str, str]) -> Iterator[tuple[int, list[str]]]:
-        last = (run["historyKeys"] or {}).get("lastStep", -1)
+    def _history(self, run: RunPulled, of_run: dict[str, str]) -> Iterator[tuple[int, list[str]]]:
+        last = whole((run["historyKeys"] or {}).get("lastStep"))
+        if last is not None and last >= MOST_PAGES * STEPS_AT_ONCE:
+            raise RemoteError(f"run {run['name']} has {last} steps: too many to pull")
         line = 0
-        for start in range(0, int(last) + 1, STEPS_AT_ONCE):
+        for start in range(0, 0 if last is None else last + 1, STEPS_AT_ONCE):
             page = {"from": start, "to": start + STEPS_AT_ONCE, "samples": STEPS_AT_ONCE}
-            answer = self.remote.graphql(dict[str, Any], HISTORY_PAGE, **page, **of_run)
-            lines = answer["project"]["run"]["history"]
+            answer = self.remote.graphql(answers.LinesPulled, HISTORY_PAGE, **page, **of_run)
+            lines = answer["project"]["run"]["lines"]
             yield line, lines
             line += len(lines)
 
-    def _events(self, run: JsonObject, of_run: dict[str, str]) -> list[str]:
+    def _events(self, run: RunPulled, of_run: dict[str, str]) -> list[str]:
         samples = max(run["eventsLineCount"] or 0, 1)
-        answer = self.remote.graphql(dict[str, Any], EVENT_LINES, samples=samples, **of_run)
-        lines: list[str] = answer["project"]["run"]["events"]
-        return lines
+        answer = self.remote.graphql(answers.LinesPulled, EVENT_LINES, samples=samples, **of_run)
+        return answer["project"]["run"]["lines"]
 
-    def _download(self, file: JsonObject) -> str:
+    def _download(self, file: RunFilePulled) -> str:
         """Download a file into a blob of its own; returns its id."""
         with self.database.transaction() as db:
             blob_id = new_blob(db, file["name"])
@@ -188,7 +191,7 @@ class RunPull:
             db.run("UPDATE blob SET size = ?, md5 = ?, digest = ?, uploaded_at = ? WHERE id = ?", *values)
 
 
-def _console_line(line: JsonObject) -> str:
-    fields: dict[str, Any] = {"ts": line["timestamp"], "content": line["line"]}
-    fields |= {key: line[key] for key in ("level", "label") if line[key]}
-    return json.dumps(fields)
+def _console_line(line: ConsoleLine) -> str:
+    fields = {"ts": line["timestamp"], "content": line["line"]}
+    rest = {"level": line["level"], "label": line["label"]}
+    return json.dumps(fields | {name: text for name, text in rest.items() if text})

@@ -27,8 +27,6 @@ from wandb_tl.local.runs.console import log_line
 PIECE_LINES = 2000
 PIECE_BYTES = 3_000_000
 FILES_AT_ONCE = 200
-# Of a run on the other server; more than any run has, and a server could send pages for ever.
-MOST_FILES = 100_000
 
 RUN = """query PushRun($entity: String, $project: String, $run: String!) {
   model(name: $project, entityName: $entity) { bucket(name: $run, missingOk: true) {
@@ -166,19 +164,9 @@ class RunPush:
             self._stream(run, uploaded=batch)
 
     def _files_there(self, run: RunRow) -> Iterator[tuple[str, str | None]]:
-        after, count = None, 0
-        while count < MOST_FILES:
-            answer = self.remote.graphql(
-                answers.FilesFound, RUN_FILES, run=run["name"], after=after, **self.place
-            )
-            page = answer["project"]["run"]["files"]
-            yield from ((edge["node"]["name"], edge["node"]["md5"]) for edge in page["edges"])
-            count, before, after = count + len(page["edges"]), after, page["pageInfo"]["endCursor"]
-            if not page["pageInfo"]["hasNextPage"]:
-                return
-            if not page["edges"] or after == before:
-                break
-        raise RemoteError(f"{self.remote.url} does not come to an end with the files of run {run['name']}")
+        path = ("project", "run", "files")
+        files = self.remote.pages(answers.FileThere, RUN_FILES, *path, run=run["name"], **self.place)
+        return ((file["name"], file["md5"]) for file in files)
 
 
 def _line_counts(there: RunThere | None) -> dict[str, int]:

@@ -126,7 +126,7 @@ class SweepPush:
 
     def push(self) -> str:
         """Push the sweeps, the runs and their artifacts; returns the address of their page."""
-        with _lock(self.root):
+        with alone(self.root, "push"):
             sweeps = {sweep["id"]: self._ensure_sweep(sweep) for sweep in self.sweeps}
             run_push = RunPush(
                 self.root,
@@ -192,11 +192,14 @@ def _parts(path: str) -> list[str]:
 
 
 @contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """Two pushes at a time would create the sweep twice. Raises RootError while another push runs."""
-    with (root / "pushed.lock").open("a") as file:
+def alone(root: Path, what: str) -> Iterator[None]:
+    """Two pushes at a time would create the sweep twice. Raises RootError while another push, or pull, runs.
+
+    what: "push" or "pull".
+    """
+    with (root / f"{what}ed.lock").open("a") as file:
         try:
             portalocker.lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
         except portalocker.LockException:
-            raise RootError(f"another push from {root} is running") from None
+            raise RootError(f"another {what} with {root} is running") from None
         yield

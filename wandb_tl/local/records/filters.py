@@ -43,6 +43,8 @@ TIMES = {
 # The levels of a filter. The stack of the parser of SQLite has 100 places, of which a level takes up to five.
 DEEPEST = 20
 TOO_DEEP = f"a filter can be nested {DEEPEST} levels deep"
+# SQLite has 32,766 placeholders or more, and 2,000 terms of an order, of which a key takes two.
+MOST_VALUES, MOST_TERMS = 10_000, 100
 
 # A key in brackets, as in summary_metrics['a/b'] and config["x.y"].value.
 BRACKETS = re.compile(r"""(\w+)\[(?:'([^']*)'|"([^"]*)")\](.*)""", re.DOTALL)
@@ -96,7 +98,10 @@ def where(filters: str | None, kind: Kind | None = None) -> Compiled:
         raise RequestError(TOO_DEEP) from None
     if _is_deeper(parsed, DEEPEST):
         raise RequestError(TOO_DEEP)
-    return _condition(parsed or {}, kind or RUNS)
+    condition, values = _condition(parsed or {}, kind or RUNS)
+    if len(values) > MOST_VALUES:
+        raise RequestError(f"a filter can compare with {MOST_VALUES:,} values, not {len(values):,}; try $in")
+    return condition, values
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -265,7 +270,10 @@ def _set_test(items: str, operator: str, value: Any) -> Compiled:
 def order_by(order: str | None, kind: Kind = RUNS) -> Compiled:
     """ORDER BY terms for "+created_at" (the default), "-summary_metrics.loss" or several joined by commas."""
     terms, values = [], []
-    for term in TERM.findall(order or "+created_at"):
+    keys = TERM.findall(order or "+created_at")
+    if len(keys) > MOST_TERMS:
+        raise RequestError(f"an order can have {MOST_TERMS} keys, not {len(keys):,}")
+    for term in keys:
         term = term.strip()
         if not term:
             continue

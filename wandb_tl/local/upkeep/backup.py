@@ -112,10 +112,11 @@ def _copy_files(root: Path, folder: Path, draft: Path) -> list[str]:
 def _copy_database(database: Database, draft: Path) -> dict[str, str]:
     """Copy the database in one state; returns the uploaded files of that state: id -> MD5."""
     draft.unlink(missing_ok=True)
+    # Before there is anything to read: others may be able to enter an empty folder that was there.
+    draft.touch(0o600)
     with closing(sqlite3.connect(draft)) as copy, database.transaction() as db:
         rows = db.all("SELECT id, md5 FROM blob WHERE uploaded_at IS NOT NULL")
         db.connection.backup(copy)
-    draft.chmod(0o600)
     return {row["id"]: row["md5"] for row in rows}
 
 

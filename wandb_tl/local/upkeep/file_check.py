@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ CHUNK_BYTES = 1 << 20
 # What is younger may be an upload that a server has not recorded yet.
 YOUNG_SECONDS = 600
 UNUSED_SECONDS = 24 * 3600
+# What the server and its commands write before they rename it; not a user's own key.pem, for example.
+DRAFT = re.compile(r"(key|open\.html|server\.json)\.[0-9]+|(pushed|wandb\.sqlite)\.draft")
 
 
 def digests_of(path: Path) -> Digests | None:
@@ -113,7 +116,7 @@ def litter(database: Database, root: Path, is_served: bool) -> Iterator[Finding]
         ids = {row["id"] for row in db.all("SELECT id FROM blob")}
     left = [file for file in files if file.name not in ids]
     left += (root / "blobs" / "incoming").glob("*")
-    left += [*root.glob("key.*"), *root.glob("*.draft"), *root.glob("server.json.*")]
+    left += [file for file in sorted(root.iterdir()) if DRAFT.fullmatch(file.name)]
     for file in left:
         if not is_served or _age(file) > YOUNG_SECONDS:
             yield Finding(f"{file} belongs to nothing", partial(_delete, file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 import posixpath
 from typing import NotRequired, TypedDict
@@ -71,8 +72,9 @@ def files(
     values: list[SqlValue] = [row["id"]]
     if names:
         wanted = {label(name): name for name in names if name}
-        query += f" AND file.name IN ({', '.join('?' * len(wanted))})"
-        return _with_missing(info.context.db.page(query, [row["id"], *wanted], None, None), wanted)
+        query += " AND file.name IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(list(wanted)))
+        return _with_missing(info.context.db.page(query, values, None, None), wanted)
     if pattern:
         query += " AND file.name LIKE ?"
         values.append(pattern)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,8 +82,8 @@ def entries(
     )
     values: list[SqlValue] = [row.get("artifact_id", row["id"])]
     if names:
-        query += f" AND path IN ({', '.join('?' * len(names))})"
-        values += names
+        query += " AND path IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(names))
     return info.context.db.page(f"{query} ORDER BY path", values, first, after)
 
 
