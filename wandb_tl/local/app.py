@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 from urllib.parse import unquote
 
+import anyio
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -64,6 +66,7 @@ INERT = {
     "X-Content-Type-Options": "nosniff",
 }
 
+GRAPHQL_THREADS = 24
 # Between the transactions of one request.
 PAUSE_SECONDS = 0.01
 
@@ -105,6 +108,8 @@ class Endpoints:
 
     def __init__(self, database: Database, graph: Graph, blobs: Blobs, key: str) -> None:
         self.database, self.graph, self.blobs, self.key = database, graph, blobs, key
+        # Of the 40 threads: documents that wait for each other must not keep a run's heartbeat waiting.
+        self.answering = anyio.CapacityLimiter(GRAPHQL_THREADS)
 
     def inside(self, action: Callable[[Transaction], T]) -> T:
         """The result of an action inside one transaction."""
@@ -120,7 +125,7 @@ class Endpoints:
             status, content = self.graph.answer(body, base_url(request), shared, agent)
             return Response(rendered(content), status, media_type="application/json")
 
-        return await run_in_threadpool(answer)
+        return await anyio.to_thread.run_sync(answer, limiter=self.answering)
 
     async def stream(self, request: Request) -> Response:
         # From the raw path: a name may contain an encoded slash; those of an entity are not encoded.
