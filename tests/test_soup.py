@@ -80,7 +80,11 @@ print(json.dumps({
 """
 RUNS = """
 import json, sys, wandb
-runs = wandb.Api().runs("soups", {"sweep": sys.argv[1]} if len(sys.argv) > 1 else {})
+try:
+    runs = list(wandb.Api().runs("soups", {"sweep": sys.argv[1]} if len(sys.argv) > 1 else {}))
+except ValueError:
+    # Before its first run, there is no such project.
+    runs = []
 print(json.dumps({run.id: [run.config["seed"], run.summary.get("val/accuracy")] for run in runs}))
 """
 

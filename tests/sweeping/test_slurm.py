@@ -18,7 +18,7 @@ from wandb_tl.errors import InputError, UsageError
 from wandb_tl.sweeping import embedded_server
 from wandb_tl.sweeping.slurm import parse
 
-EPOCHS = 80
+EPOCHS = 400
 SETTINGS = {"train_limit": 256, "test_limit": 128, "image_size": 32, "epochs": EPOCHS}
 SETTINGS |= {"finetuning": True, "pretrained": True, "optimizer": "Adam"}
 

@@ -88,7 +88,7 @@ def make_app(
             Route("/artifacts/{entity}/{digest}", guarded(endpoints.content, key), methods=["GET"]),
             Route("/artifactsV2/{path:path}", guarded(endpoints.content, key), methods=["GET"]),
             Route("/-/answer/{path:path}", guarded(endpoints.attach_answer, key), methods=["PUT"]),
-            Route("/blobs/{blob_id}", endpoints.blob, methods=["GET", "PUT"]),
+            Route("/blobs/{blob_id}", endpoints.blob, methods=["GET", "PUT", "OPTIONS"]),
             # After a 404 the client sends no more telemetry.
             Route("/sdk/otel/{path:path}", nothing, methods=["GET", "POST"]),
             *Site(database, drawing, blobs, logins).routes(),
@@ -159,6 +159,9 @@ class Endpoints:
         return Response(status_code=204)
 
     async def blob(self, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            # For `wandb verify`, which asks whether pages of this server may read files. No other pages may.
+            return Response(status_code=204, headers={"Access-Control-Allow-Origin": base_url(request)})
         blob_id = request.path_params["blob_id"]
         signed_at = self.blobs.addresses.signed_at(request.method, blob_id, request.query_params)
         if signed_at is None:

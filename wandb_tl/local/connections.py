@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 from collections import OrderedDict
 from typing import Any, cast
@@ -34,10 +33,11 @@ REPEAT_SECONDS = 60.0
 
 def most_connections() -> int:
     """Raise the limit on open files of this process; the number of connections that it leaves room for."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:
+        # Windows has no such limit.
         return OPEN_FILES
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
