@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -29,6 +30,8 @@ WORDINGS = (
 # always given back.
 TRIM_THRESHOLD, KEPT_BYTES = -1, 2**29
 MMAP_THRESHOLD, LARGEST_KEPT = -3, 2**25
+# Of a process whose memory is short.
+SMALLEST_RETURNED = 2**16
 
 
 class Parts:
@@ -67,7 +70,7 @@ class Parts:
             undo()
             if torch.accelerator.is_available():
                 torch.accelerator.empty_cache()
-            give_back_freed_memory()
+            stop_keeping_freed_memory()
             self._halve(batch, len(parts), reason)
         if self.limit != before:
             on_gpu = any(word in reason for word in ("CUDA", "CUBLAS", "XPU", "MPS"))
@@ -107,19 +110,24 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what tensors on the CPU free, instead of giving it back to Linux.
+    """Let this process keep what tensors on the CPU free, up to 512 MB, instead of giving it back to Linux.
 
     Linux clears the pages of memory that it hands out, which takes a tenth of a training step's time. Another
     C library than glibc stays as it is.
     """
-    if mallopt := _of_glibc("mallopt"):
+    mallopt = _of_glibc("mallopt")
+    # A process with a limit of its own, as by ulimit -v, may need it for the next batch.
+    if mallopt and psutil.Process().rlimit(psutil.RLIMIT_AS)[0] == psutil.RLIM_INFINITY:
         mallopt(TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(MMAP_THRESHOLD, LARGEST_KEPT)
 
 
-def give_back_freed_memory() -> None:
-    """Return to Linux what this process has kept, for a batch that has not fit."""
-    if trim := _of_glibc("malloc_trim"):
+def stop_keeping_freed_memory() -> None:
+    """Return to Linux what this process has kept and will free: its memory is short."""
+    mallopt, trim = _of_glibc("mallopt"), _of_glibc("malloc_trim")
+    if mallopt and trim:
+        mallopt(TRIM_THRESHOLD, 0)
+        mallopt(MMAP_THRESHOLD, SMALLEST_RETURNED)
         trim(0)
 
 

@@ -24,7 +24,7 @@ from wandb_tl.training.devices import Autocast
 from wandb_tl.training.evaluate import Evaluation, evaluate
 from wandb_tl.training.inputs import Inputs
 from wandb_tl.training.kept_weights import BestEpoch, MovingAverage
-from wandb_tl.training.memory import Parts, keep_freed_memory
+from wandb_tl.training.memory import KEPT_BYTES, Parts, keep_freed_memory
 from wandb_tl.training.objective import Objective, draw_order
 from wandb_tl.training.optimizers import make_optimizer, make_schedule
 
@@ -156,7 +156,7 @@ def prepare(
     activations: ActivationCache,
 ) -> Trainer:
     """Compute the frozen part, and set up the training of the rest."""
-    if device.type == "cpu":
+    if device.type == "cpu" and devices.free_memory(device) > 4 * KEPT_BYTES:
         keep_freed_memory()
     autocast = devices.make_autocast(device, precision)
     if config.classifier_start == "probe" and not config.is_probe:
