@@ -197,3 +197,11 @@ def test_addresses_that_are_no_text(served: Served) -> None:
         b"/a" * 20_000,
     ):
         assert served.request("GET", address).status in (404, 405)
+
+
+def test_more_lines_than_graphql_counts(served: Served) -> None:
+    write_run(served, "long")
+    body = {"files": {"wandb-history.jsonl": {"offset": 2**31 + 5, "content": ['{"_step": 0}']}}}
+    assert served.send("/files/local/p/long/file_stream", body).status == 200
+    count = 'query { project(name: "p", entityName: "local") { run(name: "long") { historyLineCount } } }'
+    assert served.query(count, {})["project"]["run"]["historyLineCount"] == 2**31 - 1

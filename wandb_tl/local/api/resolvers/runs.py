@@ -34,6 +34,8 @@ from wandb_tl.local.runs.history import SampleSpec
 
 log = logging.getLogger("wandb_tl.local")
 
+# A GraphQL Int has 32 bits.
+MOST_LINES = 2**31 - 1
 ADJECTIVES = ("amber", "brisk", "calm", "daring", "eager", "fresh", "gentle", "honest", "jolly", "keen")
 NOUNS = ("aspen", "brook", "cedar", "delta", "fjord", "grove", "harbor", "juniper", "lagoon", "orchard")
 
@@ -286,7 +288,7 @@ def log_lines(
 
 
 def _line_count(stream: str) -> Resolver:
-    return lambda row, info: line_count(info.context.db, row["id"], stream)
+    return lambda row, info: min(line_count(info.context.db, row["id"], stream), MOST_LINES)
 
 
 RESOLVERS: Resolvers = {
