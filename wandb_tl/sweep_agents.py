@@ -118,6 +118,10 @@ def started_scheduler(path: str, agents: Agents, options: argparse.Namespace) ->
             scheduler.stop()
         raise
     scheduler.stop(scheduler_process.NOTICE_SECONDS)
+    if scheduler.process.returncode == 0 and not scheduler.was_cut:
+        # It has seen the end of the sweep after its agents have.
+        for line in scheduler.news():
+            print(line, file=sys.stderr)
 
 
 @contextlib.contextmanager
