@@ -30,6 +30,24 @@ def test_state_and_progress_come_back_for_the_same_run_and_recipe_only():
     assert torch.equal(fresh.weight, saved.weight)
 
 
+def test_epochs_that_are_shorter_than_their_saving_are_not_all_saved(monkeypatch):
+    one, now, saved = checkpoint(nn.Linear(2, 2)), [1000.0], []
+
+    def save(progress: Progress) -> None:
+        saved.append(len(progress.rows))
+        now[0] += 0.5
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(one, "save", save)
+    progress = Progress()
+    for epoch in range(1, 12):
+        now[0] += 2.0
+        progress.rows.append({"epoch": epoch})
+        one.save_if_due(progress, is_over=epoch == 11)
+    # The first, every third, whose saving takes half a second of six, and the last.
+    assert saved == [1, 4, 7, 10, 11]
+
+
 def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     good = checkpoint(nn.Linear(2, 2))
     good.save(Progress(seconds=1.0))

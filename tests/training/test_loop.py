@@ -14,7 +14,7 @@ from training_lab import train_here
 from wandb_tl import train
 from wandb_tl.config import RunConfig
 from wandb_tl.figures import media
-from wandb_tl.training import datasets, loop, models, tracking
+from wandb_tl.training import checkpoints, datasets, loop, models, tracking
 from wandb_tl.training.checkpoints import Checkpoint, Progress
 from wandb_tl.training.inputs import Inputs
 from wandb_tl.training.process_cache import ProcessCache
@@ -26,6 +26,12 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("WANDB_TL_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_saved(monkeypatch):
+    """However short it is."""
+    monkeypatch.setattr(checkpoints, "SAVING_SHARE", math.inf)
 
 
 @pytest.fixture(autouse=True)

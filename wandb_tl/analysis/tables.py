@@ -29,6 +29,8 @@ MEANS = (
     ("Test F1", "test/f1_macro"),
 )
 WHAT_PLUS_MINUS_IS = "± is half of a 95 % t-interval of the mean over n seeds"
+# A cell that is aligned to the right.
+NUMBER = re.compile(r"(< )?[+\N{MINUS SIGN}-]?[\d.,]*( ± [\d.]+)?")
 LATEX_SPECIAL = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -346,7 +348,8 @@ def _row_numbers(recipes: pd.DataFrame) -> list[str]:
 
 
 def _numeric(column: pd.Series[str]) -> bool:
-    return bool(column.str.fullmatch(r"(< )?[+\N{MINUS SIGN}-]?[\d.,]*( ± [\d.]+)?").all())
+    # Not by the methods of pandas, which with pyarrow know other regular expressions.
+    return all(NUMBER.fullmatch(cell) for cell in column)
 
 
 def _latex_row(cells: Iterable[object]) -> str:

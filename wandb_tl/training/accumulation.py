@@ -11,7 +11,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wandb_tl.config import RunConfig
 from wandb_tl.training import distributed, mixing
-from wandb_tl.training.cuda_graphs import Forward
 from wandb_tl.training.devices import Autocast
 from wandb_tl.training.inputs import Inputs
 from wandb_tl.training.memory import Parts
@@ -20,12 +19,15 @@ from wandb_tl.training.objective import Objective
 # BatchNorm in train mode needs two images.
 SMALLEST_PART = 2
 
+# Computes a module.
+Forward = Callable[[Tensor], Tensor]
+
 
 class TrainingStep:
     """Forward and backward pass of a batch of training images.
 
-    forward: computes `trainable` for whole batches, compiled or as a CUDA graph. `trainable` itself computes
-    the parts of a batch: they have another shape, and a graph would keep the memory that they need.
+    forward: computes `trainable` for whole batches, perhaps compiled. `trainable` itself computes the parts
+    of a batch, which have another shape.
     """
 
     def __init__(
@@ -56,16 +58,8 @@ class TrainingStep:
         restore = None if self._has_fit else _snapshot(self._trainable, index.device)
 
         def backward(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-            losses, hits = [], []
-            for part in parts:
-                with self._autocast():
-                    values, targets = self._mixed(self._inputs.batch(part, augmentation), part)
-                    logits = self._forward(values)
-                loss = self._objective(logits.float(), targets) * (len(part) / len(index))
-                self._scaler.scale(loss).backward()
-                losses.append(loss.detach())
-                labels = targets if targets.dim() == 1 else targets.argmax(1)
-                hits.append((logits.detach().argmax(1) == labels).sum())
+            results = [self._backward(part, augmentation, len(part) / len(index)) for part in parts]
+            losses, hits = zip(*results, strict=True)
             return torch.stack(losses).sum(), torch.stack(hits).sum()
 
         def undo() -> None:
@@ -78,6 +72,24 @@ class TrainingStep:
         result = self._parts.run(backward, index, undo)
         self._has_fit = True
         return result
+
+    @property
+    def fits_whole(self) -> bool:
+        """Whether a batch has been computed, and as a whole."""
+        return self._has_fit and self._parts.limit is None
+
+    def whole(self, index: Tensor, augmentation: str) -> tuple[Tensor, Tensor]:
+        """The same for a batch that fits the memory; otherwise torch.OutOfMemoryError."""
+        return self._backward(index, augmentation, 1.0)
+
+    def _backward(self, part: Tensor, augmentation: str, share: float) -> tuple[Tensor, Tensor]:
+        with self._autocast():
+            values, targets = self._mixed(self._inputs.batch(part, augmentation), part)
+            logits = self._forward(values)
+        loss = self._objective(logits.float(), targets) * share
+        self._scaler.scale(loss).backward()
+        labels = targets if targets.dim() == 1 else targets.argmax(1)
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def _mixed(self, values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The inputs and targets of a part, mixed if the recipe says so: targets are then (N, K)."""

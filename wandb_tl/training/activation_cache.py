@@ -12,9 +12,9 @@ from torch import Tensor
 from wandb_tl.training import devices
 from wandb_tl.training.tensor_store import Layout, TensorStore
 
-# Share of a device's free memory that one tensor may take: other splits need memory too, and on a CPU so do
-# the runs of other agents. A GPU has one agent.
-MEMORY_SHARE_OF_CPU, MEMORY_SHARE_OF_GPU = 0.25, 0.5
+# Share of the free memory of a CPU that one tensor may take: other splits and the runs of other agents need
+# memory too.
+MEMORY_SHARE_OF_CPU = 0.25
 # A GPU computes outputs of more bytes per image than this faster than a disk reads them.
 GPU_STORED_ROW_BYTES = 16 * 2**10
 # Share of a GPU's memory that is kept free for training.
@@ -97,8 +97,10 @@ class ActivationCache:
 
     def fits(self, size: int, device: torch.device) -> bool:
         """Whether a device has memory for a tensor of this many bytes."""
-        share = MEMORY_SHARE_OF_CPU if device.type == "cpu" else MEMORY_SHARE_OF_GPU
-        return size <= share * self._free_memory(device)
+        free = self._free_memory(device)
+        if device.type == "cpu":
+            return size <= MEMORY_SHARE_OF_CPU * free
+        return size <= free - TRAINING_SHARE * devices.total_memory(device)
 
     def place(self, size: int, device: torch.device) -> torch.device | None:
         """The device, else the CPU, whichever has memory for `size` bytes; None if neither has.

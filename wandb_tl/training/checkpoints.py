@@ -1,12 +1,13 @@
-"""A run's state after its last finished epoch, on disk, so that a killed run resumes from there.
+"""A run's state after one of its last epochs, on disk, so that a killed run resumes from there.
 
-The file of a checkpoint ends with its SHA-256. The file of the epoch before stays beside it until the next
-one: a damaged file is set aside, and the run resumes from the other.
+The file of a checkpoint ends with its SHA-256. The file before it stays beside it until the next one: a
+damaged file is set aside, and the run resumes from the other.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 import shutil
 import time
@@ -24,6 +25,8 @@ from wandb_tl.errors import one_line
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 CHUNK_BYTES = 2**20
+# Largest share of a run's time that saving takes. Epochs that are shorter than that are not all saved.
+SAVING_SHARE = 0.1
 # How the name of a checkpoint ends that is being written: RUN.UUID.draft. One of another run may be in use on
 # another machine or in another container; it is abandoned when it is older than this.
 DRAFT = ".draft"
@@ -76,6 +79,19 @@ class Checkpoint:
         self._identity = identity
         self._copy = copy
         self._stateful = stateful
+        # When the state was last saved, and how long that took.
+        self._saved_at, self._saving_seconds = -math.inf, 0.0
+
+    def save_if_due(self, progress: Progress, is_over: bool) -> None:
+        """Save the state after an epoch, unless the epochs since the last time are too short to be worth it.
+
+        is_over: whether it was the run's last one, which is always saved, as the first one is.
+        """
+        began = time.monotonic()
+        if is_over or SAVING_SHARE * (began - self._saved_at) >= self._saving_seconds:
+            self.save(progress)
+            self._saved_at = time.monotonic()
+            self._saving_seconds = self._saved_at - began
 
     def save(self, progress: Progress) -> None:
         """Replace the file by the present state; a kill meanwhile leaves the old file intact.

@@ -1,72 +1,142 @@
-"""The trainable part's forward and backward as two CUDA graphs.
+"""A training step as one CUDA graph: inputs, forward and backward pass, and the update of the weights.
 
-At small image sizes a GPU waits for Python, which launches hundreds of kernels per step; a graph is launched
-as a whole. See torch.cuda.make_graphed_callables.
+At small image sizes a GPU waits for Python, which launches about a thousand kernels per step; a graph is
+launched as a whole. See torch.cuda.CUDAGraph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wandb_tl.errors import one_line
-from wandb_tl.training.devices import Autocast
 
 # Largest difference of a gradient, as a share of its largest value: bf16 kernels are not deterministic.
 TOLERANCE = 0.02
 
-Forward = Callable[[Tensor], Tensor]
+# Updates the weights with the images at the given indices (N,); returns the sum of their losses and the
+# number of hits, scalars.
+Step = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def capture(trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Autocast) -> Forward | None:
-    """The module's forward and backward in its present mode, as graphs for inputs of this shape.
+class GraphedStep:
+    """A training step that is captured before its second full batch, and replayed from then on.
 
-    Their gradients are compared with the module's own on these inputs (N, …) and labels (N,). Returns None,
-    and prints the reason, if they differ or the module cannot be captured. Parameters and buffers keep their
-    values.
+    The first step creates the optimizer's state, which a graph would create anew in each step.
+
+    plain: the step for batches that are not replayed. captured: the same step, of full batches alone; it
+    leaves its gradients in the weights, and draws its random numbers on the GPU. trainable: the module that
+    they train. size: of a full batch.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in trainable.buffers()]
-    graphed: Forward | None = None
-    try:
-        expected = _gradients(trainable, trainable, inputs, labels, autocast)
-        # Weights that autocast has cast and cached would lie outside of the graph's memory.
-        with autocast(cache_enabled=False):
-            torch.cuda.make_graphed_callables(trainable, (inputs,))
-        # It has replaced the module's forward, which other callers of the module need as it was.
-        graphed = vars(trainable).pop("forward")
-        computed = _gradients(graphed, trainable, inputs, labels, autocast)
-        if not _same(expected, computed):
-            print("a CUDA graph of the training step changes its gradients: kernels are launched one by one")
-            graphed = None
-    except (AssertionError, RuntimeError) as error:
-        reason = one_line(error)[:200]
-        print(f"no CUDA graph of the training step ({reason}): kernels are launched one by one")
-        graphed = None
-    finally:
-        vars(trainable).pop("forward", None)
-        trainable.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-    return graphed
 
+    def __init__(
+        self,
+        plain: Step,
+        captured: Step,
+        trainable: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        size: int,
+    ) -> None:
+        self._plain, self._captured = plain, captured
+        self._trainable, self._optimizer, self._size = trainable, optimizer, size
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._is_first, self._has_failed = True, False
+        # What the graph reads and writes.
+        self._index: Tensor
+        self._rates: list[Tensor]
+        self._results: tuple[Tensor, Tensor]
 
-def for_full_batches(graphed: Forward, eager: Forward, size: int) -> Forward:
-    """The graph for batches of this size, else the eager forward: an epoch's last batch may be smaller."""
-    return lambda inputs: graphed(inputs) if len(inputs) == size else eager(inputs)
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The step; its results are overwritten by the next one."""
+        if len(index) != self._size or self._has_failed:
+            return self._plain(index)
+        if self._is_first:
+            self._is_first = False
+            return self._plain(index)
+        if self._graph is None:
+            self._capture(index)
+            if self._graph is None:
+                return self._plain(index)
+        else:
+            self._replay(index)
+        return self._results
 
+    def _replay(self, index: Tensor) -> None:
+        assert self._graph is not None
+        self._index.copy_(index)
+        for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        self._graph.replay()
 
-def _gradients(
-    forward: Forward, trainable: nn.Module, inputs: Tensor, labels: Tensor, autocast: Autocast
-) -> list[Tensor]:
-    trainable.zero_grad(set_to_none=True)
-    with autocast():
-        logits = forward(inputs)
-    F.cross_entropy(logits.float(), labels).backward()
-    return [weight.grad.clone() for weight in trainable.parameters() if weight.grad is not None]
+    def _capture(self, index: Tensor) -> None:
+        """Capture the step, and do it for this batch.
+
+        Its gradients are compared with those of the plain step. If they differ, or if the step cannot be
+        captured, this says so, there is no graph, and nothing has been done.
+        """
+        device, groups = index.device, self._optimizer.param_groups
+        self._index = index.clone()
+        self._rates = [torch.tensor(float(group["lr"]), device=device) for group in groups]
+        restore = self._snapshot(device)
+        graph, stream, reason = torch.cuda.CUDAGraph(), torch.cuda.Stream(device), ""
+        try:
+            # On a stream of its own, as PyTorch asks for before a capture.
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                self._captured(self._index)
+                expected = self._gradients()
+            torch.cuda.current_stream(device).wait_stream(stream)
+            restore()
+            with self._capturable(), torch.cuda.graph(graph, stream=stream):
+                self._results = self._captured(self._index)
+            self._graph = graph
+            self._replay(index)
+            if not _same(expected, self._gradients()):
+                reason = "it changes the gradients"
+        except RuntimeError as error:
+            reason = one_line(error)[:200]
+        if reason:
+            print(f"no CUDA graph of the training step ({reason}): kernels are launched one by one")
+            self._graph, self._has_failed = None, True
+            restore()
+
+    def _gradients(self) -> list[Tensor]:
+        return [weight.grad.clone() for weight in self._trainable.parameters() if weight.grad is not None]
+
+    def _snapshot(self, device: torch.device) -> Callable[[], None]:
+        """Gives back, when called, the module, the optimizer's state and the GPU's random numbers of now."""
+        state = [value for values in self._optimizer.state.values() for value in values.values()]
+        tensors = [
+            *self._trainable.parameters(),
+            *self._trainable.buffers(),
+            *(value for value in state if isinstance(value, Tensor)),
+        ]
+        before, numbers = [tensor.detach().clone() for tensor in tensors], torch.cuda.get_rng_state(device)
+
+        def restore() -> None:
+            with torch.no_grad():
+                for tensor, values in zip(tensors, before, strict=True):
+                    tensor.copy_(values)
+            torch.cuda.set_rng_state(numbers, device)
+
+        return restore
+
+    @contextmanager
+    def _capturable(self) -> Iterator[None]:
+        """Let the optimizer's step be captured, with learning rates that it reads from the GPU."""
+        groups = self._optimizer.param_groups
+        before = [dict(group) for group in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group.update(lr=rate, capturable=True)
+        try:
+            yield
+        finally:
+            for group, values in zip(groups, before, strict=True):
+                group.clear()
+                group.update(values)
 
 
 def _same(expected: list[Tensor], computed: list[Tensor]) -> bool:

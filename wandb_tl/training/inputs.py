@@ -136,6 +136,11 @@ class Inputs:
     def cached(self) -> bool:
         return self.rows is not None
 
+    @property
+    def on_device(self) -> bool:
+        """Whether what `batch` reads lies on the device, and not in the CPU's memory or on the disk."""
+        return (self.images if self.rows is None else self.rows).device == self.labels.device
+
     def compute(self, images: Tensor) -> Tensor:
         """Inputs for uint8 images (N, C, H, W), computed now."""
         return self._through(

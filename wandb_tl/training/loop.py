@@ -76,7 +76,7 @@ def train(
         row, test = train_and_test(trainer, data, len(progress.rows) + 1, progress)
         meter.add_to(progress)
         if distributed.rank() == 0:
-            checkpoint.save(progress)
+            checkpoint.save_if_due(progress, is_over=kept_weights.is_over(config, progress.rows))
         # The time and energy of saving count; those of figures and logging do not.
         with meter.paused(), trainer.evaluated():
             images = None
