@@ -235,3 +235,21 @@ def test_a_depthwise_convolution_gives_bf16_where_it_is_given_bf16():
     convolutions.train_on_cpu(network)
     with torch.autocast("cpu", torch.bfloat16):
         assert network(pixels(2, 3, 8, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(resnet_stage, (4, 256, 4, 4)), (lite0_block, (4, 192, 2, 2))],
+    ids=["resnet", "lite0"],
+)
+def test_what_trains_cheaper_on_a_cpu_can_be_compiled(make, shape):
+    torch.manual_seed(0)
+    network = make().to(memory_format=torch.channels_last)
+    convolutions.train_on_cpu(network)
+    expected = gradients(network, pixels(*shape))
+    # What torch.compile does before it generates code, and where it refuses what it cannot compile.
+    network.compile(backend="aot_eager", fullgraph=True)
+    computed = gradients(network, pixels(*shape))
+    for name in expected:
+        scale = expected[name].abs().max().item()
+        torch.testing.assert_close(computed[name], expected[name], rtol=1e-4, atol=1e-5 * scale)

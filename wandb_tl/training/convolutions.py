@@ -113,22 +113,20 @@ class _Patches(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
         ctx.shape, ctx.kernel, ctx.stride = pixels.shape, kernel, stride
-        return _windows(pixels, kernel, stride).flatten(3)
+        # A view (N, rows, columns, kernel height, kernel width, C).
+        windows = pixels.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])
+        return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        pixels = gradient.new_zeros(ctx.shape)
-        windows = _windows(pixels, ctx.kernel, ctx.stride)
-        gradient = gradient.view(windows.shape)
+        pixels, (down, across) = gradient.new_zeros(ctx.shape), ctx.stride
+        _, rows, columns, _ = gradient.shape
+        places = gradient.unflatten(3, (*ctx.kernel, -1))
         # The windows overlap; the pixels under one place in them do not.
         for row, column in itertools.product(*map(range, ctx.kernel)):
-            windows[:, :, :, row, column] += gradient[:, :, :, row, column]
+            under = pixels[:, row : row + rows * down : down, column : column + columns * across : across]
+            under += places[:, :, :, row, column]
         return pixels, None, None
-
-
-def _windows(pixels: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """A view (N, rows, columns, kernel height, kernel width, C) of pixels (N, H, W, C)."""
-    return pixels.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1]).permute(0, 1, 2, 4, 5, 3)
 
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
