@@ -1,9 +1,9 @@
 """python benchmarks/full_sweep.py: the eight runs of sweep.yaml in full, for a GPU.
 
-ResNet-50, all 60,000 training and 10,000 test images, ten epochs, by run_sweep --local --in-process from
-nothing; "pretrained" weights are random ones from a file. And how near the frozen part's pass and the
-training steps come to what the card can do, which is measured beside them: a large bf16 matrix product, and a
-copy within its memory.
+ResNet-50, all 60,000 training and 10,000 test images, ten epochs, by run_sweep --local from nothing;
+"pretrained" weights are random ones from a file. And how near the frozen part's pass and the training steps
+come to what the card can do, which is measured beside them: a large bf16 matrix product, and a copy within
+its memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
             hyperparameters = work.hyperparameters(sizes)
             # The default, which calibrates random weights without a file.
             del hyperparameters["norm"]
-            seconds = run_sweep(folder, hyperparameters, ["--in-process", f"--agents={options.agents}"])
+            seconds = run_sweep(folder, hyperparameters, [f"--agents={options.agents}"])
             rows = pd.read_csv(folder / "reports" / "results.csv")
             passes = speeds_of_passes(folder)
         steps = rows[rows["finetuning"]]["images_per_second"].max()

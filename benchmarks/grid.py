@@ -23,7 +23,6 @@ BENCHMARKS = REPOSITORY / "benchmarks"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     work.add_size_flags(parser, 2000, 500)
-    parser.add_argument("--in-process", action="store_true", help="as run_sweep's flag")
     parser.add_argument("--tutorial", action="store_true", help="tutorial.py eight times, too: a long wait")
     options = parser.parse_args()
     plain = [BENCHMARKS / "plain.py", "--grid", f"--precision={report.precision()}"]
@@ -39,8 +38,7 @@ def main() -> None:
         seconds = {"plain": seconds_of([*plain, *sizes], folder, environment)}
         if options.tutorial:
             seconds["tutorial"] = sum(seconds_of([*one, *sizes], folder, environment) for one in tutorials)
-        flags = ["--in-process"] if options.in_process else []
-        seconds["ours"] = run_sweep(folder / "ours", work.hyperparameters(options), flags)
+        seconds["ours"] = run_sweep(folder / "ours", work.hyperparameters(options), [])
     report.report_seconds(
         f"grid_{options.image_size}px",
         f"eight runs of ResNet-50, {work.amount(options)}",

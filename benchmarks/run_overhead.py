@@ -36,8 +36,8 @@ SWEEP = {
 MODEL = "tf_efficientnet_lite0"
 AGENTS = {
     "wandb agent": ["wandb", "agent"],
-    "a process per run": ["wandb_tl.agent"],
-    "in-process": ["wandb_tl.agent", "--in-process"],
+    "a process per run": ["wandb_tl.agent", "--process-per-run"],
+    "one process": ["wandb_tl.agent"],
 }
 PROJECT = "overhead"
 CREATE = f"import json, sys, wandb; print(wandb.sweep(json.loads(sys.argv[1]), project='{PROJECT}'))"

@@ -76,7 +76,7 @@ def workers_of(agent: int) -> list[psutil.Process]:
 @pytest.mark.slow
 def test_a_run_that_fails_does_not_take_the_next_with_it(server, tmp_path):
     path = sweep(server, tmp_path, SMALL | {"pretrained": True}, weights_file=["/nowhere.pth", ""])
-    code, out = call(server, "wandb_tl.agent", "--in-process", path)
+    code, out = call(server, "wandb_tl.agent", path)
     assert code == 0 and "error: weights_file: no file /nowhere.pth" in out, out
     found = {state: run_id for run_id, state in states(server, path).items()}
     assert sorted(found) == ["crashed", "finished"]
@@ -87,7 +87,7 @@ def test_a_run_that_fails_does_not_take_the_next_with_it(server, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [[], ["--in-process"]])
+@pytest.mark.parametrize("flags", [[], ["--process-per-run"]])
 def test_every_point_is_run_once_though_a_process_dies(server, tmp_path, flags):
     # A seed of its own, of which the cache holds nothing yet.
     path = sweep(server, tmp_path, LONG | {"seed": 7 + len(flags)}, optimizer=["SGD", "Adam"])
@@ -103,7 +103,7 @@ def test_every_point_is_run_once_though_a_process_dies(server, tmp_path, flags):
     # Each epoch once, and the two rows of media of each run.
     assert epochs_of(server, path) == 2 * (12 + 2)
     processes = {process_of(server, run_id) for run_id in found}
-    assert len(processes) == (1 if flags else 2)
+    assert len(processes) == (2 if flags else 1)
     # The resumed run and the second one take what the first process has computed.
     assert out.count("reused") == 4 and "Traceback" not in out, out
 
@@ -114,7 +114,7 @@ def test_what_an_agent_is_doing_when_it_is_stopped_goes_back_to_the_sweep(server
     temporary = tmp_path / ("folder" * 20)
     temporary.mkdir()
     path = sweep(server, tmp_path, LONG, seed=[0])
-    agent = start(server, "wandb_tl.agent", "--in-process", path, TMPDIR=str(temporary))
+    agent = start(server, "wandb_tl.agent", path, TMPDIR=str(temporary))
     wait_for(lambda: epochs_of(server, path) >= 2)
     workers = workers_of(agent.pid)
     agent.send_signal(signal.SIGTERM)
@@ -180,7 +180,7 @@ def test_an_agent_whose_workers_die_before_any_run_names_them(tmp_path):
 @pytest.mark.long
 def test_a_cancelled_sweep_ends_its_runs_and_agents(server, tmp_path):
     path = sweep(server, tmp_path, LONG | {"epochs": 500}, seed=[0, 1])
-    agent = start(server, "wandb_tl.agent", "--in-process", path)
+    agent = start(server, "wandb_tl.agent", path)
     wait_for(lambda: epochs_of(server, path) >= 2)
     code, out = call(server, "wandb", "sweep", "--cancel", path)
     assert code == 0, out
@@ -196,9 +196,6 @@ def test_what_is_not_plainly_our_command_is_left_to_the_agent_of_wandb(server, t
     program = tmp_path / "other.py"
     program.write_text("import wandb\nwith wandb.init() as run:\n    run.log({'x': run.config.lr})\n")
     other = sweep(server, tmp_path, {"lr": 0.5}, program=str(program))
-    code, out = call(server, "wandb_tl.agent", "--in-process", other)
-    told = f"the runs of {other} are not plain wandb_tl.train, but '{program}'"
-    assert (code, out) == (2, f"error: --in-process: {told}\n")
 
     command = ["${env}", sys.executable, "-m", "wandb_tl.train", "--batch_size=32", "${args}"]
     more = sweep(server, tmp_path, SMALL | {"seed": 3}, command=command)

@@ -52,7 +52,7 @@ def records(folder: Path, query: str) -> list[tuple]:
 def test_interrupted_and_resumed_it_makes_run_cap_runs_and_names_the_front(run_environment, tmp_path):
     (tmp_path / "sweep.yaml").write_text(DEFINITION)
     (tmp_path / "space.py").write_text(SPACE)
-    options = ["--local", "--root", str(tmp_path / "root"), "--agents", "1", "--in-process"]
+    options = ["--local", "--root", str(tmp_path / "root"), "--agents", "1"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen(
         [sys.executable, "-m", "wandb_tl.run_sweep", "sweep.yaml", *options],

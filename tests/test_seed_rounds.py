@@ -69,7 +69,7 @@ def test_interrupted_and_resumed_it_repeats_the_best_recipes_and_confirms_the_wi
     run_environment, tmp_path
 ):
     (tmp_path / "search.yaml").write_text(DEFINITION)
-    options = ["--local", "--root", str(tmp_path / "root"), "--agents", "1", "--in-process"]
+    options = ["--local", "--root", str(tmp_path / "root"), "--agents", "1"]
     command = [sys.executable, "-m", "wandb_tl.run_sweep", "search.yaml", *options]
     places = {"env": run_environment, "cwd": tmp_path, **PIPES}
     first = subprocess.Popen([*command, "--seeds", "3", "--reports", "reports"], **places)

@@ -110,7 +110,7 @@ def sweep_of(server: Server, pictures: Path, parameters: dict[str, Any]) -> str:
     own = {"dataset": "folder", "data_dir": str(pictures)}
     fixed = {name: {"value": value} for name, value in (SMALL | own).items()}
     path = f"local/soups/{server.run(SWEEP, json.dumps(fixed | parameters))}"
-    code, out = call(server, "wandb_tl.agent", path, "--in-process")
+    code, out = call(server, "wandb_tl.agent", path)
     assert code == 0, out
     return path
 

@@ -1,9 +1,9 @@
 """python -m wandb_tl.agent: an agent that takes runs from a sweep, one after the other.
 
 Unlike `wandb agent`, it asks for the next run as soon as one has ended instead of every five seconds, and its
-runs start with all libraries loaded: each is a process forked from one that has loaded them. With
---in-process, all runs share one process, which keeps images, activations and the GPU's state. After a run
-that fails or whose process dies, the next run gets a new process.
+runs start with all libraries loaded. All runs share one process, which keeps images, activations and the
+GPU's state. After a run that fails or whose process dies, and with --process-per-run after each, the next run
+gets a new process, forked from one that has loaded the libraries.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ MAX_FAILURES = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP", help="the sweep to take runs from")
     parser.add_argument(
-        "--in-process",
+        "--process-per-run",
         action="store_true",
-        help="do all runs in one process, which keeps images, activations and the GPU's state between runs",
+        help="give each run a process of its own, whose memory is freed when the run ends (default: all runs "
+        "share one, which keeps images, activations and the GPU's state)",
     )
     parser.add_argument(
         "--events",
@@ -74,11 +75,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         queue = WorkQueue(options.sweep)
         if not sweep_definitions.is_plain({"program": queue.program, "command": queue.command}):
-            _become_wandb_agent(queue, options)
+            _become_wandb_agent(options)
         if options.until_eof:
             threading.Thread(target=_end_at_eof, daemon=True).start()
         with embedded_server.used():
-            _work(queue, options.in_process, options.events)
+            _work(queue, options.process_per_run, options.events)
     except (InputError, FailedError) as error:
         if options.events:
             code = ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.FAILED
@@ -88,12 +89,8 @@ def run(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _become_wandb_agent(queue: WorkQueue, options: argparse.Namespace) -> NoReturn:
+def _become_wandb_agent(options: argparse.Namespace) -> NoReturn:
     """Replace this process by W&B's own agent, which runs other programs, and does not end with its stdin."""
-    path = options.sweep
-    if options.in_process:
-        command = " ".join(queue.command) or queue.program
-        raise InputError(f"--in-process: the runs of {path} are not plain wandb_tl.train, but {command!r}")
     if options.events:
         # run_sweep does not start it again: its run would go on beside those of another agent.
         agent_events.append(options.events, AgentEvent(None, ExitCode.OK, ""))
@@ -102,10 +99,10 @@ def _become_wandb_agent(queue: WorkQueue, options: argparse.Namespace) -> NoRetu
     if options.until_eof:
         # The runs would inherit a pipe through which nothing comes.
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.execv(sys.executable, [sys.executable, "-m", "wandb", "agent", "--forward-signals", path])
+    os.execv(sys.executable, [sys.executable, "-m", "wandb", "agent", "--forward-signals", options.sweep])
 
 
-def _work(queue: WorkQueue, in_process: bool, events: Path | None) -> None:
+def _work(queue: WorkQueue, process_per_run: bool, events: Path | None) -> None:
     failures = failed_starts = 0
     # Before the first request: loading the libraries takes longer than a server waits for a run to start.
     worker = Worker()
@@ -137,7 +134,7 @@ def _work(queue: WorkQueue, in_process: bool, events: Path | None) -> None:
                 failures = 0 if ended_well else failures + 1
                 if failures == MAX_FAILURES:
                     raise InputError(f"{failures} runs in a row have failed; this agent gives up")
-                if outcome.exit_code != ExitCode.OK or not in_process or not worker.alive():
+                if outcome.exit_code != ExitCode.OK or process_per_run or not worker.alive():
                     worker.end()
                     worker = Worker()
     finally:

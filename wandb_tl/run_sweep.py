@@ -56,9 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "claim, those of skypilot image, accelerators, cpus and memory",
     )
     parser.add_argument(
-        "--in-process",
+        "--process-per-run",
         action="store_true",
-        help="do all runs of an agent in one process, which keeps images, activations and the GPU's state",
+        help="give each run a process of its own, whose memory is freed when the run ends (default: the runs "
+        "of an agent share one, which keeps images, activations and the GPU's state)",
     )
     parser.add_argument(
         "--seeds",
@@ -190,7 +191,7 @@ def print_job(definition: Definition | None, options: argparse.Namespace) -> int
     page = sweep_agents.page_of(results, options)
     count = options.agents or job_files.DEFAULT_AGENTS
     variables = os.environ | {"WANDB_BASE_URL": server_address()}
-    agents = job_files.Agents(path, count, options.in_process, variables)
+    agents = job_files.Agents(path, count, options.process_per_run, variables)
     print(job_files.parse(options.print_job).text(agents), end="", flush=True)
     table = shell_command("wandb_tl.export_table", path, *local_flags(options))
     print(f"Sweep {path}\nFollow it at {page}\nIts results: {table}", file=sys.stderr)

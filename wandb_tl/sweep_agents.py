@@ -101,8 +101,8 @@ def _logs(agents: Agents) -> str:
 def start_agents(path: str, options: argparse.Namespace) -> Agents:
     """Start the agents of a sweep on this machine, or as jobs of SLURM."""
     if options.slurm is None:
-        return agent_processes.start(path, options.agents, options.in_process, LOGS)
-    return slurm.start(path, options.agents, options.in_process, LOGS, slurm.parse(options.slurm))
+        return agent_processes.start(path, options.agents, options.process_per_run, LOGS)
+    return slurm.start(path, options.agents, options.process_per_run, LOGS, slurm.parse(options.slurm))
 
 
 @contextlib.contextmanager
@@ -155,7 +155,8 @@ def stop_agents(agents: Agents, interrupted: bool) -> None:
 
 def command_to_resume(path: str, options: argparse.Namespace) -> str:
     """The command that resumes an interrupted sweep with the same options."""
-    flags = [flag for flag in ("--local", "--in-process") if getattr(options, flag[2:].replace("-", "_"))]
+    flags = ["--local"] if options.local else []
+    flags += ["--process-per-run"] if options.process_per_run else []
     for name in ("root", "agents", "slurm", "seeds", "reports", "readme"):
         if (value := getattr(options, name)) is not None:
             flags += [f"--{name}", str(value)]

@@ -32,7 +32,7 @@ def test_a_disturbed_sweep_is_like_an_undisturbed_one(tmp_path: Path, fashion_mn
             for project in ("undisturbed", "disturbed")
         )
         # Both at once: to load the libraries takes each agent several seconds.
-        undisturbed_agent = start_agent(stage, undisturbed, "--in-process")
+        undisturbed_agent = start_agent(stage, undisturbed, "--process-per-run")
         agent = start_agent(stage, disturbed)
         faults = Faults(stage, SEED)
         for names in (OF_PROCESSES, OF_CONNECTIONS):

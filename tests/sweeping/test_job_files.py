@@ -83,7 +83,7 @@ def test_a_task_of_skypilot_takes_the_key_from_whoever_launches_it():
     made = job("skypilot,accelerators=L4:1", Agents("a/b/c", 2, True, {"WANDB_BASE_URL": "https://x"}))
     assert made["secrets"] == {"WANDB_API_KEY": None} and made["envs"] == {"WANDB_BASE_URL": "https://x"}
     assert made["resources"] == {"accelerators": "L4:1", "use_spot": True}
-    assert made["run"] == "exec uv run --extra local python -m wandb_tl.agent a/b/c --in-process\n"
+    assert made["run"] == "exec uv run --extra local python -m wandb_tl.agent a/b/c --process-per-run\n"
     assert "setup" not in job("skypilot,image=registry/wandb_tl:1")
     text = job_files.parse("skypilot").text(AGENTS)
     assert "for agent in 0 1 2; do sky jobs launch" in text

@@ -89,11 +89,11 @@ class AgentProcess:
         return [event for event in agent_events.read(self.events) if event.reason]
 
 
-def start(path: str, count: int | None, in_process: bool, folder: Path) -> list[AgentProcess]:
+def start(path: str, count: int | None, process_per_run: bool, folder: Path) -> list[AgentProcess]:
     """Start agents of the sweep ENTITY/PROJECT/SWEEP, by default one per GPU, or two on a CPU.
 
     Each has a GPU or a share of the cores, and a session of its own. Their logs and events are files in the
-    folder. in_process: each agent does all of its runs in one process.
+    folder. process_per_run: see wandb_tl.agent.
     """
     gpus = visible_gpus()
     # Two runs with half of the cores each are faster than one after the other: small layers scale badly.
@@ -109,17 +109,19 @@ def start(path: str, count: int | None, in_process: bool, folder: Path) -> list[
         else:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
         name = f"agent-{path.split('/')[-1]}-{number}"
-        agents.append(_start_one(path, in_process, folder / name, environment))
+        agents.append(_start_one(path, process_per_run, folder / name, environment))
     return agents
 
 
-def _start_one(path: str, in_process: bool, base: Path, environment: dict[str, str]) -> AgentProcess:
+def _start_one(path: str, process_per_run: bool, base: Path, environment: dict[str, str]) -> AgentProcess:
     """Start an agent. base: its log and its events are this file with the suffixes .log and .jsonl."""
     log, events = base.with_name(f"{base.name}.log"), base.with_name(f"{base.name}.jsonl")
     # The failures of an earlier start of this sweep must not be reported again.
     events.unlink(missing_ok=True)
     command = [sys.executable, "-m", "wandb_tl.agent", path, "--until-eof", "--events", str(events.resolve())]
-    return AgentProcess([*command, *(["--in-process"] if in_process else [])], environment, log, events)
+    return AgentProcess(
+        [*command, *(["--process-per-run"] if process_per_run else [])], environment, log, events
+    )
 
 
 def usable_cores() -> int:

@@ -37,7 +37,7 @@ class Agents:
 
     path: str
     count: int
-    in_process: bool
+    process_per_run: bool
     variables: Mapping[str, str]
 
     @property
@@ -48,7 +48,8 @@ class Agents:
 
     @property
     def command(self) -> list[str]:
-        return ["python", "-m", "wandb_tl.agent", self.path, *(["--in-process"] if self.in_process else [])]
+        flags = ["--process-per-run"] if self.process_per_run else []
+        return ["python", "-m", "wandb_tl.agent", self.path, *flags]
 
     @property
     def server_variables(self) -> dict[str, str]:

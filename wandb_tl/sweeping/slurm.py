@@ -147,7 +147,9 @@ class AgentArray:
         return [event for file in files for event in agent_events.read(file) if event.reason]
 
 
-def start(path: str, count: int | None, in_process: bool, folder: Path, options: Options) -> list[AgentArray]:
+def start(
+    path: str, count: int | None, process_per_run: bool, folder: Path, options: Options
+) -> list[AgentArray]:
     """Submit an array of agents of the sweep ENTITY/PROJECT/SWEEP, unless jobs of it are queued or running.
 
     Those are returned then. Files of the jobs are in a folder of the sweep, in the given folder. InputError
@@ -159,7 +161,9 @@ def start(path: str, count: int | None, in_process: bool, folder: Path, options:
             f"Jobs {' '.join(sorted(arrays))} of this sweep are queued or running; no others are submitted."
         )
         return [_array(id_, name, files, False) for id_ in sorted(arrays)]
-    job = _submit(AgentJob(path, in_process, files.resolve()), name, count or DEFAULT_AGENTS, files, options)
+    job = _submit(
+        AgentJob(path, process_per_run, files.resolve()), name, count or DEFAULT_AGENTS, files, options
+    )
     return [_array(job.partition("_")[0], name, files, True)]
 
 
@@ -249,8 +253,8 @@ class AgentJob:
     path: ENTITY/PROJECT/SWEEP. files: the folder of the agent's events.
     """
 
-    def __init__(self, path: str, in_process: bool, files: Path) -> None:
-        self.path, self.in_process, self.files = path, in_process, files
+    def __init__(self, path: str, process_per_run: bool, files: Path) -> None:
+        self.path, self.process_per_run, self.files = path, process_per_run, files
         self._agent: psutil.Process | None = None
         self._ending = False
 
@@ -268,7 +272,7 @@ class AgentJob:
         signal.signal(signal.SIGTERM, self._note_end)
         signal.signal(signal.Signals[CANCEL], self._cancel)
         process = subprocess.Popen(
-            [*command, *(["--in-process"] if self.in_process else [])],
+            [*command, *(["--process-per-run"] if self.process_per_run else [])],
             env=environment,
             stdin=subprocess.DEVNULL,
             preexec_fn=_ignore_signals_to_job,
@@ -288,7 +292,7 @@ class AgentJob:
         if self._ending:
             return None
         self._end_agent()
-        return DelayedSubmission(AgentJob(self.path, self.in_process, self.files))
+        return DelayedSubmission(AgentJob(self.path, self.process_per_run, self.files))
 
     def _end_agent(self) -> None:
         """End the agent, which returns its run to the sweep. SLURM limits how long that may take."""
