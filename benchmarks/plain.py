@@ -75,6 +75,8 @@ def main() -> None:
     parser.add_argument("--model", default="resnet50", help="torchvision's name of a ResNet")
     parser.add_argument("--classes", type=int, default=10, help="divide the ten at random into so many")
     options = parser.parse_args()
+    if options.classes % 10:
+        parser.error("--classes: takes a multiple of ten, because each of the ten is divided alike")
     finetunings, optimizers = [options.finetuning], [options.optimizer]
     if options.grid:
         finetunings, optimizers = ["true", "false"], ["Adam", "SGD"]
