@@ -64,11 +64,11 @@ def test_the_whole_command(run_environment, tmp_path):
     assert len(rows) == 3 and "Total training time of the 2 runs" in done.stdout
     accuracy = {row.split("|")[1].strip(): float(row.split("|")[-2]) for row in rows[1:]}
     for pretrained, percent in accuracy.items():
-        assert f"finished: pretrained={pretrained}: {percent:.2f} %\n" in done.stdout
+        assert f"finished: pretrained={pretrained}: {percent:.2f} % test accuracy\n" in done.stdout
     assert accuracy["True"] > accuracy["False"]
     assert "Use row 1: pretrained=True. It classifies " in done.stdout
     following, last = done.stdout.splitlines()[-2:]
-    assert following.startswith("Next, to settle row 1 against row 2, which takes 5 seeds each (8 runs): ")
+    assert following.startswith("Next, to settle row 1 against row 2, which takes 5 seeds each (8 more runs): ")
     assert last.startswith("To classify pictures with the best model: ")
     assert all(line.endswith(f"--local --root {tmp_path / 'root'}") for line in (following, last))
     names = {str(path.relative_to(tmp_path / "reports")) for path in (tmp_path / "reports").rglob("*.*")}

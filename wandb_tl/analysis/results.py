@@ -177,7 +177,7 @@ class Results:
             }
 
     def description(self, run_id: str) -> str:
-        """What a run tries of what its sweep varies, and its test accuracy: "optimizer=Adam: 86.24 %".
+        """What a run tries of what its sweep varies, and its test accuracy: "optimizer=Adam: 86.24 % test accuracy".
 
         Its name if the sweep varies nothing that the run knows.
         """
@@ -196,7 +196,7 @@ class Results:
         if math.isnan(accuracy):
             return printable(text)
         copy = f", the results of the equal run {twin}" if twin else ""
-        return f"{printable(text)}: {accuracy:.2f} %{copy}"
+        return f"{printable(text)}: {accuracy:.2f} % test accuracy{copy}"
 
     def frame(self) -> pd.DataFrame:
         """One row per finished run: id, name, hyperparameters, NUMBERS and TEXTS; best test accuracy first.
