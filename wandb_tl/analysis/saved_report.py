@@ -64,7 +64,8 @@ class SavedReport:
             if name not in frame:
                 frame[name] = pd.Series(spec.default, index=frame.index)
             elif name in texts:
-                frame[name] = frame[name].fillna("")
+                # An empty column is one of numbers.
+                frame[name] = frame[name].astype(object).fillna("")
         absent = [name for name in NUMBERS if name not in frame]
         frame = frame.assign(**dict.fromkeys(absent, float("nan")))
         self._check(frame)
