@@ -177,7 +177,7 @@ class Results:
             }
 
     def description(self, run_id: str) -> str:
-        """What a run tries of what its sweep varies, and its test accuracy: "optimizer=Adam: 86.24 % test accuracy".
+        """What a run tries of what its sweep varies, and "86.24 % test accuracy".
 
         Its name if the sweep varies nothing that the run knows.
         """
