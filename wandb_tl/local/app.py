@@ -72,7 +72,7 @@ PAUSE_SECONDS = 0.01
 
 
 def make_app(
-    database: Database, reading: Readers, drawing: Database, blobs: Blobs, logins: Logins
+    database: Database, reading: Readers, drawing: Readers, blobs: Blobs, logins: Logins
 ) -> Starlette:
     """The application over a root's records, with connections to write, to read and for pages, and its blobs.
 
