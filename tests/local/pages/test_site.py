@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,17 +9,13 @@ from pathlib import Path
 
 import pytest
 import requests
-import uvicorn
+from app_in_process import running
 from live_server import wait_for
 
-from wandb_tl.local.access import Logins
-from wandb_tl.local.app import make_app
-from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.pages import overview, site
 from wandb_tl.local.pages.view import Page, PageRequest
-from wandb_tl.local.records.database import READERS, Database, Readers
+from wandb_tl.local.records.database import READERS
 
-KEY = "k" * 40
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 # Asks for an address with a method.
@@ -29,25 +24,8 @@ Ask = Callable[..., requests.Response]
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Iterator[Ask]:
-    file = tmp_path / "wandb.sqlite"
-    databases = database, reading, drawing = Database(file), Readers(file), Readers(file)
-    app = make_app(
-        database, reading, drawing, Blobs(tmp_path / "blobs", KEY), Logins(KEY, tmp_path, "127.0.0.1")
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-
-    def ask(method: str, path: str, **options: object) -> requests.Response:
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}{path}"
-        return requests.request(method, address, auth=("api", KEY), timeout=30, **options)
-
-    yield ask
-    server.should_exit = True
-    thread.join()
-    for each in databases:
-        each.close()
+    with running(tmp_path) as app:
+        yield app.ask
 
 
 @pytest.fixture
