@@ -72,8 +72,8 @@ def test_runs_take_the_points_that_the_engine_thinks_they_take(seed: int) -> Non
 
 
 def test_points_of_grids_are_kept_by_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Those of two of these grids, of 40 points with 9 characters each.
-    monkeypatch.setattr(grid.grid_keys, "most", 1000)
+    # Those of two of these grids, of 40 points with 20 characters each.
+    monkeypatch.setattr(grid.grid_keys, "most", 2000)
     grids = [json.dumps({"a": {"min": 1, "max": 40 + size}}) for size in range(3)]
     first, second = grid.grid_keys(grids[0]), grid.grid_keys(grids[1])
     assert grid.grid_keys(grids[0]) is first
