@@ -40,8 +40,10 @@ def running(folder: Path) -> Iterator[AppInProcess]:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield AppInProcess(f"http://127.0.0.1:{listener.getsockname()[1]}", database, blobs)
-    server.should_exit = True
-    thread.join()
-    for each in databases:
-        each.close()
+    try:
+        yield AppInProcess(f"http://127.0.0.1:{listener.getsockname()[1]}", database, blobs)
+    finally:
+        server.should_exit = True
+        thread.join()
+        for each in databases:
+            each.close()
