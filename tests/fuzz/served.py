@@ -47,7 +47,7 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         file = folder / "wandb.sqlite"
-        database, drawing, readers = Database(file), Database(file, read_only=True), Readers(file)
+        database, drawing, readers = Database(file), Readers(file), Readers(file)
         self.databases = (database, drawing, readers)
         # What these tests write need not survive a crash.
         database.connection.execute("PRAGMA synchronous = OFF")

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from wandb_tl.local import bodies
-from wandb_tl.local.bodies import LARGEST, MOST_CONTAINERS, PARSED_AT_ONCE
+from wandb_tl.local.bodies import LARGEST
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.patient_json import MOST_CONTAINERS, PARSED_AT_ONCE
 
 
 def test_a_long_body_is_parsed_as_a_short_one_is() -> None:

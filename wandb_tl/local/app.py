@@ -72,7 +72,7 @@ PAUSE_SECONDS = 0.01
 
 
 def make_app(
-    database: Database, reading: Readers, drawing: Database, blobs: Blobs, logins: Logins
+    database: Database, reading: Readers, drawing: Readers, blobs: Blobs, logins: Logins
 ) -> Starlette:
     """The application over a root's records, with connections to write, to read and for pages, and its blobs.
 
@@ -80,7 +80,7 @@ def make_app(
     scripts.
     """
     key = logins.key
-    endpoints = Endpoints(database, Graph(database, reading, blobs), blobs, key)
+    endpoints = Endpoints(database, reading, Graph(database, reading, blobs), blobs, key)
     return Starlette(
         routes=[
             Route("/graphql", guarded(endpoints.graphql, key), methods=["POST"]),
@@ -106,14 +106,19 @@ def make_app(
 class Endpoints:
     """The client's routes."""
 
-    def __init__(self, database: Database, graph: Graph, blobs: Blobs, key: str) -> None:
-        self.database, self.graph, self.blobs, self.key = database, graph, blobs, key
+    def __init__(self, database: Database, reading: Readers, graph: Graph, blobs: Blobs, key: str) -> None:
+        self.database, self.reading, self.graph, self.blobs, self.key = database, reading, graph, blobs, key
         # Of the 40 threads: documents that wait for each other must not keep a run's heartbeat waiting.
         self.answering = anyio.CapacityLimiter(GRAPHQL_THREADS)
 
     def inside(self, action: Callable[[Transaction], T]) -> T:
         """The result of an action inside one transaction."""
         with self.database.transaction() as db:
+            return action(db)
+
+    def look_up(self, action: Callable[[Transaction], T]) -> T:
+        """The result of an action that reads a row, for which it does not wait for those that write."""
+        with self.reading.brief.transaction() as db:
             return action(db)
 
     async def graphql(self, request: Request) -> Response:
@@ -168,7 +173,7 @@ class Endpoints:
             if not has_key(request, self.key):
                 raise RequestError("the address is not signed for this request, or is older than a day", 403)
             signed_at = time.time()
-        row = await run_in_threadpool(self.inside, lambda db: db.blob(blob_id))
+        row = await run_in_threadpool(self.look_up, lambda db: db.blob(blob_id))
         if row is None:
             raise RequestError("there is no such file; it may have been deleted", 404)
         if request.method == "PUT":
@@ -195,7 +200,7 @@ class Endpoints:
             md5 = base64.b64encode(bytes.fromhex(digest)).decode()
         except ValueError:
             raise RequestError("there is nothing at this address", 404) from None
-        row = await run_in_threadpool(self.inside, lambda db: manifests.stored(db, md5))
+        row = await run_in_threadpool(self.look_up, lambda db: manifests.stored(db, md5))
         if row is None:
             raise RequestError("there is no such file; it may have been deleted", 404)
         return self.send(row)

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 import zlib
-from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records import patient_json
 from wandb_tl.local.records.json_path import JsonObject
 
 # Of a body, compressed or not. wandb-core sends at most about 10 MiB at once.
 LARGEST = 32 * 2**20
-# Of objects and lists in a body, counted also inside of strings. Python's garbage collector looks through all
-# of them at once.
-MOST_CONTAINERS = 2_000_000
-# The parser that json.loads uses does not let another thread run before it is through; for larger bodies, the
-# one in Python does.
-PARSED_AT_ONCE = 100_000
 
 # Its iterencode is not that of json.dumps, and lets other threads run between two values.
 PATIENT_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -56,10 +50,9 @@ def parse(body: bytes, is_packed: bool = False, limit: int = LARGEST) -> JsonObj
     try:
         if is_packed:
             body = unpacked(body, limit)
-        if body.count(b"{") + body.count(b"[") > MOST_CONTAINERS:
-            raise RequestError(f"the request's body has more than {MOST_CONTAINERS:,} objects and lists", 413)
+        patient_json.check(body, "the request's body")
         text = body.decode(json.detect_encoding(body), "surrogatepass") or "{}"
-        parsed: Any = json.loads(text, cls=None if len(text) < PARSED_AT_ONCE else PatientDecoder)
+        parsed = patient_json.loads(text)
     except (ValueError, RecursionError, zlib.error):
         raise RequestError("the request's body is not valid JSON", 400) from None
     if not isinstance(parsed, dict):
@@ -76,15 +69,6 @@ def unpacked(body: bytes, limit: int) -> bytes:
     if not unpacker.eof:
         raise zlib.error("the end is missing")
     return content
-
-
-class PatientDecoder(json.JSONDecoder):
-    """A decoder that lets other threads run between two values."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.parse_object, self.parse_array = json.decoder.JSONObject, json.decoder.JSONArray  # type: ignore
-        self.scan_once = py_make_scanner(self)
 
 
 def rendered(content: Any) -> bytes:

@@ -83,7 +83,7 @@ def serve(root: Path, listening: Listening, ready: Callable[[str], None], while_
             database = Database(root / "wandb.sqlite")
             # The charts of long histories must not delay what clients ask for, nor one query the next.
             reading = Readers(root / "wandb.sqlite")
-            drawing = Database(root / "wandb.sqlite", read_only=True)
+            drawing = Readers(root / "wandb.sqlite")
         except RequestError as error:
             raise RootError(str(error)) from None
         blobs = Blobs(root / "blobs", key)

@@ -29,7 +29,7 @@ def graph(tmp_path: Path) -> Iterator[Graph]:
     database.close()
 
 
-def ask(graph: Graph, document: str, **variables: str) -> dict:
+def ask(graph: Graph, document: str, **variables: object) -> dict:
     status, answer = graph.answer({"query": document, "variables": variables}, "http://here")
     assert status == 200
     return answer
@@ -61,6 +61,21 @@ def test_what_asks_for_too_much_is_refused_before_it_is_executed(graph: Graph) -
     assert "not executable" in refusal(graph, "scalar X")
     # It uses itself, which the validation refuses.
     assert "itself" in refusal(graph, "{ viewer { ...f } } fragment f on User { id ...f }")
+
+
+def test_long_lists_are_refused_by_their_names(graph: Graph) -> None:
+    files = """query ($names: [String]) { project(name: "p", entityName: "local") { run(name: "r") {
+        files(names: $names) { edges { node { name } } } } } }"""
+    make = """mutation ($input: CreateRunFilesInput!) { createRunFiles(input: $input) { runID } }"""
+    ask(graph, RUN)
+    names = [f"{number}.txt" for number in range(limits.MOST_ITEMS + 1)]
+    says = "can have 10,000 items, not 10,001: send fewer at once"
+    input = {"projectName": "p", "runName": "r", "files": names}
+    for document, name, variables in ((files, "names", {"names": names}), (make, "files", {"input": input})):
+        [error] = ask(graph, document, **variables)["errors"]
+        assert error["message"] == f"'{name}' {says}"
+    found = ask(graph, files, names=names[1:])["data"]["project"]["run"]["files"]["edges"]
+    assert len(found) == limits.MOST_ITEMS
 
 
 def test_few_documents_are_kept(graph: Graph) -> None:

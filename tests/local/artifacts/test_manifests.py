@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from live_server import Server
 from version_lab import Lab, md5, xxh128
 
 from wandb_tl.local.artifacts import blobs, manifests, versions
+from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.database import Database
+from wandb_tl.local.records.rows import ManifestRow
 
 LOG = """
 import json, os, wandb
@@ -250,6 +254,45 @@ def test_what_is_no_manifest_is_refused_in_one_line(lab: Lab) -> None:
         lab.upload(lab.announce(one)["blob_id"], content)
         with pytest.raises(RequestError, match="m is not a valid manifest"):
             lab.commit(one)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "says"), [("LARGEST", 50, "50 bytes"), ("MOST_FILES", 1, "1 files, not 2")]
+)
+@pytest.mark.parametrize("kind", ["FULL", "PATCH"])
+def test_a_manifest_beyond_the_limits_is_refused_in_one_line(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, says: str, kind: str
+) -> None:
+    one = lab.create("1", distributedID="job" if kind == "PATCH" else None)
+    lab.add(one, {"a": "1", "b": "2"}, kind=kind)
+    monkeypatch.setattr(manifests, limit, value)
+    with pytest.raises(RequestError, match=says) as refused:
+        lab.commit(one)
+    assert "\n" not in str(refused.value)
+    monkeypatch.undo()
+    assert lab.commit(one)["file_count"] == 2
+
+
+def test_other_clients_write_while_manifests_are_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, folder, read = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k"), []
+
+    def aside(path: Path, row: ManifestRow, parse: Any = manifests._read) -> Any:
+        assert database.lock.acquire(timeout=5), "the database is locked"
+        database.lock.release()
+        read.append(row["kind"])
+        return parse(path, row)
+
+    with database.transaction() as db:
+        lab = Lab(db, folder)
+        base = lab.make("1", {"a": "1"})
+        more = lab.create("2")
+        lab.add(more, {"b": "1"}, base, "INCREMENTAL")
+    monkeypatch.setattr(manifests, "_read", aside)
+    done = database.repeat(lambda db: versions.commit(db, folder, more))
+    assert done["file_count"] == 2 and read == ["INCREMENTAL", "FULL"]
+    database.close()
 
 
 def test_parts_that_never_came_are_left_out(lab: Lab) -> None:

@@ -110,3 +110,18 @@ def test_means_of_very_large_numbers_are_finite() -> None:
     for x in range(BUCKETS + 1):
         curve.extend([x], [1.7e308])
     assert {y for _, y in curve.means(100)} == {1.7e308}
+
+
+def test_a_curve_that_was_read_stays_while_another_page_reads_on(db: Transaction) -> None:
+    reader = CurveReader()
+    lines = [json.dumps({"_step": i, "loss": i}) for i in range(2 * BUCKETS + 2)]
+    post(db, files=chunk(HISTORY, 0, *lines[: 2 * BUCKETS + 1]))
+    curve, _ = reader.read(db, source(db, "loss"))
+    before = curve.buckets.copy()
+    post(db, files=chunk(HISTORY, 2 * BUCKETS + 1, *lines[2 * BUCKETS + 1 :]))
+    longer, _ = reader.read(db, source(db, "loss"))
+    assert (curve.buckets == before).all() and (longer.count, curve.count) == (
+        2 * BUCKETS + 2,
+        2 * BUCKETS + 1,
+    )
+    assert curve.points(800)[-1][0] < longer.points(800)[-1][0] and reader.bytes == longer.bytes

@@ -12,7 +12,7 @@ from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import database as database_module
 from wandb_tl.local.records import migrations
 from wandb_tl.local.records.database import Database, Readers, Transaction
-from wandb_tl.local.records.json_path import find, pluck
+from wandb_tl.local.records.json_path import KEPT_CHARACTERS, find, kept_object, pluck
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named
 
 
@@ -186,6 +186,13 @@ def test_plucked_values_fit_a_column() -> None:
         assert pluck(broken, "a") is None
     assert pluck(json.dumps({"a": 1 << 63}), "a") == 2.0**63 and pluck(json.dumps({"a": -(10**400)}), "a") < 0
     assert pluck('{"a": "\\ud800x"}', "a") == "?x"
+
+
+def test_objects_are_kept_by_the_length_of_their_texts() -> None:
+    for number in range(12):
+        assert pluck(json.dumps({"a": number, "pad": "x" * (KEPT_CHARACTERS // 8)}), "a") == number
+    assert 0 < kept_object.characters <= KEPT_CHARACTERS
+    assert sum(map(len, kept_object.results)) == kept_object.characters
 
 
 def test_what_is_no_cursor_is_refused(tmp_path: Path) -> None:

@@ -71,11 +71,13 @@ def test_runs_take_the_points_that_the_engine_thinks_they_take(seed: int) -> Non
     assert len(left([])) - 40 <= len(left(configs)) < len(left([]))
 
 
-def test_points_of_few_grids_are_kept() -> None:
-    grids = [json.dumps({"a": {"min": 1, "max": 40 + size}}) for size in range(grid.KEPT_GRIDS + 1)]
-    first, second, *_ = [grid.grid_keys(each) for each in grids[:-1]]
+def test_points_of_grids_are_kept_by_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Those of two of these grids, of 40 points with 20 characters each.
+    monkeypatch.setattr(grid.grid_keys, "most", 2000)
+    grids = [json.dumps({"a": {"min": 1, "max": 40 + size}}) for size in range(3)]
+    first, second = grid.grid_keys(grids[0]), grid.grid_keys(grids[1])
     assert grid.grid_keys(grids[0]) is first
-    assert len(grid.grid_keys(grids[-1])) == 40 + grid.KEPT_GRIDS
+    assert len(grid.grid_keys(grids[2])) == 42
     # The least recently used one made room for the last.
     assert grid.grid_keys(grids[0]) is first
     again = grid.grid_keys(grids[1])

@@ -194,6 +194,7 @@ class Graph:
             message = "variables of a GraphQL request are an object, and operationName is a string"
             return 400, {"errors": [{"message": message}]}
         try:
+            limits.check_lists(variables)
             document, errors = self.checked(text)
         except RequestError as refusal:
             return 200, {"errors": [{"message": str(refusal)}]}

@@ -23,6 +23,8 @@ from wandb_tl.local.errors import RequestError
 MOST_CHARACTERS = 20_000
 # Of a document, with those of a fragment counted wherever it is used; and how deeply they are nested.
 MOST_FIELDS, DEEPEST = 1000, 50
+# Of a list in the variables, such as names of files. wandb-core asks for up to 2,000 addresses at once.
+MOST_ITEMS = 10_000
 # Of an answer. The client repeats a query that takes longer than 20 s.
 ANSWER_FIELDS, ANSWER_CHARACTERS, ANSWER_SECONDS = 1_000_000, 64 * 2**20, 20.0
 # Fields between two looks at the clock.
@@ -33,6 +35,20 @@ def check_text(text: str) -> None:
     """Raises RequestError for a document that is too long to be parsed."""
     if len(text) > MOST_CHARACTERS:
         raise RequestError(f"a query can have {MOST_CHARACTERS:,} characters, not {len(text):,}")
+
+
+def check_lists(value: object, name: str = "variables") -> None:
+    """Raises RequestError for a list in the variables that is too long, by the name that it has there."""
+    if isinstance(value, list):
+        if len(value) > MOST_ITEMS:
+            raise RequestError(
+                f"{name[:40]!r} can have {MOST_ITEMS:,} items, not {len(value):,}: send fewer at once"
+            )
+        for item in value:
+            check_lists(item, name)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_lists(item, key)
 
 
 def check(document: DocumentNode) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import xxhash
 
 from wandb_tl.local.artifacts import uploads
-from wandb_tl.local.artifacts.blobs import Blobs, new_blob, stored_at
+from wandb_tl.local.artifacts.blobs import GONE, Blobs, new_blob, stored_at
 from wandb_tl.local.artifacts.inputs import (
     ArtifactFileInput,
     Contents,
@@ -23,10 +24,14 @@ from wandb_tl.local.artifacts.inputs import (
     ManifestEntry,
 )
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records import patient_json
 from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.rows import ArtifactRow, BlobRow, Columns, ManifestEntryRow, ManifestRow
 
 FULL, INCREMENTAL, PATCH = "FULL", "INCREMENTAL", "PATCH"
+
+# Of the manifests from which a version is made, together: bytes, and files that they list.
+LARGEST, MOST_FILES = 32 * 2**20, 200_000
 
 
 def announce(
@@ -128,7 +133,7 @@ def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
     """Store the entries of the manifests that were uploaded for a version; returns the columns to update.
 
     Parts are merged, later ones over earlier ones and all over the base, and written as the version's FULL
-    manifest. Raises RequestError if a manifest, or a file that it lists, is missing.
+    manifest. Raises RequestError if a manifest, or a file that it lists, is missing, and beyond the limits.
     """
     uploaded = db.all(
         "SELECT manifest.* FROM manifest JOIN blob ON blob.id = manifest.blob_id"
@@ -138,12 +143,14 @@ def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
     )
     if not uploaded:
         raise RequestError("the artifact's manifest was not uploaded")
-    if all(manifest["kind"] == FULL for manifest in uploaded):
-        contents = _read(blobs.folder, uploaded[-1])["contents"]
-    else:
-        manifest = _merged(db, blobs, uploaded)
-        contents = manifest["contents"]
-        _write(db, blobs, artifact, manifest)
+    is_full = all(manifest["kind"] == FULL for manifest in uploaded)
+    parts, base = (uploaded[-1:], None) if is_full else (uploaded, _base(db, uploaded))
+    # Of the bytes that are there now: an upload may replace them while they are parsed.
+    rows = [db.blob(each["blob_id"]) for each in (base, *parts) if each]
+    key = ("manifests", *((blob["id"], blob["md5"]) for blob in map(existing, rows)))
+    contents, text = db.outside(key, partial(_merged, blobs.folder, base, parts))
+    if not is_full:
+        _write(db, blobs, artifact, text)
     columns = store(db, artifact, contents)
     db.run("DELETE FROM expected_blob WHERE artifact_id = ?", artifact["id"])
     return columns
@@ -181,7 +188,9 @@ def contents_of(db: Transaction, folder: Path, artifact: ArtifactRow) -> Content
 def _read(folder: Path, manifest: ManifestRow) -> Manifest:
     """The manifest file, with its contents. Raises RequestError for a file that is no manifest."""
     try:
-        parsed = json.loads(stored_at(folder, manifest["blob_id"]).read_bytes())
+        body = stored_at(folder, manifest["blob_id"]).read_bytes()
+        patient_json.check(body, manifest["name"])
+        parsed = patient_json.loads(body.decode(json.detect_encoding(body), "surrogatepass"))
         contents = parsed["contents"] = parsed.get("contents") or {}
         odd = next((path for path, entry in contents.items() if not _is_entry(path, entry)), None)
     except (ValueError, RecursionError, AttributeError, TypeError):
@@ -200,24 +209,43 @@ def _is_entry(path: str, entry: object) -> bool:
     return is_text and (size is None or (isinstance(size, int) and 0 <= size < 1 << 62))
 
 
-def _merged(db: Transaction, blobs: Blobs, parts: list[ManifestRow]) -> Manifest:
-    contents: Contents = {}
+def _base(db: Transaction, parts: list[ManifestRow]) -> ManifestRow | None:
+    """The manifest of the version that parts add to, None if they add to none."""
     addition = next((part for part in parts if part["kind"] == INCREMENTAL and part["base_id"]), None)
-    if addition:
-        base = db.get("artifact", addition["base_id"])
-        if base is None or base["state"] != "COMMITTED":
-            raise RequestError("the version that this one adds to is gone; log all of its files instead")
-        contents |= contents_of(db, blobs.folder, base)
-    manifests = [_read(blobs.folder, part) for part in parts]
+    if addition is None:
+        return None
+    base = db.get("artifact", addition["base_id"])
+    if base is None or base["state"] != "COMMITTED":
+        raise RequestError("the version that this one adds to is gone; log all of its files instead")
+    return existing(_full(db, base["id"]))
+
+
+def _merged(folder: Path, base: ManifestRow | None, parts: list[ManifestRow]) -> tuple[Contents, bytes]:
+    """The contents of parts over those of a base, and the text of the manifest that has them all.
+
+    Raises RequestError beyond the limits, and for a file that is gone.
+    """
+    files = [stored_at(folder, each["blob_id"]) for each in (base, *parts) if each]
+    try:
+        size = sum(file.stat().st_size for file in files)
+    except FileNotFoundError:
+        raise RequestError(GONE) from None
+    if size > LARGEST:
+        raise RequestError(f"the manifest of an artifact can have {LARGEST:,} bytes; log fewer files in one")
+    manifests = [_read(folder, part) for part in parts]
+    contents = _read(folder, base)["contents"] if base else {}
     for manifest in manifests:
         contents |= manifest["contents"]
-    return {**manifests[0], "contents": dict(sorted(contents.items()))}
+    if len(contents) > MOST_FILES:
+        raise RequestError(f"an artifact can have {MOST_FILES:,} files, not {len(contents):,}")
+    contents = dict(sorted(contents.items()))
+    return contents, json.dumps({**manifests[0], "contents": contents}).encode()
 
 
-def _write(db: Transaction, blobs: Blobs, artifact: ArtifactRow, manifest: Manifest) -> None:
+def _write(db: Transaction, blobs: Blobs, artifact: ArtifactRow, manifest: bytes) -> None:
     name = "wandb_manifest.json"
     blob_id = new_blob(db, name)
-    with blobs.write(json.dumps(manifest).encode()) as upload:
+    with blobs.write(manifest) as upload:
         uploads.accept(db, blobs, blob_id, upload, db.now)
     row: Columns = {"artifact_id": artifact["id"], "name": name, "blob_id": blob_id}
     db.insert("manifest", kind=FULL, digest=upload.md5, **row)
@@ -237,7 +265,8 @@ def rebuild(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> None:
         elif row["digest"] != row["md5"]:
             entry["extra"] = {"alg": "XXH128"}
     manifest: Manifest = {"version": 1, "storagePolicy": "wandb-storage-policy-v1", "contents": contents}
-    _write(db, blobs, artifact, {**manifest, "storagePolicyConfig": {"storageLayout": "V2"}})
+    whole = {**manifest, "storagePolicyConfig": {"storageLayout": "V2"}}
+    _write(db, blobs, artifact, json.dumps(whole).encode())
 
 
 def digest_of(contents: Contents, algorithm: str) -> str:

@@ -73,8 +73,8 @@ def front(runs: list[Run], objectives: list[Objective]) -> list[Run]:
     return [runs[place] for place in places]
 
 
-# Each chart of a page and each of its updates asks for it.
-@lru_cache(maxsize=16)
+# Each chart of a page and each of its updates asks for it. A key takes about what a page takes of its runs.
+@lru_cache(maxsize=4)
 def _front(costs: tuple[tuple[float, ...], ...]) -> frozenset[tuple[float, ...]]:
     """The costs that no others beat: in proportion to their number for two objectives, else to its square."""
     best: list[tuple[float, ...]] = []

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hmac
 import json
 import shlex
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
+import anyio
+import anyio.to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
@@ -24,15 +27,20 @@ from wandb_tl.local.access import LOGIN, LOGOUT, Logins, from_another_page, has_
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import artifact, comparison, overview, report, run, runs_table, sweep, values
+from wandb_tl.local.pages.headers import FRAME_POLICY, HEADERS
 from wandb_tl.local.pages.plotly_script import PlotlyScript
 from wandb_tl.local.pages.thinning import CurveReader
 from wandb_tl.local.pages.view import Acted, Answer, Download, Frame, Page, PageRequest, path
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import READERS, Database, Readers, Transaction
 from wandb_tl.local.records.names import project_named
 from wandb_tl.local.runs.history_keys import strict
 
 HERE = Path(__file__).parent
 
+T = TypeVar("T")
+
+# How long the queries of a page may take.
+PAGE_SECONDS = 20
 # The longest time that a page may show an agent at work after it fell silent.
 SILENCE_SHOWS_SECONDS = 15
 # The size of the largest form of these pages: of a run with many tags.
@@ -48,38 +56,23 @@ FOREIGN_NAME = (
     "python -m wandb_tl.local open prints, or by a number such as 127.0.0.1."
 )
 # What the page of a refusal is called; others are called REFUSED.
-HEADINGS = {404: "Not found", 409: "Not possible now", 413: "Too large", 421: "Unknown name"}
-REFUSED = "Not done"
-
-# No content from other servers, and no scripts but this server's own files. Charts set styles on elements.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
-    " media-src 'self'; frame-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
-    " frame-ancestors 'none'"
-)
-# HTML that a run logged may run its own scripts, on an origin of its own, without access to any server.
-FRAME_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
-    " style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:;"
-    " frame-ancestors 'self'"
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    # Pages of other origins get neither a window that they open, nor a part of a page.
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    # The browser asks again each time, and gets a 304 if nothing has changed.
-    "Cache-Control": "no-cache",
+HEADINGS = {
+    404: "Not found",
+    409: "Not possible now",
+    413: "Too large",
+    421: "Unknown name",
+    503: "Too slow",
 }
+REFUSED = "Not done"
 
 
 class Site:
-    """The pages of one database, which they read on a connection of their own."""
+    """The pages of one database, which they read on connections of their own."""
 
-    def __init__(self, database: Database, reading: Database, blobs: Blobs, logins: Logins) -> None:
+    def __init__(self, database: Database, reading: Readers, blobs: Blobs, logins: Logins) -> None:
         self.database, self.reading, self.blobs, self.logins = database, reading, blobs, logins
+        # A thread per connection: pages that wait for one must not hold the threads of other requests.
+        self.showing = anyio.CapacityLimiter(READERS)
         self.start = time.time_ns()
         self.plotly = PlotlyScript()
         self.reader = CurveReader()
@@ -183,7 +176,7 @@ class Site:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=HEADERS | {"ETag": tag})
         try:
-            answer = await run_in_threadpool(self.look, request)
+            answer = await self.in_turn(partial(self.look, request))
         except RequestError as error:
             return self.refuse(request, error, default=404)
         if isinstance(answer, str):
@@ -197,21 +190,31 @@ class Site:
         if isinstance(answer, Mapping):
             # What is partial is asked for again, even if nothing has changed.
             tagged = {} if answer.get("partial") else {"ETag": tag}
-            text = await run_in_threadpool(chart_text, answer)
+            text = await self.in_turn(partial(chart_text, answer))
             return Response(text, headers=HEADERS | tagged, media_type="application/json")
-        return await run_in_threadpool(self.render, request, answer, 200, {"ETag": tag})
+        return await self.in_turn(partial(self.render, request, answer, headers={"ETag": tag}))
+
+    async def in_turn(self, function: Callable[[], T]) -> T:
+        """The result of what takes long for some pages, in one of the threads for pages."""
+        return await anyio.to_thread.run_sync(function, limiter=self.showing)
 
     def tag(self) -> str:
         """A tag that changes with each commit, and with time, because agents may fall silent."""
-        with self.reading.transaction() as db:
+        # Always on the same connection: it counts the commits of others.
+        with self.reading.brief.transaction() as db:
             version = db.value("PRAGMA data_version")
         return f'"{self.start}-{version}-{int(time.time() / SILENCE_SHOWS_SECONDS)}"'
 
     def look(self, request: Request) -> Answer:
-        """The answer of the view that the address names."""
-        with self.reading.transaction() as db:
-            page_request = self.page_request(request, db)
-            answer = view_of(page_request.names)(page_request)
+        """The answer of the view that the address names. Raises RequestError (503) if it takes too long."""
+        try:
+            with self.reading.transaction(PAGE_SECONDS) as db:
+                page_request = self.page_request(request, db)
+                answer = view_of(page_request.names)(page_request)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise RequestError(f"This page took longer than {PAGE_SECONDS} s.", 503) from None
         if isinstance(answer, Page):
             answer.context["query"] = page_request.query
         return answer

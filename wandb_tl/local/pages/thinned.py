@@ -20,7 +20,10 @@ TOTAL, LOW_X, LOW, HIGH_X, HIGH, SUM_X, SUM_Y = range(7)
 
 
 class Thinned:
-    """A curve to which rows are added. count: its rows; size: rows of a bucket; lacking: rows without x."""
+    """A curve to which rows are added. count: its rows; size: rows of a bucket; lacking: rows without x.
+
+    A copy (copy.copy) does not change with the curve that it is of.
+    """
 
     def __init__(self) -> None:
         self.buckets: Buckets = np.empty((0, 7))
@@ -41,16 +44,17 @@ class Thinned:
         if not len(x):
             return
         self.last = (x[-1], None if math.isnan(y[-1]) else y[-1])
-        self._answers.clear()
+        self._answers = {}
         while self.count + len(x) > BUCKETS * self.size:
             self.buckets = joined(self.buckets, 2)
             self.size *= 2
         rows = _of_rows(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
         # The last bucket has room for some rows.
         room = -self.count % self.size
+        whole, last = (self.buckets[:-1], self.buckets[-1:]) if room else (self.buckets, self.buckets[:0])
         if room:
-            self.buckets[-1:] = joined(np.concatenate([self.buckets[-1:], rows[:room]]), room + 1)
-        self.buckets = np.concatenate([self.buckets, joined(rows[room:], self.size)])
+            last = joined(np.concatenate([last, rows[:room]]), room + 1)
+        self.buckets = np.concatenate([whole, last, joined(rows[room:], self.size)])
         self.count += len(x)
 
     def points(self, most: int) -> list[CurvePoint]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import threading
 import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 from wandb_tl.local.pages.values import read_line
@@ -50,21 +52,26 @@ class CurveReader:
     def __init__(self) -> None:
         self.curves: OrderedDict[Source, Thinned] = OrderedDict()
         self.bytes = 0
+        # Several pages read at once. A curve that is kept is not changed any more.
+        self.lock = threading.Lock()
 
     def read(self, db: Transaction, source: Source, until: float = math.inf) -> tuple[Thinned, bool]:
         """The curve, and whether it is complete: reading stops at the time `until` (time.monotonic)."""
-        curve = self.curves.pop(source, None)
-        if curve is not None:
-            self.bytes -= curve.bytes
-        if curve is None or not _is_prefix(db, source, curve):
-            curve = _empty()
+        with self.lock:
+            kept = self.curves.get(source)
+        curve = copy(kept) if kept is not None and _is_prefix(db, source, kept) else _empty()
         is_complete = _read_on(db, source, curve, until)
+        with self.lock:
+            self._keep(source, curve)
+        return curve, is_complete
+
+    def _keep(self, source: Source, curve: Thinned) -> None:
+        kept = self.curves.pop(source, None)
         self.curves[source] = curve
-        self.bytes += curve.bytes
+        self.bytes += curve.bytes - (kept.bytes if kept is not None else 0)
         while self.bytes > KEPT_BYTES and len(self.curves) > 1:
             _, oldest = self.curves.popitem(last=False)
             self.bytes -= oldest.bytes
-        return curve, is_complete
 
 
 def _empty() -> Thinned:

@@ -6,11 +6,10 @@ import colorsys
 import json
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from wandb_tl.local.records.database import Transaction
-from wandb_tl.local.records.json_path import JsonObject, finite, json_object
+from wandb_tl.local.records.json_path import JsonObject, finite, json_object, kept_object
 from wandb_tl.local.records.rows import ProjectRow, RunRow, SqlValue
 from wandb_tl.local.records.run_states import LIVE
 
@@ -164,10 +163,9 @@ def flat(values: JsonObject, prefix: str = "") -> JsonObject:
     return flattened
 
 
-@lru_cache(maxsize=2048)
 def parsed(text: str | None) -> JsonObject:
     """A run's config or summary as a client sent it; empty if it is no object. Do not change the result."""
-    return read_line(text or "{}")
+    return kept_object(text or "{}") or {}
 
 
 def read_line(text: str) -> JsonObject:

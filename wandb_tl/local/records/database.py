@@ -307,9 +307,13 @@ class Database:
 
 
 class Readers:
-    """Several connections that read the database of a root, for as many queries at once."""
+    """Several connections that read the database of a root, for as many queries at once.
+
+    brief: one besides, for queries of a row, which must not wait for the others.
+    """
 
     def __init__(self, path: Path, count: int = READERS) -> None:
+        self.brief = Database(path, read_only=True)
         self.all = [Database(path, read_only=True) for _ in range(count)]
         self.free: queue.LifoQueue[Database] = queue.LifoQueue()
         for database in self.all:
@@ -329,7 +333,7 @@ class Readers:
             self.free.put(database)
 
     def close(self) -> None:
-        for database in self.all:
+        for database in (self.brief, *self.all):
             database.close()
 
 

@@ -13,10 +13,11 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.kept import Kept
 from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.sweeps import distributions
 from wandb_tl.local.sweeps.sweep_config import Parameter, Parameters, Point, SweepConfig
@@ -26,8 +27,8 @@ ParameterPath = tuple[str, ...]
 
 # Every hand-out looks through the points of a grid.
 MOST_POINTS = 100_000
-# Grids whose points are kept, at about 250 bytes each. A grid is mostly small: 64 of 1,000 points take 16 MB.
-KEPT_GRIDS = 64
+# Of the points of grids that are kept, at about 250 bytes for a point of 100 characters: 60 MB.
+KEPT_CHARACTERS = 24_000_000
 
 # Differs from every value.
 _NOWHERE = object()
@@ -96,13 +97,13 @@ def distinct_points(config: SweepConfig) -> int:
     )
 
 
-@lru_cache(maxsize=KEPT_GRIDS)
-def grid_keys(parameters: str) -> dict[str, None]:
-    """The canonical texts of all points of a grid in their order, for its parameters as JSON text.
-
-    They are kept: an agent of a large grid would otherwise wait for them at every hand-out.
-    """
+def _grid_keys(parameters: str) -> dict[str, None]:
+    """The canonical texts of all points of a grid in their order, for its parameters as JSON text."""
     return dict.fromkeys(canonical(point) for point in grid(json.loads(parameters)))
+
+
+# They are kept: an agent of a large grid would otherwise wait for them at every hand-out.
+grid_keys = Kept(_grid_keys, KEPT_CHARACTERS, lambda parameters, keys: len(parameters) + sum(map(len, keys)))
 
 
 def next_point(db: Transaction, sweep: SweepRow, config: SweepConfig) -> Point | None:

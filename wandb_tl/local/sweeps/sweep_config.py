@@ -8,16 +8,18 @@ with these types, so every key and the values that it takes are declared here on
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast, get_args
 
 import yaml
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.json_path import finite, storable
+from wandb_tl.local.records.kept import Kept
 
 # Of a config as YAML: characters, keys and values, levels.
 LONGEST, MOST_VALUES, DEEPEST = 256 * 2**10, 20_000, 30
+# Of the configs that are kept parsed: 16 of the longest, or thousands of others.
+KEPT_CHARACTERS = 16 * LONGEST
 # Ten times as fast as the loader in Python; some builds of PyYAML have none.
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -188,8 +190,7 @@ def _check_size(node: yaml.Node | None) -> None:
         raise RequestError(f"a sweep's config can have {MOST_VALUES:,} keys and values, not {count:,}")
 
 
-@lru_cache(maxsize=128)
-def parse(text: str) -> SweepConfig:
+def _parse(text: str) -> SweepConfig:
     """The keys that the server reads of a config that config_check.check accepts. Do not change the result.
 
     A name, a program or a part of the metric of another type than declared is left out; check warns of it.
@@ -213,6 +214,9 @@ def parse(text: str) -> SweepConfig:
     if isinstance(config.get("controller"), dict):
         parsed["controller"] = config["controller"]
     return parsed
+
+
+parse = Kept(_parse, KEPT_CHARACTERS)
 
 
 def _metric(value: Any) -> Metric | None:
