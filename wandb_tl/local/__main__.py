@@ -138,7 +138,9 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         help="listen without encryption: who sees the traffic sees the key. For networks that you trust",
     )
     parser.add_argument("--ssl-certfile", type=Path, metavar="FILE", help="certificate: listen with HTTPS")
-    parser.add_argument("--ssl-keyfile", type=Path, metavar="FILE", help="its private key")
+    parser.add_argument(
+        "--ssl-keyfile", type=Path, metavar="FILE", help="its private key, if it is in a file of its own"
+    )
 
 
 def _add_page(parser: argparse.ArgumentParser) -> None:
@@ -248,7 +250,12 @@ def announcement(root: Path, host: str, as_json: bool) -> Callable[[str], None]:
 
 
 def security(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
-    """The files of the certificate and of its key. Raises RootError if other hosts would need them."""
+    """The files of the certificate and of its key. Raises RootError if the certificate is missing.
+
+    The file of a certificate may also have its key.
+    """
+    if options.ssl_keyfile and not options.ssl_certfile:
+        raise RootError("--ssl-keyfile: without --ssl-certfile, the server would listen without encryption")
     files = (options.ssl_certfile, options.ssl_keyfile)
     if not (addresses.is_loopback(options.host) or options.ssl_certfile or options.insecure):
         raise RootError(
