@@ -54,3 +54,15 @@ def test_a_key_without_a_certificate_is_refused(tmp_path: Path, command: str) ->
 def test_one_file_may_have_both(server: Server) -> None:
     assert server.url.startswith("https://127.0.0.1:")
     assert server.query("{ viewer { entity } }") == {"viewer": {"entity": "local"}}
+
+
+def test_env_with_a_port_names_what_is_served(server: Server) -> None:
+    root = ["--root", str(server.root)]
+    for arguments, url in (
+        (["--port", str(server.port)], server.url),
+        # As of a tunnel.
+        (["--port", "9"], "https://127.0.0.1:9"),
+        (["--port", "9", "--host", "node1"], "https://node1:9"),
+    ):
+        code, out, err = local("env", *arguments, *root)
+        assert code == 0 and f"export WANDB_BASE_URL={url}\n" in out, out + err
