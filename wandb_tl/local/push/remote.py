@@ -8,7 +8,6 @@ large as announced, and may be redirected once: W&B's API leads to a storage ser
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import netrc
 import os
@@ -23,6 +22,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import requests
 
+from wandb_tl.local.addresses import is_loopback
 from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push.answers import Answer, Page, checked
 
@@ -68,7 +68,7 @@ class Remote:
             raise RemoteError(f"{url} is not a valid address of a server, such as https://api.wandb.ai")
         if parts.hostname in ("wandb.ai", "www.wandb.ai"):
             raise RemoteError(f"{url} serves only pages; its API is at https://api.wandb.ai")
-        self.url, self.is_loopback = url.rstrip("/"), _is_loopback(parts.hostname)
+        self.url, self.is_loopback = url.rstrip("/"), is_loopback(parts.hostname)
         if parts.scheme == "http" and not self.is_loopback:
             print(f"warning: the API key is sent to {_origin(url)} without encryption", file=sys.stderr)
         self.session = requests.Session()
@@ -141,7 +141,7 @@ class Remote:
     def _check(self, address: str) -> None:
         """Raise RemoteError for the address of a file on this machine, unless the server is on it too."""
         parts = _split(address)
-        if parts is None or (_is_loopback(parts.hostname or "") and not self.is_loopback):
+        if parts is None or (is_loopback(parts.hostname or "") and not self.is_loopback):
             raise RemoteError(f"{self.url} names an address of a file that is not its own or a storage's")
 
     def _send(
@@ -269,13 +269,6 @@ def _split(address: str) -> SplitResult | None:
 def _origin(address: str) -> str:
     parts = _split(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts else "an invalid address"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _reason(error: requests.RequestException) -> str:
