@@ -27,12 +27,14 @@ REPOSITORY = Path(__file__).parents[1]
 class Server:
     """One `wandb_tl.local serve` on a root, and clients that talk to it, with `variables` besides.
 
-    open_files: how many files the server may open; None for as many as these tests may.
+    flags: more flags of the server. open_files: how many files it may open; None for as many as these tests
+    may.
     """
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
     port: int = 0
+    flags: tuple[str, ...] = ()
     open_files: int | None = None
     process: subprocess.Popen | None = None
     env: dict[str, str] = field(default_factory=dict)
@@ -53,7 +55,10 @@ class Server:
         command = [sys.executable, "-m", "wandb_tl.local", "serve", "--port", str(self.port)]
         limited = ["bash", "-c", f'ulimit -n {self.open_files}; exec "$@"', "bash"] if self.open_files else []
         self.process = subprocess.Popen(
-            [*limited, *command, "--root", str(self.root)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+            [*limited, *command, *self.flags, "--root", str(self.root)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         line = self.process.stdout.readline()
         assert line.startswith("serving "), line

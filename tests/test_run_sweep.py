@@ -247,3 +247,13 @@ def test_bounds_of_a_seed_vary_it_too():
     definition["parameters"]["seed"] = {"min": 0, "max": 9}
     with pytest.raises(InputError, match="varies seed itself"):
         sweep_checks.check_repeatable(definition, has_pictures=False)
+
+
+@pytest.mark.parametrize("name", ["seed", "fold"])
+def test_recipes_may_vary_it_too(name):
+    definition = sweep_definitions.load("tune", [])
+    first, second = ("1/5", "2/5") if name == "fold" else ("1", "2")
+    for recipes in ([f"{name}={first} lr=0.1", f"lr=0.2 {name}={second}"], [f"{name}={first}", "lr=0.1"]):
+        definition["parameters"]["recipe"] = {"values": recipes}
+        with pytest.raises(InputError, match=f"varies {name} itself"):
+            sweep_checks.check_repeatable(definition, has_pictures=False)

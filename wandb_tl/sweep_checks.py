@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from wandb_tl import loading
 from wandb_tl.command_line import shell_command
+from wandb_tl.config import RECIPE, with_recipe
 from wandb_tl.errors import InputError
 from wandb_tl.sweeping import equal_points, search_metric, sweep_definitions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wandb_tl.config import RunConfig
-    from wandb_tl.sweeping.sweep_definitions import Definition
+    from wandb_tl.sweeping.sweep_definitions import Definition, Parameter
 
 
 def check_metric(definition: Definition, has_pictures: bool) -> None:
@@ -47,9 +50,7 @@ def check_repeatable(definition: Definition, has_pictures: bool) -> None:
         raise InputError("--seeds: the sweep has several objectives, so no recipe is the best one")
     parameters = definition.get("parameters") or {}
     for name in ("seed", "fold"):
-        spec = parameters.get(name, {"value": ""})
-        # Without these, it has a distribution, or bounds alone.
-        if "value" not in spec and len(spec.get("values", ())) != 1:
+        if _varies(parameters, name):
             raise InputError(f"--seeds: the sweep varies {name} itself; leave out one of the two")
     has_validation = _has_validation if has_pictures else _is_assumed
     for config in sweep_definitions.data_configs(definition) if parameters else []:
@@ -57,6 +58,16 @@ def check_repeatable(definition: Definition, has_pictures: bool) -> None:
             raise InputError(
                 "--seeds: validation images judge the recipes, and there are none; use --set val_fraction=0.2"
             )
+
+
+def _varies(parameters: Mapping[str, Parameter], name: str) -> bool:
+    """Whether runs of a sweep have several values of a hyperparameter, by itself or as a part of recipes."""
+    spec = parameters.get(name, {"value": ""})
+    # Without these, it has a distribution, or bounds alone.
+    if "value" not in spec and len(spec.get("values", ())) != 1:
+        return True
+    recipes = parameters.get(RECIPE, {}).get("values", ())
+    return len({with_recipe({RECIPE: recipe}).get(name) for recipe in recipes}) > 1
 
 
 def _has_validation(data_dir: str) -> bool:

@@ -61,9 +61,13 @@ def test_no_cell_is_an_image_a_link_or_a_formula():
     assert not re.search("<(a|img|code|!--)", html)
     texts = [unescape(cell) for cell in re.findall("<t[hd][^>]*>(.*)</t[hd]>", html)]
     assert texts == ["[x](a)", *cells["[x](a)"]]
-    frame = pd.DataFrame({"a": ["=1", "'=1", "'", "a=1"], "b": [-1.5, 2.0, float("nan"), float("inf")]})
+    numbers = [-1.5, 2.0, float("nan"), float("inf")]
+    frame = pd.DataFrame({"=cmd|' /C calc'!A0": ["=1", "'=1", "'", "a=1"], "-b": numbers})
     file = tables.csv(frame)
-    assert file.decode().splitlines()[1:] == ["'=1,-1.5", "''=1,2.0", "',", "a=1,inf"]
+    assert file.decode().splitlines() == [
+        "'=cmd|' /C calc'!A0,'-b",
+        *["'=1,-1.5", "''=1,2.0", "',", "a=1,inf"],
+    ]
     pd.testing.assert_frame_equal(tables.without_apostrophes(pd.read_csv(io.BytesIO(file))), frame)
 
 

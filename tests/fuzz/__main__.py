@@ -1,6 +1,7 @@
 """python -m tests.fuzz --minutes 60: odd input for the embedded server, for as long as you like.
 
-Prints the seed, and each kind of failure once, with the smallest input that hypothesis finds for it.
+Prints the seed, and each kind of failure once, with the smallest input that hypothesis finds for it. Fails
+also if a heartbeat of a second client waits for longer than LONGEST_WAIT seconds meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .properties import PROPERTIES
 from .served import Served
 
 EXAMPLES = 40
+# A heartbeat takes milliseconds; on a slow, busy machine, about a second beside the first charts.
+LONGEST_WAIT = 2.0
 
 
 def main() -> int:
@@ -34,7 +37,7 @@ def main() -> int:
     until = time.monotonic() + 60 * options.minutes
     failures: dict[str, str] = {}
     examples: Counter[str] = Counter()
-    slowest = (0.0, "")
+    slowest = longest_wait = (0.0, "")
     number = 0
     while time.monotonic() < until:
         for name in options.only:
@@ -49,11 +52,13 @@ def main() -> int:
                     report(name, error, failures)
                 finally:
                     slowest = max(slowest, served.slowest)
+                    longest_wait = max(longest_wait, served.longest_wait)
                     served.end()
     print(f"{sum(examples.values()):,} examples: {dict(examples)}; seed {start}")
     print(f"the slowest request took {slowest[0]:.2f} s: {slowest[1]}")
+    print(f"a heartbeat waited for {longest_wait[0]:.2f} s at most: beside {longest_wait[1]}")
     print(f"{len(failures)} kinds of failures")
-    return int(bool(failures))
+    return int(bool(failures) or longest_wait[0] > LONGEST_WAIT)
 
 
 def search(name: str, served: Served, number: int, examples: Counter[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,16 @@ def test_the_server_answers_whatever_arrives(name: str, served: Served) -> None:
         PROPERTIES[name](served, data)
 
     check()
+
+
+def test_the_wait_of_a_heartbeat_is_measured(served: Served) -> None:
+    app = served.app
+
+    async def slow(scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["path"] == "/slow":
+            time.sleep(1)
+        await app(scope, receive, send)
+
+    served.app = slow
+    served.page("slow")
+    assert served.longest_wait[0] > 0.9 and "/slow" in served.longest_wait[1]

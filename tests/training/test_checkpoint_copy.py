@@ -102,3 +102,27 @@ print(json.dumps(answer))
 def test_a_long_run_uploads_its_checkpoint_now_and_then(server):
     # After the second epoch, but not already again after the third.
     assert server.run(TIMED) == {"size": True, "elsewhere": 2, "nowhere": 0}
+
+
+def test_a_damaged_copy_is_not_used_and_the_run_says_so(server):
+    script = """
+    import contextlib, io, json, os, pathlib, torch, wandb
+    from wandb_tl.training.checkpoint_copy import CheckpointCopy
+    from wandb_tl.training.checkpoints import Checkpoint
+
+    os.environ["WANDB_TL_CACHE"] = os.path.abspath("cache")
+    with wandb.init(id="damaged", project="copies") as run:
+        pathlib.Path(run.dir, "checkpoint.pt").write_bytes(b"PK half a file")
+        run.save(os.path.join(run.dir, "checkpoint.pt"), base_path=run.dir, policy="now")
+    said = io.StringIO()
+    with wandb.init(id="damaged", project="copies", resume="must") as run:
+        checkpoint = Checkpoint(("copies", "damaged"), {}, CheckpointCopy(run), layer=torch.nn.Linear(2, 2))
+        with contextlib.redirect_stdout(said):
+            rows = checkpoint.load().rows
+    print(json.dumps([said.getvalue(), rows]))
+    """
+    said, rows = server.run(script)
+    assert (
+        said.startswith("the checkpoint of the server is not used: ") and "checkpoint.pt: ends early" in said
+    )
+    assert said.count("\n") == 1 and rows == []

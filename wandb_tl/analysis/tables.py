@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -304,14 +304,22 @@ FORMULA = re.compile(r"^(?='*[=+\-@\t\r])")
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A table as a CSV file, in which no string is a formula; `without_apostrophes` is the inverse."""
-    safe = frame.map(lambda cell: FORMULA.sub("'", cell) if isinstance(cell, str) else cell)
+    """A table as a CSV file, in which no string is a formula; `without_apostrophes` is the inverse.
+
+    Headings may come from a run, too: a sweep names its objectives.
+    """
+    safe = _each_text(frame, lambda text: FORMULA.sub("'", text))
     return safe.to_csv(index=False).encode()
 
 
 def without_apostrophes(frame: pd.DataFrame) -> pd.DataFrame:
     """The table of a CSV file as it was before `csv`."""
-    return frame.map(lambda cell: re.sub(r"^'(?='*[=+\-@\t\r])", "", cell) if isinstance(cell, str) else cell)
+    return _each_text(frame, lambda text: re.sub(r"^'(?='*[=+\-@\t\r])", "", text))
+
+
+def _each_text(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with each of its strings and headings changed."""
+    return frame.map(lambda cell: change(cell) if isinstance(cell, str) else cell).rename(columns=change)
 
 
 def markdown(cells: pd.DataFrame) -> str:

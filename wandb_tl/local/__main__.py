@@ -114,7 +114,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="name or address by which other hosts reach this machine; 0.0.0.0 selects an address of its "
         "networks (default: that of the server, for this machine)",
     )
-    env.add_argument("--port", type=int, help="default: the port of the server that serves the folder")
+    env.add_argument(
+        "--port",
+        type=int,
+        help="port of a tunnel to the server, or of one that is yet to start, without HTTPS (default: the "
+        "port of the server that serves the folder)",
+    )
     for command in (serve, open_, env, answer, push, pull, check, backup, restore):
         command.add_argument(
             "--root",
@@ -138,7 +143,9 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         help="listen without encryption: who sees the traffic sees the key. For networks that you trust",
     )
     parser.add_argument("--ssl-certfile", type=Path, metavar="FILE", help="certificate: listen with HTTPS")
-    parser.add_argument("--ssl-keyfile", type=Path, metavar="FILE", help="its private key")
+    parser.add_argument(
+        "--ssl-keyfile", type=Path, metavar="FILE", help="its private key, if it is in a file of its own"
+    )
 
 
 def _add_page(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +174,7 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
 def server_url(root: Path, host: str | None, port: int | None) -> str:
     """The address of the server of `root`; for other hosts if `host` names this machine.
 
+    port: may also be that of a tunnel to it, or of a server that is yet to start, which has no HTTPS.
     Raises RootError if there is no server, or if it listens on this machine only.
     """
     if host in addresses.ALL_ADDRESSES:
@@ -174,16 +182,17 @@ def server_url(root: Path, host: str | None, port: int | None) -> str:
         if not networks:
             raise RootError("this machine has no address in a network; name it with --host")
         host = networks[0]
-    if port is not None:
-        return addresses.url(host or "127.0.0.1", port)
     # Without a port, a server must already be running, so that a mistyped folder is not created.
-    url = roots.wait_for_server(root)
+    url = roots.wait_for_server(root) if port is None else roots.server_url(root)
+    scheme, _, rest = (url or "http://").partition("://")
+    served_port = int(rest.rpartition(":")[2] or 0)
+    if url is None or port not in (None, served_port):
+        return addresses.url(host or "127.0.0.1", port or 0, scheme)
     if host is None:
         return url
     if addresses.is_loopback(roots.server_host(root)) and not addresses.is_loopback(host):
         raise RootError(f"the server at {url} listens on this machine only; start it with --host 0.0.0.0")
-    scheme, _, rest = url.partition("://")
-    return addresses.url(host, int(rest.rpartition(":")[2]), scheme)
+    return addresses.url(host, served_port, scheme)
 
 
 def environment(root: Path, host: str | None, port: int | None) -> dict[str, str]:
@@ -248,7 +257,12 @@ def announcement(root: Path, host: str, as_json: bool) -> Callable[[str], None]:
 
 
 def security(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
-    """The files of the certificate and of its key. Raises RootError if other hosts would need them."""
+    """The files of the certificate and of its key. Raises RootError if the certificate is missing.
+
+    The file of a certificate may also have its key.
+    """
+    if options.ssl_keyfile and not options.ssl_certfile:
+        raise RootError("--ssl-keyfile: without --ssl-certfile, the server would listen without encryption")
     files = (options.ssl_certfile, options.ssl_keyfile)
     if not (addresses.is_loopback(options.host) or options.ssl_certfile or options.insecure):
         raise RootError(

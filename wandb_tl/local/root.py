@@ -106,7 +106,8 @@ def _close_entry(path: Path, is_right_kind: Callable[[int], bool]) -> None:
 def read_key(root: Path) -> str:
     """The root's API key, created if there is none. Raises RootError if the key file or the root is unusable.
 
-    The key is hexadecimal: the client takes the part of a key before the first dash as a prefix.
+    It prepares the root: who could write to it before may have put a key of their own there. The key is
+    hexadecimal: the client takes the part of a key before the first dash as a prefix.
     """
     path = prepare(root) / "key"
     try:

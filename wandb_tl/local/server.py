@@ -72,10 +72,10 @@ def serve(root: Path, listening: Listening, ready: Callable[[str], None], while_
     # cores, threads that wait for one another take the search thirty times as long.
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.setswitchinterval(SWITCH_SECONDS)
-    root = roots.prepare(root.resolve())
+    root = root.resolve()
+    key = roots.read_key(root)
     # Closed last: who locks it afterwards must be able to start another server.
     with (root / "users").open("a") as users, roots.lock(root):
-        key = roots.read_key(root)
         host, port = listening.host, listening.port
         listener = listen_anywhere(host) if port is None else listen(host, port)
         url = addresses.url(host, listener.getsockname()[1], listening.scheme)

@@ -18,7 +18,7 @@ import requests
 import wandb
 from wandb import Run
 
-from wandb_tl.errors import one_line
+from wandb_tl.errors import InputError, one_line
 from wandb_tl.signals import Terminated
 from wandb_tl.training import weights_file
 from wandb_tl.training.checkpoints import Checkpoint
@@ -51,11 +51,16 @@ class CheckpointCopy:
         with TemporaryDirectory() as folder:
             try:
                 file = self._file()
-                if file.name != NAME or file.size > weights_file.MAX_BYTES:
+                if file.name != NAME:
                     return
+                if file.size > weights_file.MAX_BYTES:
+                    raise InputError(f"{NAME}: takes {file.size:,} bytes, more than any model")
                 file.download(folder, replace=True)
                 weights_file.check_zip(Path(folder, NAME))
                 checkpoint.take_over(Path(folder, NAME))
+            # Before REQUEST_ERRORS, of which it is one.
+            except InputError as error:
+                print(f"the checkpoint of the server is not used: {one_line(error)}", flush=True)
             except (*REQUEST_ERRORS, requests.RequestException):
                 # The run ended before its first upload.
                 return

@@ -14,7 +14,7 @@ from hostile_server import HostileServer, Reply, hostile_server
 
 from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push import answers
-from wandb_tl.local.push.remote import KEY_VARIABLE, MOST_BYTES, Remote
+from wandb_tl.local.push.remote import KEY_VARIABLE, MOST_BYTES, Download, Remote
 from wandb_tl.local.push.run_push import RunPush
 
 
@@ -100,7 +100,31 @@ def test_uploads_go_to_storage_and_not_into_this_machine() -> None:
         with pytest.raises(RemoteError, match="names an address"):
             remote.put([(address, None, b"x")])
         with pytest.raises(RemoteError, match="names an address"):
-            remote.get([(address, Path("never written"))])
+            remote.get(Download(address, Path("never written")))
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [(1000, "the 1,000 bytes that were announced"), (None, "the 100,000 bytes that a file without a size")],
+)
+def test_a_download_ends_at_the_announced_size(
+    hostile: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None, says: str
+) -> None:
+    monkeypatch.setattr("wandb_tl.local.push.remote.UNANNOUNCED_BYTES", 100_000)
+    file, remote = tmp_path / "file", Remote(hostile.url)
+    most = size or 100_000
+    content = b"x" * (most + 1)
+    for reply in (
+        Reply(content),
+        Reply(gzip.compress(content), headers={"Content-Encoding": "gzip"}),
+    ):
+        hostile.answer = lambda *_, reply=reply: reply
+        with pytest.raises(RemoteError, match=says):
+            remote.get(Download(f"{hostile.url}/file", file, size))
+        assert file.stat().st_size <= most
+    hostile.answer = lambda *_: Reply(content[1:])
+    remote.get(Download(f"{hostile.url}/file", file, size))
+    assert file.read_bytes() == content[1:]
 
 
 @pytest.mark.parametrize(

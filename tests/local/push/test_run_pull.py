@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,14 +14,14 @@ from hostile_server import HostileServer, Reply, hostile_server
 
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RemoteError
-from wandb_tl.local.push.answers import RunPulled
+from wandb_tl.local.push.answers import RunPulled, VersionPulled
 from wandb_tl.local.push.artifact_pull import ArtifactPull
 from wandb_tl.local.push.remote import Remote
 from wandb_tl.local.push.run_pull import RunPull
 from wandb_tl.local.records.database import Database
 
 RUN = dict.fromkeys(RunPulled.__annotations__) | {"name": "r", "state": "finished"}
-FILE = {"name": "../f", "md5": None, "directUrl": "SERVER/f"}
+FILE = {"name": "../f", "md5": None, "sizeBytes": None, "directUrl": "SERVER/f"}
 
 
 @pytest.fixture
@@ -76,4 +77,42 @@ def test_an_odd_answer_to_a_pull_is_one_line(
 def test_versions_of_an_odd_form_are_refused(hostile: HostileServer, pull: RunPull) -> None:
     hostile.data({"project": {"run": {"versions": connection({"state": "COMMITTED", "id": 1})}}})
     with pytest.raises(RemoteError, match=r"versions\.id is not a valid str"):
+        ArtifactPull(pull).pull([{"id": 1, "name": "r"}])
+
+
+def test_a_file_of_a_run_is_no_larger_than_announced(hostile: HostileServer, pull: RunPull) -> None:
+    def answer(_method: str, path: str, _body: bytes) -> Reply:
+        if path != "/graphql":
+            return Reply(b"x" * 10)
+        file = FILE | {"sizeBytes": 9, "directUrl": f"{hostile.url}/f"}
+        data = {"project": {"runs": connection(RUN), "run": {"files": connection(file)}}}
+        return Reply({"data": data})
+
+    hostile.answer = answer
+    with pytest.raises(RemoteError, match="sends more than the 9 bytes that were announced"):
+        list(pull.pull(None))
+
+
+def test_a_file_of_an_artifact_is_no_larger_than_its_manifest_says(
+    hostile: HostileServer, pull: RunPull
+) -> None:
+    version = {
+        **dict.fromkeys(VersionPulled.__annotations__),
+        "id": base64.b64encode(b"Artifact:1").decode(),
+        "state": "COMMITTED",
+        "digest": "d",
+        "tags": [],
+        "aliases": [],
+        "artifactSequence": {"name": "a"},
+        "artifactType": {"name": "model"},
+        "currentManifest": {"file": {"directUrl": f"{hostile.url}/manifest"}},
+    }
+    file = {"name": "f", "directUrl": f"{hostile.url}/f"}
+    replies = {"/manifest": Reply({"contents": {"f": {"digest": "", "size": 9}}}), "/f": Reply(b"x" * 10)}
+    data = {
+        "project": {"runs": connection(), "run": {"versions": connection(version)}},
+        "artifact": {"files": connection(file)},
+    }
+    hostile.answer = lambda _method, path, _body: replies.get(path, Reply({"data": data}))
+    with pytest.raises(RemoteError, match="sends more than the 9 bytes that were announced"):
         ArtifactPull(pull).pull([{"id": 1, "name": "r"}])

@@ -249,6 +249,7 @@ class FilePulled(TypedDict):
 
 class RunFilePulled(FilePulled):
     md5: str | None
+    sizeBytes: int | None
 
 
 class Named(TypedDict):

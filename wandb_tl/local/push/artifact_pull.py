@@ -108,7 +108,7 @@ class ArtifactPull:
         with self.database.transaction() as db:
             blob_id = new_blob(db, "wandb_manifest.json")
         manifest_file = version["currentManifest"]["file"]
-        self.runs.fetch(manifest_file["directUrl"], blob_id, "a manifest", None)
+        self.runs.fetch(manifest_file["directUrl"], blob_id, "a manifest", None, None)
         self._rewrite(blob_id, ids)
         with self.database.transaction() as db:
             row: Columns = {"artifact_id": artifact_id, "name": "wandb_manifest.json", "blob_id": blob_id}
@@ -124,7 +124,7 @@ class ArtifactPull:
                 if manifests.stored(db, entry.get("digest") or ""):
                     continue
                 blob_id = new_blob(db, file["name"], permanent=True)
-            self.runs.fetch(file["directUrl"], blob_id, file["name"], entry.get("digest"))
+            self.runs.fetch(file["directUrl"], blob_id, file["name"], entry.get("digest"), entry.get("size"))
         with self.database.transaction() as db:
             db.update("artifact", artifact_id, **manifests.store(db, artifact, contents))
 

@@ -2,13 +2,12 @@
 
 It retries requests that may succeed later (a refused connection, 5xx, 429). Every other failure is a
 RemoteError with a message of one line. The server is not trusted: the key and the files go only where the
-user or a signed address says, and no more of an answer is read than MOST_BYTES. Only a download may be
-larger, and may be redirected once: W&B's API leads to a storage service, which gets no key.
+user or a signed address says, and no more of an answer is read than MOST_BYTES. Only a download may be as
+large as announced, and may be redirected once: W&B's API leads to a storage service, which gets no key.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import netrc
 import os
@@ -16,12 +15,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import requests
 
+from wandb_tl.local.addresses import is_loopback
 from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push.answers import Answer, Page, checked
 
@@ -38,6 +39,8 @@ TIMEOUTS = (10, 120)
 # The answers that a push asks for take a few hundred bytes per file or run.
 MOST_BYTES = 32 * 2**20
 PIECE_BYTES = 2**16
+# Of a download whose size nobody has announced, as that of a manifest: the manifest of a million files fits.
+UNANNOUNCED_BYTES = 2**30
 # Of one connection; a server could send pages for ever.
 MOST_PAGES = 20_000
 
@@ -45,6 +48,15 @@ MOST_PAGES = 20_000
 UPLOADS = 8
 
 Body = Path | bytes
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where a file is downloaded from, the new file, and the bytes that the server has announced."""
+
+    address: str
+    into: Path
+    size: int | None = None
 
 
 class Remote:
@@ -56,7 +68,7 @@ class Remote:
             raise RemoteError(f"{url} is not a valid address of a server, such as https://api.wandb.ai")
         if parts.hostname in ("wandb.ai", "www.wandb.ai"):
             raise RemoteError(f"{url} serves only pages; its API is at https://api.wandb.ai")
-        self.url, self.is_loopback = url.rstrip("/"), _is_loopback(parts.hostname)
+        self.url, self.is_loopback = url.rstrip("/"), is_loopback(parts.hostname)
         if parts.scheme == "http" and not self.is_loopback:
             print(f"warning: the API key is sent to {_origin(url)} without encryption", file=sys.stderr)
         self.session = requests.Session()
@@ -110,15 +122,12 @@ class Remote:
                 break
         raise RemoteError(f"{self.url} does not come to an end with its {path[-1]}")
 
-    def get(self, downloads: Iterable[tuple[str, Path]]) -> None:
-        """Download (address, path of a new file)."""
-        with ThreadPoolExecutor(UPLOADS) as pool:
-            list(pool.map(lambda download: self._get(*download), downloads))
-
-    def _get(self, address: str, into: Path) -> None:
-        is_here = address.startswith(f"{self.url}/")
-        self._check(address)
-        self._send("GET", address, into=into, auth=self.credentials if is_here else _no_auth)
+    def get(self, download: Download) -> None:
+        """Raises RemoteError also if more bytes arrive than the server has announced."""
+        is_here = download.address.startswith(f"{self.url}/")
+        self._check(download.address)
+        auth = self.credentials if is_here else _no_auth
+        self._send("GET", download.address, into=download, auth=auth)
 
     def _put(self, address: str, headers: list[str] | None, body: Body) -> None:
         if address.startswith("/"):
@@ -132,7 +141,7 @@ class Remote:
     def _check(self, address: str) -> None:
         """Raise RemoteError for the address of a file on this machine, unless the server is on it too."""
         parts = _split(address)
-        if parts is None or (_is_loopback(parts.hostname or "") and not self.is_loopback):
+        if parts is None or (is_loopback(parts.hostname or "") and not self.is_loopback):
             raise RemoteError(f"{self.url} names an address of a file that is not its own or a storage's")
 
     def _send(
@@ -140,12 +149,12 @@ class Remote:
         method: str,
         address: str,
         body: Body | None = None,
-        into: Path | None = None,
+        into: Download | None = None,
         **options: Any,
     ) -> Any:
         """Send a request until it succeeds; returns the JSON of the answer to a POST.
 
-        into: the file that the answer is written to.
+        into: names the file that the answer is written to.
         """
         waits = iter(self.waits)
         while True:
@@ -177,9 +186,9 @@ class Remote:
             time.sleep(max(wait, _retry_after(answer)))
 
     def _try(
-        self, method: str, address: str, body: Body | None, into: Path | None, options: dict[str, Any]
+        self, method: str, address: str, body: Body | None, into: Download | None, options: dict[str, Any]
     ) -> tuple[requests.Response, bytes]:
-        """An answer and its content, which is written into the file `into` instead if there is one."""
+        """An answer and its content, which is written into the file of `into` instead if there is one."""
         options = options | {"timeout": TIMEOUTS, "allow_redirects": False, "stream": True}
         if into:
             with self.session.request(method, address, **options) as answer:
@@ -188,9 +197,8 @@ class Remote:
                     self._check(elsewhere)
                     elsewhere = urljoin(address, elsewhere)
                     return self._try(method, elsewhere, None, into, options | {"auth": _no_auth})
-                with into.open("wb") as written:
-                    for piece in answer.iter_content(PIECE_BYTES) if answer.ok else ():
-                        written.write(piece)
+                if answer.ok:
+                    _write(answer, into)
             return answer, b""
         if isinstance(body, Path) and body.stat().st_size:
             with body.open("rb") as file:
@@ -198,6 +206,20 @@ class Remote:
         # Storage services require a Content-Length, which requests does not send for an empty file.
         data = b"" if isinstance(body, Path) else body
         return _whole(self.session.request(method, address, data=data, **options))
+
+
+def _write(answer: requests.Response, download: Download) -> None:
+    """Write the content of an answer into a new file. RemoteError if it is larger than announced."""
+    most, allowed = UNANNOUNCED_BYTES, "a file without a size may have"
+    if download.size is not None:
+        most, allowed = download.size, "were announced of a file"
+    count = 0
+    with download.into.open("wb") as file:
+        for piece in answer.iter_content(PIECE_BYTES):
+            count += len(piece)
+            if count > most:
+                raise RemoteError(f"{_origin(answer.url)} sends more than the {most:,} bytes that {allowed}")
+            file.write(piece)
 
 
 def _whole(answer: requests.Response) -> tuple[requests.Response, bytes]:
@@ -247,13 +269,6 @@ def _split(address: str) -> SplitResult | None:
 def _origin(address: str) -> str:
     parts = _split(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts else "an invalid address"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _reason(error: requests.RequestException) -> str:

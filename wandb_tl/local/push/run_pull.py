@@ -14,7 +14,7 @@ from wandb_tl.local.artifacts.blobs import Blobs, new_blob
 from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push import answers
 from wandb_tl.local.push.answers import ConsoleLine, RunFilePulled, RunPulled
-from wandb_tl.local.push.remote import MOST_PAGES, Remote
+from wandb_tl.local.push.remote import MOST_PAGES, Download, Remote
 from wandb_tl.local.records.database import Database, Transaction
 from wandb_tl.local.records.json_path import whole
 from wandb_tl.local.records.names import ensure_project, run_named
@@ -52,7 +52,7 @@ CONSOLE = OF_RUN % (
 )
 FILES = OF_RUN % (
     "$after: String",
-    """files(first: 200, after: $after) { edges { node { name md5 directUrl } }
+    """files(first: 200, after: $after) { edges { node { name md5 sizeBytes directUrl } }
     pageInfo { endCursor hasNextPage } }""",
 )
 
@@ -175,14 +175,14 @@ class RunPull:
         """Download a file into a blob of its own; returns its id."""
         with self.database.transaction() as db:
             blob_id = new_blob(db, file["name"])
-        self.fetch(file["directUrl"], blob_id, file["name"], file["md5"])
+        self.fetch(file["directUrl"], blob_id, file["name"], file["md5"], file["sizeBytes"])
         return blob_id
 
-    def fetch(self, address: str, blob_id: str, name: str, digest: str | None) -> None:
-        """Download the bytes of a blob. Raises RemoteError if they do not have the digest."""
+    def fetch(self, address: str, blob_id: str, name: str, digest: str | None, size: int | None) -> None:
+        """Download the bytes of a blob. Raises RemoteError for another digest and more bytes than `size`."""
         place = self.blobs.path(blob_id)
         place.parent.mkdir(exist_ok=True)
-        self.remote.get([(address, place)])
+        self.remote.get(Download(address, place, size))
         digests = digests_of(place)
         if digests is None or digest not in (None, digests.md5, digests.xxh128):
             raise RemoteError(f"the bytes of {name} do not have the digest {digest}; start the command again")
