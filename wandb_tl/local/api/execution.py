@@ -28,6 +28,7 @@ from graphql import (
     execute_sync,
     get_named_type,
     get_operation_ast,
+    is_introspection_type,
     parse,
     validate,
 )
@@ -112,8 +113,10 @@ def load_schema() -> GraphQLSchema:
     scalars.bind(schema)
     resolvers = _resolvers()
     object_types = {}
-    for kind in schema.type_map.values():
-        if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
+    # The types of introspection have resolvers and values of their own, which all schemas of a process share.
+    kinds = [kind for kind in schema.type_map.values() if not is_introspection_type(kind)]
+    for kind in kinds:
+        if isinstance(kind, GraphQLObjectType):
             object_types[kind.name] = kind
         elif isinstance(kind, (GraphQLInterfaceType, GraphQLUnionType)):
             kind.resolve_type = lambda row, _info, _kind: row.get("kind", "Run")
