@@ -47,7 +47,7 @@ from wandb_tl.local.api.resolvers import (
     views,
 )
 from wandb_tl.local.artifacts.blobs import Blobs
-from wandb_tl.local.errors import RequestError, why_not_stored
+from wandb_tl.local.errors import RequestError, one_line, why_not_stored
 from wandb_tl.local.records.database import Database, Readers, Transaction
 from wandb_tl.local.records.json_path import storable
 
@@ -268,7 +268,7 @@ class Graph:
         return f" ({words})"
 
     def _report(self, errors: list[GraphQLError]) -> None:
-        for message in {error.message for error in errors} - self.reported:
+        for message in {one_line(error.message) for error in errors} - self.reported:
             if len(self.reported) < 1000:
                 self.reported.add(message)
                 log.warning("a client sent a document that this server does not support: %s", message)
