@@ -205,3 +205,16 @@ def test_more_lines_than_graphql_counts(served: Served) -> None:
     assert served.send("/files/local/p/long/file_stream", body).status == 200
     count = 'query { project(name: "p", entityName: "local") { run(name: "long") { historyLineCount } } }'
     assert served.query(count, {})["project"]["run"]["historyLineCount"] == 2**31 - 1
+
+
+def test_nothing_in_the_log_that_a_terminal_would_obey(served: Served) -> None:
+    odd = "a\nINFO from run b\x1b[2J\u202e" + "c" * 1000
+    write_run(served, "alerting", displayName=odd)
+    alert = """mutation ($input: NotifyScriptableRunAlertInput!) { notifyScriptableRunAlert(input: $input) {
+        success } }"""
+    input = {"projectName": "p", "runName": "alerting", "title": odd, "text": odd}
+    invalid = f'{{ project(name: ["""{odd}"""]) {{ id }} }}'
+    for document, variables in ((alert, {"input": input}), (invalid, {})):
+        served.send("/graphql", {"query": document, "variables": variables})
+        [record] = served.log.records
+        assert record.getMessage().isprintable() and len(record.getMessage()) < 1000

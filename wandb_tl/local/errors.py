@@ -31,19 +31,21 @@ class RootServedError(RootError):
     """Another server serves the folder."""
 
 
-# Of a message with words of another server.
+# Of a message with words of a client or of another server.
 LONGEST_MESSAGE = 500
 
 
-class RemoteError(LocalError):
-    """The server to push to cannot be reached, or refuses a request.
+def one_line(message: str) -> str:
+    """A message that quotes others, for a log or a terminal: no characters that these obey, and an end."""
+    line = " ".join(message.split())
+    return "".join(filter(str.isprintable, line))[:LONGEST_MESSAGE]
 
-    The message may quote that server: it has no characters that a terminal would obey, and an end.
-    """
+
+class RemoteError(LocalError):
+    """The server to push to cannot be reached, or refuses a request. The message may quote that server."""
 
     def __init__(self, message: str) -> None:
-        line = " ".join(message.split())
-        super().__init__("".join(filter(str.isprintable, line))[:LONGEST_MESSAGE])
+        super().__init__(one_line(message))
 
 
 # Of SQLite and of the operating system: a full or read-only disk.

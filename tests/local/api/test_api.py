@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from graphql import build_client_schema, get_introspection_query, print_schema
 from live_server import Server
 
 from wandb_tl.local.api.resolvers import viewer
@@ -244,6 +245,11 @@ def test_what_is_not_there_and_where_files_are(server: Server) -> None:
     assert "team none not found" in answer["team"]
     assert answer["place"].startswith("wandb_artifacts/") and answer["place"] in answer["address"]
     assert answer["bytes"] == "data"
+
+
+def test_tools_can_ask_for_the_whole_schema(server: Server) -> None:
+    schema = print_schema(build_client_schema(server.query(get_introspection_query())))
+    assert "enum AlertSeverity" in schema
 
 
 def test_a_newer_client_is_told_both_versions(server: Server) -> None:

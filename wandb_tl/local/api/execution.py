@@ -28,6 +28,7 @@ from graphql import (
     execute_sync,
     get_named_type,
     get_operation_ast,
+    is_introspection_type,
     parse,
     validate,
 )
@@ -46,7 +47,7 @@ from wandb_tl.local.api.resolvers import (
     views,
 )
 from wandb_tl.local.artifacts.blobs import Blobs
-from wandb_tl.local.errors import RequestError, why_not_stored
+from wandb_tl.local.errors import RequestError, one_line, why_not_stored
 from wandb_tl.local.records.database import Database, Readers, Transaction
 from wandb_tl.local.records.json_path import storable
 
@@ -112,8 +113,10 @@ def load_schema() -> GraphQLSchema:
     scalars.bind(schema)
     resolvers = _resolvers()
     object_types = {}
-    for kind in schema.type_map.values():
-        if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
+    # The types of introspection have resolvers and values of their own, which all schemas of a process share.
+    kinds = [kind for kind in schema.type_map.values() if not is_introspection_type(kind)]
+    for kind in kinds:
+        if isinstance(kind, GraphQLObjectType):
             object_types[kind.name] = kind
         elif isinstance(kind, (GraphQLInterfaceType, GraphQLUnionType)):
             kind.resolve_type = lambda row, _info, _kind: row.get("kind", "Run")
@@ -266,7 +269,7 @@ class Graph:
         return f" ({words})"
 
     def _report(self, errors: list[GraphQLError]) -> None:
-        for message in {error.message for error in errors} - self.reported:
+        for message in {one_line(error.message) for error in errors} - self.reported:
             if len(self.reported) < 1000:
                 self.reported.add(message)
                 log.warning("a client sent a document that this server does not support: %s", message)

@@ -21,7 +21,7 @@ from wandb_tl.local.api.inputs import (
 from wandb_tl.local.api.resolvers import projects, viewer
 from wandb_tl.local.api.scalars import argument
 from wandb_tl.local.artifacts import run_deletion
-from wandb_tl.local.errors import RequestError
+from wandb_tl.local.errors import RequestError, one_line
 from wandb_tl.local.records import filters
 from wandb_tl.local.records.database import Page, Transaction, existing
 from wandb_tl.local.records.json_path import DEEPEST, JsonObject, find, json_object
@@ -215,10 +215,8 @@ def notify_alert(_row: object, info: Info, input: AlertInput) -> Payload:
     is_new = alerts.note(info.context.db, run, input["severity"], input["title"], input["text"], wait_seconds)
     if not is_new:
         return {"success": True}
-    title, text = (" ".join(part.split()) for part in (input["title"], input["text"]))
-    log.warning(
-        "%s from run %s (%s): %s: %s", input["severity"], run["name"], run["display_name"], title, text
-    )
+    origin = f"{input['severity']} from run {run['name']} ({run['display_name']})"
+    log.warning("%s", one_line(f"{origin}: {input['title']}: {input['text']}"))
     return {"success": True}
 
 
