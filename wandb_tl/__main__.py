@@ -21,8 +21,8 @@ COMMANDS = (
 )
 # The embedded server is independent of the other commands, and is reached through its command line only.
 LOCAL = "local"
-LOCAL_SUMMARY = "the embedded W&B-compatible server: serve, open, env, push"
-LOCAL_COMMANDS = ("serve", "open", "env", "push")
+LOCAL_COMMANDS = ("serve", "open", "env", "answer", "push", "pull", "check", "backup", "restore")
+LOCAL_SUMMARY = f"the embedded W&B-compatible server: {', '.join(LOCAL_COMMANDS)}"
 # Other names of the commands. Error messages suggest the command.
 SYNONYMS = {
     "sweep": "run_sweep",

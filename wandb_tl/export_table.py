@@ -104,15 +104,26 @@ def export(source: Results | SavedReport, reports: Path | None = None, readme: P
     """
     with loading.libraries():
         from wandb_tl.analysis import compare, report_folder, runs_by_recipe, tables
+        from wandb_tl.analysis.formatting import count
         from wandb_tl.analysis.results import Results
         from wandb_tl.analysis.saved_report import SavedReport
 
     frame = source.frame()
     flags = source.flags if isinstance(source, SavedReport) else embedded_server.flags_in_use()
     result = compare.answer_of(source, frame, flags or ())
-    compared = runs_by_recipe.by_test_images(frame)[0]
+    compared, *others = runs_by_recipe.by_test_images(frame)
     cells = tables.results(compared, runs_by_recipe.recipes(compared))
-    sentences = " ".join(filter(None, (tables.total_time(compared), tables.test_images(compared))))
+    left_out = sum(map(len, others))
+    sentences = " ".join(
+        filter(
+            None,
+            (
+                tables.total_time(compared),
+                tables.test_images(compared),
+                f"Left out: {count(left_out, 'run')} with other test images." if left_out else "",
+            ),
+        )
+    )
     text = f"{tables.markdown(cells)}\n\n{sentences}"
     print(text)
     try:
@@ -120,7 +131,7 @@ def export(source: Results | SavedReport, reports: Path | None = None, readme: P
             replace_between_markers(readme, text)
         if reports:
             report_folder.write(source, frame, reports, result)
-            print(f"\nReport: {reports / 'README.md'}")
+            print(f"\nReport: {reports / 'README.md'}, and report.html for a browser")
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from error
     # The page of a project has no answer.

@@ -72,6 +72,8 @@ def run_agents(results: Results, options: argparse.Namespace) -> Outcome:
         scheduler = stack.enter_context(started_scheduler(path, agents, options)) if is_scheduled else None
         also = f", its scheduler to {scheduler.log}" if scheduler else ""
         print(f"Sweep {path}; its agents write to {_logs(agents)}{also}\nFollow it at {page}", flush=True)
+        if options.local:
+            print("(the link logs in one browser, within ten minutes)", flush=True)
         statuses = watch(agents, scheduler, results, total)
     finished = sum(status.finished for status in statuses.values())
     stopped = sum(status.stopped for status in statuses.values()) if results.ends_early() else 0

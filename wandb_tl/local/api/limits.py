@@ -24,7 +24,7 @@ MOST_CHARACTERS = 20_000
 # Of a document, with those of a fragment counted wherever it is used; and how deeply they are nested.
 MOST_FIELDS, DEEPEST = 1000, 50
 # Of a list in the variables, such as names of files. wandb-core asks for up to 2,000 addresses at once.
-MOST_ITEMS = 10_000
+MOST_ITEMS = 100_000
 # Of an answer. The client repeats a query that takes longer than 20 s.
 ANSWER_FIELDS, ANSWER_CHARACTERS, ANSWER_SECONDS = 1_000_000, 64 * 2**20, 20.0
 # Fields between two looks at the clock.

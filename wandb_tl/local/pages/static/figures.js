@@ -52,6 +52,9 @@ function curves(data, { smooth, log }) {
   // A logarithmic axis has no place for zeros and negative values; without any others, the axis stays linear.
   const isLog = log && above.length > 0;
   const left = log && above.length < values.length ? values.length - above.length : 0;
+  // Around a small constant, such as a learning rate, the range that plotly chooses is -1 to 1.
+  const constant = values.length > 0 && values[0] !== 0 && values.every((value) => value === values[0]);
+  const range = constant ? { range: [0, 2 * values[0]] } : {};
   const types = { xaxis: axis(data.axis, isDate ? { type: "date" } : { type: "linear", ...(isWhole ? wholeTicks(least, most) : {}) }) };
   return {
     traces,
@@ -62,7 +65,7 @@ function curves(data, { smooth, log }) {
     isDate,
     smooth,
     note: left ? (isLog ? `${left} value${left > 1 ? "s" : ""} at or below 0 not on the log axis` : "no value above 0: linear axis") : "",
-    layout: layout({ ...types, margin: { l: leftMargin(isLog ? above : values, isLog), r: 14, t: 10, b: 34 }, yaxis: axis("", isLog ? logTicks(above) : { type: "linear" }) }),
+    layout: layout({ ...types, margin: { l: leftMargin(isLog ? above : values, isLog), r: 14, t: 10, b: 34 }, yaxis: axis("", isLog ? logTicks(above) : { type: "linear", ...range }) }),
     head: (x) => (isDate ? date(x).replace("T", " ").slice(0, 19) : `${data.axis} ${show(x)}`),
   };
 }
