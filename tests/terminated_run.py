@@ -4,13 +4,14 @@ Under torchrun, which passes the signal on, torchrun gets it. The process then w
 end before the signal, however few its epochs are.
 """
 
+import math
 import os
 import signal
 import time
 
 from wandb_tl import train
 from wandb_tl.config import RunConfig
-from wandb_tl.training import loop
+from wandb_tl.training import checkpoints, loop
 
 print_epoch = loop.print_epoch
 
@@ -24,4 +25,6 @@ def print_and_terminate(config: RunConfig, row: dict[str, float]) -> None:
 
 
 loop.print_epoch = print_and_terminate
+# However short its epochs are, the second one is saved.
+checkpoints.SAVING_SHARE = math.inf
 train.COMMAND.start()

@@ -205,7 +205,7 @@ class Worker:
         return Outcome(code, f"run {command.run_id}: its process died (exit code {code})")
 
     def end(self) -> int | None:
-        """End the process; returns its exit code. Its run saves its last epoch and returns to the sweep."""
+        """End the process; returns its exit code. Its run returns to the sweep."""
         if self._at_work:
             self._process.terminate()
         self._connection.close()
@@ -265,7 +265,7 @@ def _end_at_eof() -> None:
 
 
 def _end_with(lifeline: Connection) -> None:
-    """Wait for the end of the agent, then end the run of this process: it saves its last epoch."""
+    """Wait for the end of the agent, then end the run of this process."""
     with suppress(EOFError, OSError):
         lifeline.recv()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -316,7 +316,7 @@ def _run(environment: dict[str, str], flags: list[str], cache: ProcessCache) -> 
     except KeyboardInterrupt:
         return Outcome(ExitCode.INTERRUPTED, "")
     except signals.Terminated as end:
-        # Its last epoch is saved.
+        # Its last saved epoch is on disk.
         run_lifecycle.preempt_handed_out_run(end)
         return Outcome(ExitCode.TERMINATED, "")
     except Exception as error:
@@ -330,7 +330,7 @@ COMMAND = Command(
     description="Take runs from a sweep and do them, one after the other, like `wandb agent` but without its "
     "pauses between runs. run_sweep starts agents by itself; start another one to add a machine or a GPU.",
     epilog="Ctrl-C and SIGTERM return the current run to the sweep. The next agent resumes it from "
-    "its last epoch.",
+    "its last saved epoch.",
     add_arguments=add_arguments,
     run=run,
     ends_on=("SIGTERM", "SIGHUP"),

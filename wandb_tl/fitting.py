@@ -92,7 +92,7 @@ def fit(
     number of classes. on_epoch: called after every epoch with its metrics.
 
     InputError, which is a ValueError, for hyperparameters, data or a model that cannot be used. An
-    interrupted run resumes from its last epoch if `fit` is called again in it:
+    interrupted run resumes from its last saved epoch if `fit` is called again in it:
     `with wandb.init(id=RUN_ID, resume="must"): wandb_tl.fit()`.
     """
     from wandb_tl import train

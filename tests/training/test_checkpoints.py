@@ -43,7 +43,7 @@ def test_epochs_that_are_shorter_than_their_saving_are_not_all_saved(monkeypatch
     for epoch in range(1, 12):
         now[0] += 2.0
         progress.rows.append({"epoch": epoch})
-        one.save_if_due(progress, is_over=epoch == 11)
+        one.save_if_due(progress, in_any_case=epoch == 11)
     # The first, every third, whose saving takes half a second of six, and the last.
     assert saved == [1, 4, 7, 10, 11]
 

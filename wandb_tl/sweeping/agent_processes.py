@@ -19,7 +19,7 @@ import psutil
 from wandb_tl.sweeping import agent_events
 from wandb_tl.sweeping.agent_events import AgentEvent
 
-# How long an agent and its run have to end. A run saves nothing large: its last epoch is already on disk.
+# How long an agent and its run have to end. A run saves nothing large: its checkpoint is on disk.
 STOP_SECONDS = 60
 # The signals of a crash; the kernel sends SIGKILL when memory is short. Other signals are sent by users.
 _CRASHES = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")} - {None}

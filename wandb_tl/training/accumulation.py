@@ -73,13 +73,10 @@ class TrainingStep:
         self._has_fit = True
         return result
 
-    @property
-    def fits_whole(self) -> bool:
-        """Whether a batch has been computed, and as a whole."""
-        return self._has_fit and self._parts.limit is None
-
     def whole(self, index: Tensor, augmentation: str) -> tuple[Tensor, Tensor]:
         """The same for a batch that fits the memory; otherwise torch.OutOfMemoryError."""
+        if self._parts.limit is not None:
+            raise torch.OutOfMemoryError("batches are computed in parts")
         return self._backward(index, augmentation, 1.0)
 
     def _backward(self, part: Tensor, augmentation: str, share: float) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,8 @@ from wandb_tl.errors import one_line
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 CHUNK_BYTES = 2**20
-# Largest share of a run's time that saving takes. Epochs that are shorter than that are not all saved.
+# Largest share of a run's time that saving takes, apart from its first and last epoch. Of shorter epochs, not
+# all are saved.
 SAVING_SHARE = 0.1
 # How the name of a checkpoint ends that is being written: RUN.UUID.draft. One of another run may be in use on
 # another machine or in another container; it is abandoned when it is older than this.
@@ -82,13 +83,13 @@ class Checkpoint:
         # When the state was last saved, and how long that took.
         self._saved_at, self._saving_seconds = -math.inf, 0.0
 
-    def save_if_due(self, progress: Progress, is_over: bool) -> None:
+    def save_if_due(self, progress: Progress, in_any_case: bool) -> None:
         """Save the state after an epoch, unless the epochs since the last time are too short to be worth it.
 
-        is_over: whether it was the run's last one, which is always saved, as the first one is.
+        in_any_case: save it though they are, as after a run's last epoch. The first one is always saved.
         """
         began = time.monotonic()
-        if is_over or SAVING_SHARE * (began - self._saved_at) >= self._saving_seconds:
+        if in_any_case or SAVING_SHARE * (began - self._saved_at) >= self._saving_seconds:
             self.save(progress)
             self._saved_at = time.monotonic()
             self._saving_seconds = self._saved_at - began
@@ -167,6 +168,8 @@ class Checkpoint:
         """Remove the files of a finished run."""
         if self._copy is not None:
             self._copy.discard()
+            # It refers to this checkpoint, and so the model would stay in memory during the next runs.
+            self._copy = None
         self._remove_drafts()
         shutil.rmtree(self._images, ignore_errors=True)
         for path in (self.path, self._earlier):

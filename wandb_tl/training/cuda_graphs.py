@@ -6,8 +6,10 @@ launched as a whole. See torch.cuda.CUDAGraph.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +82,11 @@ class GraphedStep:
         device, groups = index.device, self._optimizer.param_groups
         self._index = index.clone()
         self._rates = [torch.tensor(float(group["lr"]), device=device) for group in groups]
-        restore = self._snapshot(device)
-        graph, stream, reason = torch.cuda.CUDAGraph(), torch.cuda.Stream(device), ""
+        graph, stream, reason = torch.cuda.CUDAGraph(), _stream(device), ""
+        restore: Callable[[], None] | None = None
+        numbers = torch.get_rng_state(), random.getstate()
         try:
+            restore = self._snapshot(device)
             # On a stream of its own, as PyTorch asks for before a capture.
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):
@@ -90,6 +94,9 @@ class GraphedStep:
                 expected = self._gradients()
             torch.cuda.current_stream(device).wait_stream(stream)
             restore()
+            if not torch.equal(torch.get_rng_state(), numbers[0]) or random.getstate() != numbers[1]:
+                # A graph would repeat what this step has drawn.
+                raise RuntimeError("it draws random numbers on the CPU")
             with self._capturable(), torch.cuda.graph(graph, stream=stream):
                 self._results = self._captured(self._index)
             self._graph = graph
@@ -101,7 +108,10 @@ class GraphedStep:
         if reason:
             print(f"no CUDA graph of the training step ({reason}): kernels are launched one by one")
             self._graph, self._has_failed = None, True
-            restore()
+            if restore is not None:
+                restore()
+            torch.set_rng_state(numbers[0])
+            random.setstate(numbers[1])
 
     def _gradients(self) -> list[Tensor]:
         return [weight.grad.clone() for weight in self._trainable.parameters() if weight.grad is not None]
@@ -137,6 +147,12 @@ class GraphedStep:
             for group, values in zip(groups, before, strict=True):
                 group.clear()
                 group.update(values)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all runs of a process: cuBLAS keeps memory for each stream that it has been used on."""
+    return torch.cuda.Stream(device)
 
 
 def _same(expected: list[Tensor], computed: list[Tensor]) -> bool:

@@ -107,7 +107,8 @@ class Inputs:
         if before is not None:
             self.images = before.images
         else:
-            fits = activations.fits(split.images.nbytes, device)
+            # At most half of what there is: the outputs that are computed from them need memory, too.
+            fits = activations.fits(2 * split.images.nbytes, device)
             self.images = split.images.to(device) if fits else split.images
 
     def __len__(self) -> int:
@@ -139,6 +140,8 @@ class Inputs:
     @property
     def on_device(self) -> bool:
         """Whether what `batch` reads lies on the device, and not in the CPU's memory or on the disk."""
+        if self.rows is None and self._before is not None:
+            return self._before.on_device
         return (self.images if self.rows is None else self.rows).device == self.labels.device
 
     def compute(self, images: Tensor) -> Tensor:

@@ -76,7 +76,9 @@ def train(
         row, test = train_and_test(trainer, data, len(progress.rows) + 1, progress)
         meter.add_to(progress)
         if distributed.rank() == 0:
-            checkpoint.save_if_due(progress, is_over=kept_weights.is_over(config, progress.rows))
+            # What validation images decide must not be decided anew, on a GPU with other numbers.
+            decides = config.patience > 0 or config.keep == "best"
+            checkpoint.save_if_due(progress, decides or kept_weights.is_over(config, progress.rows))
         # The time and energy of saving count; those of figures and logging do not.
         with meter.paused(), trainer.evaluated():
             images = None
@@ -89,6 +91,7 @@ def train(
                 on_epoch(row)
 
     trainer.settle()
+    trainer.optimizer.zero_grad(set_to_none=True)
     print_end(config, trainer, progress)
     update_summary(run, config, data, trainer, precision, progress)
     val, divisor = None, 1.0

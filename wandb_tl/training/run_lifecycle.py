@@ -179,7 +179,11 @@ def _init(config: RunConfig) -> Run:
 def _death_of_wandb(run_id: str | None) -> FailedError:
     """What a run ends with whose W&B process has died."""
     wandb_process.forget()
-    how = f"; started again with WANDB_RUN_ID={run_id}, the run resumes from its last epoch" if run_id else ""
+    how = (
+        f"; started again with WANDB_RUN_ID={run_id}, the run resumes from its last saved epoch"
+        if run_id
+        else ""
+    )
     return FailedError(f"W&B's own process, wandb-core, has died{how}")
 
 
