@@ -90,7 +90,7 @@ LOCAL_ROOMS = {
     "api": {"errors", "records", "sweeps", "artifacts", "runs"},
     "pages": {"errors", "access", "records", "sweeps", "artifacts", "runs"},
     "upkeep": {"errors", "root", "records", "sweeps", "artifacts"},
-    "push": {"errors", "root", "records", "sweeps", "artifacts", "runs", "upkeep"},
+    "push": {"errors", "addresses", "root", "records", "sweeps", "artifacts", "runs", "upkeep"},
 }
 LOCAL_MODULES = {
     "errors": set(),
