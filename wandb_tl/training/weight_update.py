@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from wandb_tl.config import RunConfig
 from wandb_tl.training import distributed
 from wandb_tl.training.accumulation import TrainingStep
+
+# Adds the gradients of the images at the indices (N,), augmented in this way; returns their loss and hits.
+Compute = Callable[[Tensor, str], tuple[Tensor, Tensor]]
 
 
 class WeightUpdate:
@@ -32,17 +37,16 @@ class WeightUpdate:
         Returns the sum of the losses and the number of hits of this process's share; see TrainingStep. The
         gradients stay in the weights until the next update.
         """
-        return self._update(batch, whole=False)
+        return self._update(batch, self._gradients)
 
     def whole(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The same for a batch that fits the memory; otherwise torch.OutOfMemoryError."""
-        return self._update(batch, whole=True)
+        return self._update(batch, self._gradients.whole)
 
-    def _update(self, batch: Tensor, whole: bool) -> tuple[Tensor, Tensor]:
+    def _update(self, batch: Tensor, compute: Compute) -> tuple[Tensor, Tensor]:
         index = distributed.share(batch)
         self._optimizer.zero_grad(set_to_none=True)
         if len(index):
-            compute = self._gradients.whole if whole else self._gradients
             loss, hits = compute(index, self._augment)
         else:
             loss, hits = torch.zeros(2, device=batch.device)
