@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from live_server import REPOSITORY, Server
+
+from wandb_tl.local.connections import BACKLOG
 
 LOCAL = [sys.executable, "-m", "wandb_tl.local"]
 
@@ -66,3 +70,29 @@ def test_env_with_a_port_names_what_is_served(server: Server) -> None:
     ):
         code, out, err = local("env", *arguments, *root)
         assert code == 0 and f"export WANDB_BASE_URL={url}\n" in out, out + err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ulimit is a command of Unix shells")
+def test_connections_without_a_handshake_do_not_make_the_server_deaf(
+    tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of them, which are silent or speak no TLS, at a server that may open 700 files."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    server = Server(tmp_path, flags=("--ssl-certfile", str(certificate)), open_files=700)
+    server.start()
+    sockets = []
+    try:
+        for number in range(1000):
+            sockets.append(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            if number % 10 == 0:
+                sockets[-1].sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        start = time.monotonic()
+        assert server.query("{ viewer { entity } }") == {"viewer": {"entity": "local"}}
+        assert time.monotonic() - start < 5
+        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 700 - BACKLOG
+        start = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - start < 5
+    finally:
+        for each in sockets:
+            each.close()

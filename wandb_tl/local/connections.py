@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections import OrderedDict
 from typing import Any, cast
@@ -51,9 +52,9 @@ class Connections:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.open: OrderedDict[LimitedProtocol, None] = OrderedDict()
+        self.open: OrderedDict[Handshake | LimitedProtocol, None] = OrderedDict()
 
-    def heard(self, connection: LimitedProtocol) -> None:
+    def heard(self, connection: Handshake | LimitedProtocol) -> None:
         """Note that a client sent or took something. The most silent connections make room for a new one."""
         self.open[connection] = None
         self.open.move_to_end(connection)
@@ -68,6 +69,67 @@ class Configuration(uvicorn.Config):
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, http=LimitedProtocol, backlog=BACKLOG, **options)
         self.among = Connections(most_connections())
+        self.encryption: ssl.SSLContext | None = None
+
+    def load(self) -> None:
+        super().load()
+        if self.ssl:
+            # uvicorn would hear of a connection only after its handshake, and could not count it before.
+            self.encryption, self.ssl = self.ssl, None
+            self.http_protocol_class = Handshake
+
+
+class Handshake(asyncio.Protocol):
+    """A connection of HTTPS until its handshake has ended: it counts as any other, and has HEAD_SECONDS."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.config, self.connections = config, cast(set[Any], server_state.connections)
+        self.protocol = LimitedProtocol(config, server_state, app_state, _loop)
+        # What came with the end of the handshake.
+        self.early = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        # What the client sends is for the layer that decrypts it.
+        transport.pause_reading()
+        self.connections.add(self)
+        self.config.among.heard(self)
+        self.task = asyncio.ensure_future(self._encrypt())
+
+    def data_received(self, data: bytes) -> None:
+        self.early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.task.cancel()
+
+    def shutdown(self) -> None:
+        """End the connection: uvicorn calls this when the server ends."""
+        self.transport.abort()
+
+    async def _encrypt(self) -> None:
+        loop, context = asyncio.get_running_loop(), cast(ssl.SSLContext, self.config.encryption)
+        try:
+            encrypted = await loop.start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=HEAD_SECONDS
+            )
+        except OSError:
+            # No handshake, a wrong one, or none in time.
+            self.transport.abort()
+            return
+        finally:
+            self.connections.discard(self)
+            self.config.among.open.pop(self, None)
+        if encrypted:
+            encrypted.set_protocol(self.protocol)
+            self.protocol.connection_made(encrypted)
+            if self.early:
+                self.protocol.data_received(self.early)
 
 
 class LimitedProtocol(H11Protocol):
