@@ -14,8 +14,8 @@ from version_lab import Lab, md5, xxh128
 from wandb_tl.local.artifacts import blobs, manifests, versions
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Database
-from wandb_tl.local.records.rows import ManifestRow
+from wandb_tl.local.records.database import Database, Transaction, existing
+from wandb_tl.local.records.rows import ArtifactRow, ManifestRow
 
 LOG = """
 import json, os, wandb
@@ -292,6 +292,39 @@ def test_other_clients_write_while_manifests_are_parsed(
     monkeypatch.setattr(manifests, "_read", aside)
     done = database.repeat(lambda db: versions.commit(db, folder, more))
     assert done["file_count"] == 2 and read == ["INCREMENTAL", "FULL"]
+    database.close()
+
+
+def test_other_clients_write_between_the_entries_of_a_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version of 40 files is stored in parts. A file that is missing leaves nothing of it to be seen."""
+    monkeypatch.setattr(manifests, "FILES_AT_ONCE", 3)
+    database, folder, seen = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k"), []
+
+    def counted(
+        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
+    ) -> None:
+        seen.append(db.value("SELECT count(*) FROM manifest_entry"))
+        store(artifact, part, db)
+
+    monkeypatch.setattr(manifests, "_store_entries", counted)
+    with database.transaction() as db:
+        lab = Lab(db, folder)
+        many, short = lab.create("1"), lab.create("2")
+        lab.add(many, {f"f{number:02d}": str(number % 7) for number in range(40)})
+        lab.add(short, {"a": "1", "b": "2", "c": "3", "d": "late"})
+        db.run("UPDATE blob SET uploaded_at = NULL WHERE md5 = ?", md5(b"late"))
+    done = database.repeat(lambda db: versions.commit(db, folder, many))
+    assert done["file_count"] == 40 and done["size"] == 40 and seen == list(range(0, 40, 3))
+    with pytest.raises(RequestError, match="file d was not uploaded"):
+        database.repeat(lambda db: versions.commit(db, folder, short))
+    with database.transaction() as db:
+        assert existing(db.get("artifact", short["id"]))["state"] == "PENDING"
+        db.run("UPDATE blob SET uploaded_at = 1 WHERE md5 = ?", md5(b"late"))
+    assert database.repeat(lambda db: versions.commit(db, folder, short))["file_count"] == 4
+    with database.transaction() as db:
+        assert db.value("SELECT count(*) FROM expected_blob") == 0
     database.close()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import secrets
 import sys
@@ -180,16 +181,7 @@ def delete_never_sent(db: Transaction) -> None:
 
 def delete_unused(db: Transaction, blob_ids: list[str]) -> list[str]:
     """Delete the rows of unused blobs; returns their ids. Delete their files after the commit."""
-    unused = []
-    for blob_id in set(blob_ids):
-        references = db.value(
-            "SELECT (SELECT count(*) FROM file WHERE blob_id = ?1)"
-            " + (SELECT count(*) FROM manifest WHERE blob_id = ?1)"
-            " + (SELECT count(*) FROM manifest_entry WHERE blob_id = ?1)"
-            " + (SELECT count(*) FROM expected_blob WHERE blob_id = ?1)",
-            blob_id,
-        )
-        if references == 0:
-            db.run("DELETE FROM blob WHERE id = ?", blob_id)
-            unused.append(blob_id)
-    return unused
+    users = ("file", "manifest", "manifest_entry", "expected_blob")
+    unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {user} WHERE blob_id = blob.id)" for user in users)
+    query = f"DELETE FROM blob WHERE id IN (SELECT value FROM json_each(?)) AND {unused} RETURNING id"
+    return [row["id"] for row in db.all(query, json.dumps(blob_ids))]

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, overload
 
@@ -43,10 +44,13 @@ from wandb_tl.local.records.rows import (
 AWAY_SECONDS = 15
 # Connections to read: so many queries can be under way at once.
 READERS = 4
+# Between two parts of many changes: until a thread that waits for the lock has it.
+TURN_SECONDS = 0.001
 # SQLite's steps between two looks at the clock: about a millisecond.
 CLOCK_STEPS = 10_000
 
 R = TypeVar("R")
+Key = tuple[Hashable, ...]
 
 
 class Edge(TypedDict):
@@ -81,24 +85,37 @@ class Transaction:
         self,
         connection: sqlite3.Connection,
         listening_since: float,
-        results: dict[Hashable, Any] | None = None,
+        results: dict[Key, Any] | None = None,
     ) -> None:
         self.connection = connection
         self.listening_since = listening_since
         self.results = results
         self.now = time.time()
 
-    def outside(self, key: Hashable, compute: Callable[[], R]) -> R:
+    def outside(self, key: Key, compute: Callable[[], R]) -> R:
         """The result of a long computation. Inside of Database.repeat, other clients do not wait for it.
 
-        key: of what is computed, without its inputs that change while clients work.
+        key: of what is computed, without its inputs that change while clients work. Computations whose keys
+        have the same first two parts follow one another.
         """
         if self.results is None:
             return compute()
         if key not in self.results:
-            raise OutsideError(key, compute)
+            raise OutsideError(key, lambda _: compute())
         result: R = self.results[key]
         return result
+
+    def in_parts(self, key: Key, parts: Iterable[Callable[[Transaction], None]]) -> None:
+        """Make many changes. Inside of Database.repeat, each part is committed before the others, and other
+        clients have their turn between two of them.
+
+        key: as of `outside`.
+        """
+        if self.results is None:
+            for part in parts:
+                part(self)
+        elif key not in self.results:
+            raise OutsideError(key, partial(_commit_each, parts))
 
     @overload
     def all(self, sql: str, *values: SqlValue) -> list[Row]: ...
@@ -212,8 +229,16 @@ def existing(row: R | None) -> R:
 class OutsideError(BaseException):
     """Ends a transaction, so that something is computed outside of it. graphql-core catches any Exception."""
 
-    def __init__(self, key: Hashable, compute: Callable[[], Any]) -> None:
+    def __init__(self, key: Key, compute: Callable[[Database], Any]) -> None:
         self.key, self.compute = key, compute
+
+
+def _commit_each(parts: Iterable[Callable[[Transaction], None]], database: Database) -> None:
+    for part in parts:
+        with database.transaction() as db:
+            part(db)
+        # A lock goes to who asks for it first, which would be this thread again.
+        time.sleep(TURN_SECONDS)
 
 
 class Database:
@@ -262,8 +287,8 @@ class Database:
             self.connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
 
     def repeat(self, action: Callable[[Transaction], R]) -> R:
-        """The result of an action in a transaction, which is repeated after each Transaction.outside()."""
-        results: dict[Hashable, Any] = {}
+        """The result of an action in a transaction, which is repeated after each OutsideError."""
+        results: dict[Key, Any] = {}
         lock = None
         try:
             while True:
@@ -273,18 +298,18 @@ class Database:
                 except OutsideError as error:
                     missing = error
                 if lock is None:
-                    lock = self.computing[hash(missing.key) % len(self.computing)]
+                    lock = self.computing[hash(missing.key[:2]) % len(self.computing)]
                     if not lock.acquire(blocking=False):
                         lock.acquire()
                         # Meanwhile, another client has changed what it is computed from.
                         continue
-                results[missing.key] = missing.compute()
+                results[missing.key] = missing.compute(self)
         finally:
             if lock is not None:
                 lock.release()
 
     @contextmanager
-    def transaction(self, results: dict[Hashable, Any] | None = None) -> Iterator[Transaction]:
+    def transaction(self, results: dict[Key, Any] | None = None) -> Iterator[Transaction]:
         """Commits at the end, rolls back on an exception. results: of computations outside of it."""
         with self.lock:
             now = time.time()
