@@ -68,7 +68,7 @@ def test_the_whole_command(run_environment, tmp_path):
     assert accuracy["True"] > accuracy["False"]
     assert "Use row 1: pretrained=True. It classifies " in done.stdout
     following, last = done.stdout.splitlines()[-2:]
-    settle = "to settle row 1 against row 2, which takes 5 seeds each (8 more runs)"
+    settle = "to settle row 1 against row 2 with 5 new seeds each, as those so far chose row 1 (10 runs)"
     assert following.startswith(f"Next, {settle}: ")
     assert last.startswith("To classify pictures with the best model: ")
     assert all(line.endswith(f"--local --root {tmp_path / 'root'}") for line in (following, last))

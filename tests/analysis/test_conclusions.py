@@ -49,7 +49,9 @@ def test_the_next_step_says_what_it_settles_or_varies():
     assert "`lr`" in conclusions.never_varied(settled)
     single, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning + 2 * (c.optimizer == "Adam"), [0])
     step = conclusions.next_step(single)
-    assert step == "to settle row 1 against row 2, which takes 5 seeds each (8 more runs)"
+    assert (
+        step == "to settle row 1 against row 2 with 5 new seeds each, as those so far chose row 1 (10 runs)"
+    )
     similar, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning, noise=0)
     assert any("so similar to row 1 that 12 seeds" in one for one in conclusions.cautions(similar))
 

@@ -45,8 +45,8 @@ def test_a_lead_that_is_not_settled_gets_the_seeds_that_it_needs():
     seeds = seeds_to_settle(Mean(0.5, float(np.std(differences, ddof=1)), 0, 5), 0.05 / 3)
     assert plan.row == 2 and plan.varies is None and plan.seeds == seeds
     started = configs_of(plan.command)
-    assert len(started) == plan.runs == 2 * (seeds - 5)
-    assert {config.seed for config in started} == set(range(5, seeds))
+    assert len(started) == plan.runs == 2 * seeds
+    assert {config.seed for config in started} == set(range(5, 5 + seeds))
     expected = [
         RunConfig(finetuning=True, optimizer=o, lr=0.01, augment="flip", image_size=96)
         for o in ("SGD", "Adam")

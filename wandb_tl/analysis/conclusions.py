@@ -337,9 +337,8 @@ def next_step(answer: Answer) -> str:
     if plan.varies == FROM_PROBE:
         return f"to train the last stage too, from this classifier and from a random one ({runs})"
     if plan.varies is None:
-        spread = " by the spread so far" if answer.most_seeds > 1 else ""
-        more = count(plan.runs, "more run")
-        return f"to settle row 1 against row {plan.row}, which takes {plan.seeds} seeds each{spread} ({more})"
+        seeds = f"{plan.seeds} new seeds each{', by the spread so far' if answer.most_seeds > 1 else ''}"
+        return f"to settle row 1 against row {plan.row} with {seeds}, as those so far chose row 1 ({runs})"
     new = ", which no run has varied" if plan.varies in plan.never_varied else " further"
     return f"to vary {code(plan.varies)}{new} ({runs})"
 

@@ -49,7 +49,7 @@ class NextRuns:
     """What to run next, and why.
 
     row: of the recipe that more seeds would tell from the best one, None if the command varies something.
-    seeds: how many each of the two needs in total. too_similar: the row of the nearest recipe that even
+    seeds: how many new ones each of the two needs. too_similar: the row of the nearest recipe that even
     MOST_SEEDS seeds would not tell from the best one, None if there is none. never_varied: hyperparameters
     that all runs have in common, the most rewarding ones first. varies: the hyperparameter that the command
     varies, None if it repeats recipes with more seeds. values: what it tries, by hyperparameter. command:
@@ -122,10 +122,11 @@ def _batch_size(runs: RunsByRecipe, config: RunConfig) -> int:
 
 
 def _values_of_both(runs: RunsByRecipe, row: int, seeds: int) -> dict[str, list[Value]]:
-    """The values in which the best recipe and another one differ, and the seeds that both lack.
+    """The values in which the best recipe and another one differ, and as many seeds that none has.
 
-    Empty if they differ in more than one hyperparameter that has an effect in both: a grid of their values
-    would contain recipes that nobody asks about.
+    The seeds so far have chosen the best recipe, so they favour it. Empty if the two differ in more than one
+    hyperparameter that has an effect in both: a grid of their values would contain recipes that nobody asks
+    about.
     """
     two = [runs.best_first[0], runs.best_first[row - 1]]
     values: dict[str, list[Value]] = {}
@@ -135,10 +136,9 @@ def _values_of_both(runs: RunsByRecipe, row: int, seeds: int) -> dict[str, list[
             values[name] = [value for value in both if value is not None]
     if sum(len(tried) > 1 for tried in values.values()) > 1:
         return {}
-    has_run = np.isfinite(runs.accuracy[two])
-    first = max(seed for seed, used in zip(runs.seeds, has_run.any(axis=0), strict=True) if used) + 1
-    missing = max(seeds - int(has_run.all(axis=0).sum()), 1)
-    return values | {"seed": list(range(first, first + missing))}
+    has_run = np.isfinite(runs.accuracy[two]).any(axis=0)
+    first = max(seed for seed, used in zip(runs.seeds, has_run, strict=True) if used) + 1
+    return values | {"seed": list(range(first, first + seeds))}
 
 
 def _not_varied(runs: RunsByRecipe, config: RunConfig) -> set[str]:
