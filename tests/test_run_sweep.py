@@ -64,7 +64,8 @@ def test_the_whole_command(run_environment, tmp_path):
     assert len(rows) == 3 and "Total training time of the 2 runs" in done.stdout
     accuracy = {row.split("|")[1].strip(): float(row.split("|")[-2]) for row in rows[1:]}
     for pretrained, percent in accuracy.items():
-        assert f"finished: pretrained={pretrained}: {percent:.2f} % test accuracy\n" in done.stdout
+        assert f" of 2: pretrained={pretrained}: {percent:.2f} % test accuracy\n" in done.stdout
+    assert re.findall(r"^finished (\d of \d): ", done.stdout, re.M) == ["1 of 2", "2 of 2"]
     assert accuracy["True"] > accuracy["False"]
     assert "Use row 1: pretrained=True. It classifies " in done.stdout
     following, last = done.stdout.splitlines()[-2:]

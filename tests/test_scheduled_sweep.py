@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import shlex
 import signal
 import sqlite3
@@ -76,7 +77,7 @@ def test_interrupted_and_resumed_it_makes_run_cap_runs_and_names_the_front(run_e
     assert done.returncode == 0, done.stdout + done.stderr
     assert nothing_left_in(tmp_path)
     assert f"\n{CAP} runs finished, after " in done.stdout
-    assert "finished: " in done.stdout and "lr=" in done.stdout.partition("finished: ")[2].splitlines()[0]
+    assert re.search(r"^finished.*: .*lr=", done.stdout, re.M), done.stdout
     assert "scheduler: Sweep scheduler for " in done.stderr
     # Exactly run_cap, and no run that nobody will start.
     assert records(tmp_path, "SELECT state FROM run WHERE sweep_id") == [("finished",)] * CAP

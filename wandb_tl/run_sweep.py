@@ -73,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE[,VALUE…]",
-        help="fix a hyperparameter of the sweep, or list the values that the sweep tries; may be repeated",
+        help="fix a hyperparameter of the sweep, or list the values that the sweep tries; may be repeated "
+        "(wandb_tl.train --help has the names)",
     )
     add_target_arguments(parser)
 

@@ -158,7 +158,7 @@ def test_run_sweep_says_what_is_equal_and_the_table_counts_it_once(run_environme
     assert "4 points, 1 distinct: a run whose point equals a finished one takes its results" in done.stderr
     assert "4 runs finished" in done.stdout and "Total training time of the 1 run:" in done.stdout
     assert "3 more runs took the results of an equal run." in done.stdout
-    copied = re.findall(r"finished: .* % test accuracy, the results of the equal run \w{8}", done.stdout)
+    copied = re.findall(r"finished .* % test accuracy, the results of the equal run \w{8}", done.stdout)
     assert len(copied) == 3
     assert "Left out" not in done.stdout
     assert sum(line.startswith("| ") for line in done.stdout.splitlines()) == 2, done.stdout

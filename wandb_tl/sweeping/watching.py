@@ -48,6 +48,7 @@ def watch(
     if the scheduler has failed.
     """
     printed: set[tuple[str, str]] = set()
+    ended_before: dict[str, int] = {}
     statuses: Mapping[str, Status] = {}
     with tqdm(total=total, unit="run") as progress:
         while True:
@@ -61,7 +62,10 @@ def watch(
                 ended = {run_id: status for run_id, status in statuses.items() if status.ended}
                 for run_id, status in ended.items():
                     if (run_id, status.state) not in printed:
-                        tqdm.write(f"{status.state}: {runs.description(run_id)}")
+                        # A run that is handed out again keeps its number.
+                        number = ended_before.setdefault(run_id, len(ended_before) + 1)
+                        of = f" {number} of {total}" if total else ""
+                        tqdm.write(f"{status.state}{of}: {runs.description(run_id)}")
                         printed.add((run_id, status.state))
                 # A crashed run may be handed out again, and then no longer counts as ended.
                 progress.update(len(ended) - progress.n)
