@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wandb_tl.config import RunConfig
@@ -36,3 +37,20 @@ def runs_of(configs: list[RunConfig], accuracy: Callable[[RunConfig], float] | S
         for i, (config, number) in enumerate(zip(configs, numbers, strict=True))
     ]
     return pd.DataFrame(rows)
+
+
+def noisy(
+    configs: Sequence[RunConfig], effect: Callable[[RunConfig], float], noise: float = 0.4
+) -> pd.DataFrame:
+    """Runs whose accuracy is the effect of their recipe plus noise."""
+    random = np.random.default_rng(0)
+    return runs_of(configs, [effect(config) + noise * random.normal() for config in configs])
+
+
+def sweep(seeds: Iterable[int] = range(5)) -> pd.DataFrame:
+    """Finetuning helps, and takes 100 times as long; random weights are far behind."""
+    frame = noisy(
+        grid(GRID, seeds), lambda c: 70 + 10 * c.pretrained + 3 * c.finetuning + (c.optimizer == "Adam"), 0.2
+    )
+    frame["train_seconds"] = np.where(frame["finetuning"], 200.0, 2.0) + frame["seed"]
+    return frame

@@ -103,7 +103,7 @@ def export(source: Results | SavedReport, reports: Path | None = None, readme: P
     accuracy, or a file cannot be written.
     """
     with loading.libraries():
-        from wandb_tl.analysis import compare, report_folder, runs_by_recipe, tables
+        from wandb_tl.analysis import compare, report_folder, runs_by_recipe, table_texts, tables
         from wandb_tl.analysis.formatting import count
         from wandb_tl.analysis.results import Results
         from wandb_tl.analysis.saved_report import SavedReport
@@ -124,7 +124,7 @@ def export(source: Results | SavedReport, reports: Path | None = None, readme: P
             ),
         )
     )
-    text = f"{tables.markdown(cells)}\n\n{sentences}"
+    text = f"{table_texts.markdown(cells)}\n\n{sentences}"
     print(text)
     try:
         if readme:

@@ -3,7 +3,7 @@
 import numpy as np
 from sweep_frames import GRID, grid, runs_of
 
-from wandb_tl.analysis import conclusions, method
+from wandb_tl.analysis import certainty, conclusions, method
 from wandb_tl.analysis.answer import answer
 
 
@@ -53,13 +53,13 @@ def test_the_next_step_says_what_it_settles_or_varies():
         step == "to settle row 1 against row 2 with 5 new seeds each, as those so far chose row 1 (10 runs)"
     )
     similar, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning, noise=0)
-    assert any("so similar to row 1 that 12 seeds" in one for one in conclusions.cautions(similar))
+    assert any("so similar to row 1 that 12 seeds" in one for one in certainty.cautions(similar))
 
 
 def test_single_runs_are_compared_by_their_test_images_alone():
     def told(*accuracies: float) -> str:
         frame = runs_of(grid({"optimizer": ["Adam", "SGD", "AdamW"][: len(accuracies)]}, [0]), [*accuracies])
-        return " ".join(conclusions.certainty(answer(frame, "a/b/c")))
+        return " ".join(certainty.sentences(answer(frame, "a/b/c")))
 
     assert "the other recipe is not behind by more than the choice" in told(80.0, 79.9)
     assert "the other recipe is behind by more" in told(80.0, 10.0)

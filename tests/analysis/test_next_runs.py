@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sweep_frames import GRID, grid, runs_of
 
-from wandb_tl.analysis import commands, conclusions, next_runs, report_folder
+from wandb_tl.analysis import certainty, commands, conclusions, next_runs, report_folder
 from wandb_tl.analysis.answer import answer
 from wandb_tl.analysis.intervals import Mean
 from wandb_tl.analysis.next_runs import seeds_to_settle
@@ -64,12 +64,12 @@ def test_after_a_probe_its_last_stage_trains():
     assert {config.classifier_start for config in started} == {"probe", "random"}
     step = "to train the last stage too, from this classifier and from a random one (10 runs)"
     assert conclusions.next_step(result) == step
-    assert "No run draws random numbers" in " ".join(conclusions.certainty(result))
+    assert "No run draws random numbers" in " ".join(certainty.sentences(result))
     few = answer(frame.assign(train_images=39), "a/b/c").next_runs
     assert {config.batch_size for config in configs_of(few.command)} == {32}
     both = grid({"optimizer": ["probe", "AdamW"]}, [0], finetuning=False)
     mixed = answer(runs_of(both, lambda c: 80 + (c.optimizer == "probe")), "a/b/c")
-    assert "how another seed would come out is unknown" in " ".join(conclusions.certainty(mixed))
+    assert "how another seed would come out is unknown" in " ".join(certainty.sentences(mixed))
 
 
 def test_where_all_is_settled_a_hyperparameter_that_never_varied_is_next():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sweep_frames import runs_of
 
-from wandb_tl.analysis import answer_data, answer_html, conclusions, pareto, report_folder
+from wandb_tl.analysis import answer_data, answer_html, certainty, conclusions, pareto, report_folder
 from wandb_tl.analysis.answer import answer
 from wandb_tl.analysis.saved_report import SavedReport
 from wandb_tl.config import RunConfig
@@ -52,7 +52,7 @@ def test_answer_names_the_front_and_its_commands_are_about_the_first_run():
     assert lines[4].startswith("Next, to see how far other seeds move the first of these runs (5 runs): ")
     assert "lr=0.001" in lines[4] and "seed=0,1,2,3,4" in lines[4]
     assert lines[5].endswith(f"wandb_tl.predict e/p/{ids[0]} PICTURES --local")
-    said = "\n".join([*lines, *conclusions.first_sentences(result), *conclusions.cautions(result)])
+    said = "\n".join([*lines, *conclusions.first_sentences(result), *certainty.cautions(result)])
     assert "Use row" not in said and result.search is None
     tables = {table["title"]: table for table in answer_data.as_data(result)["tables"]}
     assert len(tables["The Pareto front"]["rows"]) == 3

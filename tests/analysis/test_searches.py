@@ -11,6 +11,7 @@ from sweep_frames import GRID, grid, runs_of
 
 from wandb_tl.analysis import (
     answer_html,
+    certainty,
     conclusions,
     importance,
     report_folder,
@@ -178,7 +179,7 @@ def test_a_bound_that_no_value_may_pass_stays():
     result = answer(drawn(lambda c: 0.5 - 0.3 * c.momentum, n=40, spaces=spaces), "a/b/c")
     assert by_name(result.search)["momentum"].end == "lower"
     assert result.next_search.changes["momentum"] == "narrowed"
-    assert any("Values beyond it are not allowed" in line for line in conclusions.cautions(result))
+    assert any("Values beyond it are not allowed" in line for line in certainty.cautions(result))
     assert 0 <= min(configs_of(result.next_search.search)["momentum"]) < 0.05
 
 

@@ -1,11 +1,5 @@
 """Tables as text, Markdown and LaTeX."""
 
-import io
-import re
-from html import unescape
-
-import pandas as pd
-from markdown_it import MarkdownIt
 from sweep_frames import GRID, grid, runs_of
 
 from wandb_tl.analysis import effects, runs_by_recipe, tables
@@ -45,36 +39,6 @@ def test_what_has_no_effect_is_left_empty():
     cells = results(frame)
     assert cells["Optimizer"].tolist() == ["Adam", "SGD", "SGD"]
     assert cells["weight_decay"].tolist() == ["", "0.1", "0"]
-
-
-def test_markdown_aligns_numbers_and_escapes_bars():
-    text = tables.markdown(pd.DataFrame({"name": ["a|b<i>*"], "value": ["81.00 ± 2.48"]}))
-    heading, rule, row = text.splitlines()
-    assert (
-        "a\\|b&lt;i&gt;\\*" in row and rule.startswith("|:--") and rule.endswith("-:|") and "value" in heading
-    )
-
-
-def test_no_cell_is_an_image_a_link_or_a_formula():
-    cells = pd.DataFrame({"[x](a)": ["![p](http://a)", "<!-- end -->\\", "`|`"]})
-    html = MarkdownIt("commonmark").enable("table").render(tables.markdown(cells))
-    assert not re.search("<(a|img|code|!--)", html)
-    texts = [unescape(cell) for cell in re.findall("<t[hd][^>]*>(.*)</t[hd]>", html)]
-    assert texts == ["[x](a)", *cells["[x](a)"]]
-    numbers = [-1.5, 2.0, float("nan"), float("inf")]
-    frame = pd.DataFrame({"=cmd|' /C calc'!A0": ["=1", "'=1", "'", "a=1"], "-b": numbers})
-    file = tables.csv(frame)
-    assert file.decode().splitlines() == [
-        "'=cmd|' /C calc'!A0,'-b",
-        *["'=1,-1.5", "''=1,2.0", "',", "a=1,inf"],
-    ]
-    pd.testing.assert_frame_equal(tables.without_apostrophes(pd.read_csv(io.BytesIO(file))), frame)
-
-
-def test_latex_escapes_what_it_would_obey():
-    text = tables.latex(pd.DataFrame({"a_b": ["50 % & more"], "n": ["1.0 ± 0.1"]}), "A $ caption")
-    assert r"a\_b & n \\" in text and r"50 \% \& more & 1.0 $\pm$ 0.1 \\" in text
-    assert r"\caption{A \$ caption}" in text and r"\begin{tabular}{lr}" in text and r"\toprule" in text
 
 
 def test_costs_leave_out_what_no_run_reports():

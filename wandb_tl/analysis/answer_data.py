@@ -8,7 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from wandb_tl.analysis import conclusions, formatting, importance, pareto, search_conclusions, tables
+from wandb_tl.analysis import (
+    certainty,
+    conclusions,
+    formatting,
+    importance,
+    pareto,
+    search_conclusions,
+    tables,
+)
 from wandb_tl.analysis.answer import Answer
 
 # Recipes and changes of the tables; the report has all of them.
@@ -27,7 +35,7 @@ def as_data(answer: Answer) -> Data:
     if search is not None and plan is not None and plan.search is not None and plan.confirmation is not None:
         lines.append((search_conclusions.confirmation(search), plan.confirmation))
     return {
-        "sentences": [*conclusions.first_sentences(answer), *conclusions.cautions(answer)],
+        "sentences": [*conclusions.first_sentences(answer), *certainty.cautions(answer)],
         "commands": [
             {"label": label, "line": command.with_python(sys.executable)} for label, command in lines
         ],

@@ -6,6 +6,7 @@ import html
 import re
 
 from wandb_tl.analysis import (
+    certainty,
     charts,
     conclusions,
     formatting,
@@ -25,7 +26,7 @@ ROWS = 10
 def render(answer: Answer) -> str:
     """The answer as a fragment of HTML. Every text is escaped; figures are embedded as PNG."""
     first, *others = conclusions.first_sentences(answer)
-    parts = [f"<p><b>{_inline(first)}</b></p>", _list([*others, *conclusions.cautions(answer)])]
+    parts = [f"<p><b>{_inline(first)}</b></p>", _list([*others, *certainty.cautions(answer)])]
     if answer.front is not None and answer.front.runs:
         parts.append(table_as_html(pareto.table(answer.front)))
     parts.append(table_as_html(tables.recipes(answer, ROWS)))

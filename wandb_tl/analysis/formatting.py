@@ -134,3 +134,9 @@ def ranges(numbers: Iterable[int]) -> str:
 def conjunction(words: list[str]) -> str:
     """Words as a list: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def equals(p: float) -> str:
+    """A probability after "p": "= 0.012" or "< 0.001"."""
+    text = probability(p)
+    return text if text.startswith("<") else f"= {text}"

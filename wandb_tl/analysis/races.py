@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wandb_tl.analysis import runs_by_recipe, tables
+from wandb_tl.analysis import runs_by_recipe, table_texts
 from wandb_tl.analysis.effects import Lead
 from wandb_tl.analysis.formatting import (
     accuracy,
@@ -172,7 +172,7 @@ def ranking(current: Race) -> str:
         }
         for row, one in enumerate(everyone, 1)
     ]
-    return tables.markdown(pd.DataFrame(rows))
+    return table_texts.markdown(pd.DataFrame(rows))
 
 
 def conclusion(current: Race, seeds: int) -> str:

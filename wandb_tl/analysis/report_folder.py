@@ -12,6 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from wandb_tl.analysis import (
+    certainty,
     charts,
     compare,
     conclusions,
@@ -25,6 +26,7 @@ from wandb_tl.analysis import (
     runs_by_recipe,
     search_charts,
     search_conclusions,
+    table_texts,
     tables,
 )
 from wandb_tl.analysis.answer import Answer
@@ -92,16 +94,16 @@ def write(source: Source, frame: pd.DataFrame, folder: Path, result: Answer | No
     if definition and (result.search is not None or result.front is not None or result.copies):
         files["search.yaml"] = yaml.safe_dump(definition, sort_keys=False).encode()
     recorded = frame[frame.attrs.get("columns", list(frame))]
-    files["results.csv"] = tables.csv(recorded.assign(row=frame["id"].map(rows)))
-    files["results.tex"] = tables.latex(cells, caption).encode()
+    files["results.csv"] = table_texts.csv(recorded.assign(row=frame["id"].map(rows)))
+    files["results.tex"] = table_texts.latex(cells, caption).encode()
     if pairs:
-        files["effects.csv"] = tables.csv(tables.numbers(result, pairs))
+        files["effects.csv"] = table_texts.csv(tables.numbers(result, pairs))
 
     page = [
         f"# Results of {formatting.code(source.path)}",
         *first_screen(result),
         *(
-            ["## The Pareto front", tables.markdown(pareto.table(result.front))]
+            ["## The Pareto front", table_texts.markdown(pareto.table(result.front))]
             if result.front and result.front.runs
             else []
         ),
@@ -135,7 +137,7 @@ def first_screen(result: Answer) -> list[str]:
     block = "\n".join(f"# {label}\n{command}" for label, command in conclusions.command_lines(result))
     return [
         f"**{first}**",
-        _bullets([*others, *conclusions.cautions(result)]),
+        _bullets([*others, *certainty.cautions(result)]),
         f"```bash\n{block}\n```",
         conclusions.never_varied(result),
     ]
@@ -152,7 +154,7 @@ def search_section(result: Answer, with_figure: bool) -> list[str]:
     if with_figure:
         lines.append(f"![{caption}](figures/search.png)")
     lines += [
-        tables.markdown(tables.searched(search, found)),
+        table_texts.markdown(tables.searched(search, found)),
         _bullets([search_conclusions.importance(search, found), search_conclusions.correlations(search)]),
     ]
     if plan.search is not None and plan.confirmation is not None:
@@ -175,7 +177,7 @@ def _changes(result: Answer) -> list[str]:
         "## One change away from the best recipe",
         "What each change does to the test accuracy of row 1, largest first, compared seed by seed.",
         "![Points of test accuracy by change, with 95 % intervals](figures/effects.png)",
-        tables.markdown(cells.head(CHANGES)),
+        table_texts.markdown(cells.head(CHANGES)),
         *([f"`effects.csv` has {more} more."] if more > 0 else []),
         conclusions.about_effects(result),
     ]
@@ -191,17 +193,17 @@ def _together(found: Sequence[Interaction]) -> list[str]:
         return []
     lines = ["## Hyperparameters that act together", conclusions.about_interactions(found)]
     for one in list(shown.values())[:INTERACTIONS]:
-        lines += [conclusions.interaction(one), tables.markdown(tables.interaction(one))]
+        lines += [conclusions.interaction(one), table_texts.markdown(tables.interaction(one))]
     more = len(shown) - INTERACTIONS
     return [*lines, *([f"`effects.csv` has {count(more, 'more pair')}."] if more > 0 else [])]
 
 
 def _long_table(cells: pd.DataFrame, noun: str, file: str) -> list[str]:
     """The first rows of a table, more of them in a fold, and where the rest is."""
-    lines = [tables.markdown(cells.head(ROWS))]
+    lines = [table_texts.markdown(cells.head(ROWS))]
     rest = cells.iloc[ROWS : ROWS + FOLDED_ROWS]
     if len(rest):
-        lines += _fold(f"{len(rest)} more {noun}", tables.markdown(rest))
+        lines += _fold(f"{len(rest)} more {noun}", table_texts.markdown(rest))
     if (more := len(cells) - ROWS - FOLDED_ROWS) > 0:
         lines.append(f"`{file}` has the other {more}.")
     return lines
@@ -220,8 +222,8 @@ def _prices(result: Answer, frame: pd.DataFrame, files: dict[str, bytes]) -> lis
     return [
         "## Time and cost",
         *_picture(files, "frontier", caption),
-        tables.markdown(cells),
-        *(_fold("Other recipes", tables.markdown(tables.costs(others[:FOLDED_ROWS]))) if others else []),
+        table_texts.markdown(cells),
+        *(_fold("Other recipes", table_texts.markdown(tables.costs(others[:FOLDED_ROWS]))) if others else []),
         " ".join(
             [
                 f"{tables.total_time(frame)} Numbers are medians over the runs of a recipe.",
@@ -241,7 +243,7 @@ def _from_recipe_to_recipe(pairs: list[Pair]) -> list[str]:
     return _fold(
         "Each change from recipe to recipe",
         "Each with a 95 % interval of its own, which is not corrected for how many there are.",
-        tables.markdown(tables.pairs(pairs[:FOLDED_ROWS])),
+        table_texts.markdown(tables.pairs(pairs[:FOLDED_ROWS])),
         *([f"`effects.csv` has the other {more}."] if more > 0 else []),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from wandb_tl.analysis import server_data, tables
+from wandb_tl.analysis import server_data, table_texts
 from wandb_tl.analysis.proportions import McNemar
 from wandb_tl.analysis.report_folder import DEFINITION, FILE_OF_MEDIA
 from wandb_tl.analysis.results import NUMBERS, TEXTS
@@ -50,7 +50,7 @@ class SavedReport:
         """
         texts: dict[str, Any] = {name: str for name, spec in FIELDS.items() if isinstance(spec.default, str)}
         try:
-            frame = tables.without_apostrophes(
+            frame = table_texts.without_apostrophes(
                 pd.read_csv(self._file, dtype=texts | {"id": str, "name": str})
             )
         except (OSError, ValueError, OverflowError) as error:

@@ -17,7 +17,7 @@ from wandb_workspaces.reports.v2.interface import BlockTypes as Block
 from wandb_workspaces.reports.v2.interface import PanelTypes as Panel
 from wandb_workspaces.workspaces.errors import SpecVersionError
 
-from wandb_tl.analysis import report_folder, runs_by_recipe, tables
+from wandb_tl.analysis import report_folder, runs_by_recipe, table_texts, tables
 from wandb_tl.analysis.compare import answer_of
 from wandb_tl.analysis.results import Results
 from wandb_tl.analysis.runs_by_recipe import METRIC
@@ -65,10 +65,12 @@ def publish(results: Results, title: str | None = None, flags: Sequence[str] = (
     table = tables.results(compared, recipes, numbered=True)
     varied = runs_by_recipe.varied(compared)
     first = "\n\n".join(report_folder.first_screen(result))
-    changes = tables.markdown(tables.effects(result)) if result.effects else "No recipe is one change away."
+    changes = (
+        table_texts.markdown(tables.effects(result)) if result.effects else "No recipe is one change away."
+    )
     parts = (
         tables.introduction(compared, recipes),
-        tables.markdown(table),
+        table_texts.markdown(table),
         tables.caption(compared, recipes),
     )
     texts = {
