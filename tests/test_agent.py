@@ -73,7 +73,7 @@ def workers_of(agent: int) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_fails_does_not_take_the_next_with_it(server, tmp_path):
     path = sweep(server, tmp_path, SMALL | {"pretrained": True}, weights_file=["/nowhere.pth", ""])
     code, out = call(server, "wandb_tl.agent", path)
@@ -86,7 +86,7 @@ def test_a_run_that_fails_does_not_take_the_next_with_it(server, tmp_path):
     assert "leaked" not in out and "Traceback" not in out, out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("flags", [[], ["--process-per-run"]])
 def test_every_point_is_run_once_though_a_process_dies(server, tmp_path, flags):
     # A seed of its own, of which the cache holds nothing yet.

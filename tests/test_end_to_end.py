@@ -32,7 +32,7 @@ print(json.dumps(runs))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sweep_agents_and_table_across_a_killed_server(server, tmp_path):
     definition = yaml.safe_load((ROOT / "sweep.yaml").read_text())
     overrides = {"model_name": "tf_efficientnet_lite0", "epochs": 2, "image_size": 32}
@@ -119,7 +119,7 @@ RECIPE = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(server):
     def train(run_id: str) -> subprocess.Popen:
         return start(server, "wandb_tl.train", *RECIPE, WANDB_RUN_ID=run_id, WANDB_PROJECT="killed")
@@ -180,7 +180,7 @@ train.COMMAND.start(sys.argv[2:])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_is_killed_again_and_again_logs_everything_once(server):
     tiny = (
         "--model_name=test_resnet",

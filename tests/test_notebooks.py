@@ -104,7 +104,7 @@ epochs = [row["epoch"] for row in history]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_stop_button_leaves_a_run_that_resumes(kernel: Kernel):
     assert kernel.run(SETUP) == []
     fit = "wandb_tl.fit(epochs=6, batch_size=8, image_size=32, finetuning=True, on_epoch={}, **own)"

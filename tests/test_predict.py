@@ -387,7 +387,7 @@ def test_a_disabled_run_leaves_its_model_too(lab, capsys, monkeypatch):
     assert code == 0 and accuracy_line(folder, 60) in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_sweeps_and_artifacts_of_a_server(server):
     folder = server.folder / "client"
     draw(folder / "split/train", 20)

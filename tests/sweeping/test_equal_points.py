@@ -141,7 +141,7 @@ def test_equal_points_are_trained_once(server, tmp_path, agent, values, seeds):
     assert out.count("whose results it takes") == len(seeds) and "Traceback" not in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_run_sweep_says_what_is_equal_and_the_table_counts_it_once(run_environment, tmp_path):
     settings = {"pretrained": True, **SMALL, "epochs": 1, "weight_decay": "0,0.1", "unfreeze": "1,2"}
     flags = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]

@@ -123,7 +123,7 @@ def print_job(server: Server, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_agent_of_a_pod_returns_its_run_when_the_pod_is_evicted(server, tmp_path, new_pids):
     settings = {"train_limit": 64, "test_limit": 64, "image_size": 32, "epochs": 300, "seed": 0}
     settings |= {"finetuning": True, "pretrained": True, "optimizer": "Adam"}

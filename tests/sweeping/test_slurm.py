@@ -93,7 +93,7 @@ def test_a_sweep_finishes_by_itself_though_its_jobs_reach_their_time_limit_twice
     assert sqlite(server, of_history) == 2 * (EPOCHS + 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_slurm
 def test_ctrl_c_cancels_the_job_and_its_run_returns_to_the_sweep(server, variables):
     process = run_sweep_on(

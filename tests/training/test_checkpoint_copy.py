@@ -21,7 +21,7 @@ def summary(server: Server, run: str) -> dict[str, float]:
     return {name: values[name] for name in ("avg_train_loss", "avg_train_accuracy", "test_accuracy")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_preempted_run_resumes_on_another_machine(server, run_variables, tmp_path):
     script = (REPOSITORY / "tests" / "terminated_run.py").read_text(encoding="utf-8")
     first = server.spawn(script, *FLAGS, WANDB_RUN_ID="moved")

@@ -38,7 +38,7 @@ print(json.dumps(numbers))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
 def test_a_run_with_too_little_memory_has_the_numbers_of_one_with_enough(run_variables, tmp_path):
     def run(spare: int) -> tuple[list[str], list[float]]:

@@ -183,7 +183,7 @@ def test_runs_that_log_to_one_collection_at_once(server: Server) -> None:
     assert all(numbers == sorted(numbers) for numbers in answers)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_server_killed_between_all_steps_of_an_upload(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
@@ -262,7 +262,7 @@ print(json.dumps([len(versions), {path.name: path.read_text() for path in root.i
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_client_outlasts_a_server_that_dies_under_its_uploads(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

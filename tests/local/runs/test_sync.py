@@ -74,7 +74,7 @@ def folders(server: Server) -> list[str]:
     return server.run(OFFLINE)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_offline_runs_arrive_once(server: Server, folders: list[str]) -> None:
     # Not all at once, so that it is known which version of the artifact is the latest.
     sync(server, folders[0])

@@ -317,7 +317,7 @@ def sleeper(server: Server) -> Iterator[tuple[str, subprocess.Popen]]:
         agent.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("sleeper")
 def test_real_agents_share_a_grid_and_repeat_what_was_lost(server: Server) -> None:
     """Two agents, four points: one script is preempted, one is killed, and all four end well."""
