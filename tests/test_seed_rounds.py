@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 import yaml
 from live_server import wait_for
 from test_run_sweep import nothing_left_in
@@ -114,3 +117,35 @@ def test_interrupted_and_resumed_it_repeats_the_best_recipes_and_confirms_the_wi
     report = (tmp_path / "reports" / "confirmation" / "README.md").read_text()
     assert f"{sum(one for (one,) in tests) / 5:.2f} ± " in report and len(tests) == 5
     assert f"wandb_tl.predict local/wandb_tl/{confirmation[0]} PICTURES" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.long
+def test_a_recipe_that_always_fails_does_not_stop_the_race(run_environment, tmp_path):
+    """Each recipe has weights of its own; the file of one is gone when both run with a second seed."""
+    torch.save(timm.create_model("tf_efficientnet_lite0").state_dict(), tmp_path / "kept.pth")
+    shutil.copy(tmp_path / "kept.pth", tmp_path / "gone.pth")
+    definition = yaml.safe_load(DEFINITION) | {"method": "grid"}
+    del definition["run_cap"], definition["controller"]
+    files = [str(tmp_path / name) for name in ("kept.pth", "gone.pth")]
+    definition["parameters"] |= {
+        "weights_file": {"values": files},
+        "lr": {"value": 0.001},
+        "optimizer": {"value": "Adam"},
+    }
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(definition))
+    command = [sys.executable, "-m", "wandb_tl.run_sweep", "search.yaml", "--local", "--agents", "1"]
+    places = {"env": run_environment, "cwd": tmp_path, **PIPES, "timeout": 500}
+    root = ["--root", str(tmp_path / "root")]
+    done = subprocess.run([*command, *root], **places)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "gone.pth").unlink()
+    [(search, _)] = definitions(tmp_path)
+    command[3] = f"local/wandb_tl/{search}"
+    failed = subprocess.run([*command, *root, "--seeds", "2"], **places)
+    assert failed.returncode == 1 and "no file " in failed.stderr, failed.stdout + failed.stderr
+    again = shlex.split(failed.stderr.partition("To resume the sweep: ")[2].splitlines()[0])
+    done = subprocess.run(again, **places)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "They failed again: the race goes on without their recipes." in done.stderr
+    *_, (_, confirmation) = definitions(tmp_path)
+    assert confirmation["parameters"]["weights_file"]["value"] == files[0]

@@ -7,6 +7,7 @@ runs and sweeps on the server say what has been decided, so the same command res
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def run(search: Results, options: argparse.Namespace, command: str) -> int:
     """Repeat the best recipes of a sweep with up to options.seeds seeds, then confirm the winner.
 
     command: what resumes the sweep. InputError if its recipes cannot be judged. FAILED if a run did not
-    finish.
+    finish; resumed, the race goes on without recipes whose runs fail again.
     """
     from wandb_tl.analysis import races
     from wandb_tl.export_table import check_targets, export, last_lines
@@ -107,8 +108,9 @@ def run(search: Results, options: argparse.Namespace, command: str) -> int:
     check_targets(confirmed, None)
     rounds = Rounds(search)
     with sweep_agents.resumable(command):
-        if not all(finish(path, options, command) for path in rounds.repeats.values()):
-            return ExitCode.FAILED
+        for path in rounds.repeats.values():
+            if not finish(path, options, command):
+                print("They failed again: the race goes on without their recipes.", file=sys.stderr)
         while len((race := rounds.race()).seeds) < options.seeds and len(race.going_on) > 1:
             seed = rounds.fresh_seeds()[0]
             print(races.next_seed(race, seed), flush=True)
