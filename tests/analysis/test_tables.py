@@ -113,3 +113,19 @@ def test_validation_accuracy_is_in_per_cent_as_test_accuracy_is():
     assert cells["Val Accuracy, %"].tolist() == ["83.33", "50.00"]
     assert cells["Test Accuracy"].tolist() == ["81.00", "80.00"]
     assert cells["Avg Train Accuracy"].tolist() == ["0.8100", "0.8000"]
+
+
+def test_the_short_table_has_what_orders_the_recipes():
+    frame = runs_of(grid({"optimizer": ["Adam", "SGD"]}, [0, 1]), [81.0, 81.0, 80.0, 80.0])
+    short = ["Row", "optimizer", "Test accuracy, %", "Seeds", "Seconds"]
+    assert list(tables.recipes(answer(frame, "a/b/c"), 9)) == short
+    frame["val/accuracy"] = [0.5, 0.6, 0.8, 0.9]
+    cells = tables.recipes(answer(frame, "a/b/c"), 9)
+    assert list(cells) == [*short[:2], "Val accuracy, %", *short[2:]]
+    assert cells[["optimizer", "Val accuracy, %"]].to_numpy().tolist() == [
+        ["SGD", "85.00"],
+        ["Adam", "55.00"],
+    ]
+    frame.attrs["metric"] = "test/f1_macro"
+    frame["test/f1_macro"] = [0.7, 0.8, 0.1, 0.2]
+    assert tables.recipes(answer(frame, "a/b/c"), 1).iloc[0].tolist()[1:3] == ["Adam", "0.7500"]

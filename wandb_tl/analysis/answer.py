@@ -50,13 +50,15 @@ class Recipe:
     """A recipe and its results.
 
     row: in the table of results, from 1. hyperparameters: those that differ between the recipes, as they take
-    effect; None where one has no effect. accuracy: test accuracy in per cent, the mean over n seeds with its
-    95 % t-interval. low, high: per cent, the exact 95 % interval of one model with this accuracy on other
-    test images; NaN if the number of test images is unknown. best_run: the id of its best run.
+    effect; None where one has no effect. judged: the mean of the metric that orders the recipes. accuracy:
+    test accuracy in per cent, the mean over n seeds with its 95 % t-interval. low, high: per cent, the exact
+    95 % interval of one model with this accuracy on other test images; NaN if the number of test images is
+    unknown. best_run: the id of its best run.
     """
 
     row: int
     hyperparameters: ValuesInEffect
+    judged: float
     accuracy: Mean
     low: float
     high: float
@@ -277,6 +279,7 @@ def _recipes(runs: RunsByRecipe, table: pd.DataFrame, costs: list[Price]) -> lis
         Recipe(
             row=row,
             hyperparameters={name: runs.values[number][name] for name in runs.varied},
+            judged=float(runs.judged[number]),
             accuracy=runs.means[number],
             low=float(line["low"]),
             high=float(line["high"]),

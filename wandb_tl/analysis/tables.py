@@ -13,7 +13,7 @@ from wandb_tl.analysis.answer import Answer, Recipe
 from wandb_tl.analysis.effects import MOST_LEVELS, Pair
 from wandb_tl.analysis.importance import Importance
 from wandb_tl.analysis.interactions import Interaction
-from wandb_tl.analysis.runs_by_recipe import MACRO, SELECTION
+from wandb_tl.analysis.runs_by_recipe import MACRO, METRIC, SELECTION
 from wandb_tl.analysis.searches import Hyperparameter, Search
 
 # Table 1 of the original experiment, whose headings stay as they are, and more: heading, column of the
@@ -98,11 +98,15 @@ def results(frame: pd.DataFrame, recipes: pd.DataFrame, numbered: bool = False) 
 
 
 def recipes(answer: Answer, most: int) -> pd.DataFrame:
-    """The best recipes as strings, at most so many: hyperparameters, accuracy, seeds and seconds."""
+    """The best recipes as strings, at most so many: hyperparameters, what orders them, accuracy and price."""
     best = answer.recipes[:most]
     cells = {"Row": [str(one.row) for one in best]}
     for name in answer.winner.hyperparameters:
         cells[name] = [formatting.level(one.hyperparameters[name]) for one in best]
+    if answer.judged_by == SELECTION:
+        cells["Val accuracy, %"] = [formatting.number(100 * one.judged, "{:.2f}") for one in best]
+    elif answer.judged_by != METRIC:
+        cells[answer.judged_by] = [formatting.number(one.judged, "{:.4f}") for one in best]
     cells["Test accuracy, %"] = [
         formatting.accuracy(one.accuracy.mean, one.accuracy.half_width, one.low) for one in best
     ]
