@@ -72,6 +72,7 @@ def test_a_redirect_gets_no_key(
         (Reply({"errors": [{"message": "\x1b]0;yours\x07" + "a" * 10_000}]}), "refuses: ]0;yoursaaa"),
         (Reply([]), "refuses"),
         (Reply({}), "data is not an object"),
+        (Reply({"data": {"project": {}}}), "data.project has no sweep"),
         (Reply({"data": {"project": {"sweep": {"id": 1, "name": "n"}}}}), "data.project.sweep.id is not"),
         (
             Reply({"data": {"project": {"sweep": {"id": "\ud800", "name": "n"}}}}),

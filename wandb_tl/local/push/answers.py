@@ -5,6 +5,7 @@ No answer is trusted: a field of another type, or a number beyond SQLite's, is a
 
 from __future__ import annotations
 
+import itertools
 import re
 import typing
 from types import NoneType, UnionType
@@ -314,8 +315,11 @@ def _misfit(value: Any, kind: Any, place: str) -> str:
         if not isinstance(value, dict):
             return f"{place} is not an object"
         hints = typing.get_type_hints(kind)
-        problems = (_misfit(value.get(name), hint, f"{place}.{name}") for name, hint in hints.items())
-        return next(filter(None, problems), "")
+        problems = (
+            _misfit(value[key], hint, f"{place}.{key}") for key, hint in hints.items() if key in value
+        )
+        missing = (f"{place} has no {key}" for key in hints if key not in value)
+        return next(filter(None, itertools.chain(problems, missing)), "")
     if typing.get_origin(kind) is dict:
         return "" if isinstance(value, dict) else f"{place} is not an object"
     if typing.get_origin(kind) is list:
