@@ -127,6 +127,8 @@ print(json.dumps({
     "download": message(lambda: run.file("none.txt").download("down")),
     "organizations": [message(lambda: api.organization("none")), api.organization("local").org_entity.name],
     "team": message(lambda: api.team("none").members),
+    "own team": [api.viewer.teams, [[m.username, m.account_type] for m in api.team("local").members]],
+    "user": api.viewer.username,
     "place": entry.storage_path, "address": entry.direct_url,
     "bytes": urllib.request.urlopen(entry.direct_url).read().decode(),
 }))
@@ -243,6 +245,7 @@ def test_what_is_not_there_and_where_files_are(server: Server) -> None:
     assert "404" in answer["download"]
     assert "not found" in answer["organizations"][0] and answer["organizations"][1] == "local"
     assert "team none not found" in answer["team"]
+    assert answer["own team"] == [["local"], [[answer["user"], "USER"]]]
     assert answer["place"].startswith("wandb_artifacts/") and answer["place"] in answer["address"]
     assert answer["bytes"] == "data"
 
@@ -276,11 +279,8 @@ def test_resume_and_begin_anew(server: Server) -> None:
 
 
 NOT_SERVED = {
-    "registries have members and roles; here they are projects like others, without a list of their own": """
-        CREATE_REGISTRY_MEMBERS DELETE_REGISTRY DELETE_REGISTRY_MEMBERS FETCH_REGISTRIES FETCH_REGISTRY
-        REGISTRY_COLLECTIONS REGISTRY_TEAM_MEMBERS REGISTRY_USER_MEMBERS REGISTRY_VERSIONS RENAME_REGISTRY
-        UPDATE_TEAM_REGISTRY_ROLE UPDATE_USER_REGISTRY_ROLE UPSERT_REGISTRY""",
-    "organizations have no features": "FETCH_ADVANCED_REGISTRY_FEATURES",
+    "registries have neither members nor roles": """CREATE_REGISTRY_MEMBERS DELETE_REGISTRY_MEMBERS
+        REGISTRY_TEAM_MEMBERS REGISTRY_USER_MEMBERS UPDATE_TEAM_REGISTRY_ROLE UPDATE_USER_REGISTRY_ROLE""",
     "there is one user with one key, and no team": """CREATE_INVITE CREATE_SERVICE_ACCOUNT CREATE_TEAM
         CREATE_USER_FROM_ADMIN DELETE_API_KEY DELETE_INVITE GENERATE_API_KEY""",
 }

@@ -39,6 +39,7 @@ def test_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
 
 # What takes a file of a version back to the one before.
 BACK = {
+    9: "ALTER TABLE project DROP COLUMN any_type; ALTER TABLE project DROP COLUMN updated_at;",
     8: "ALTER TABLE blob DROP COLUMN sent_at;",
     7: "ALTER TABLE blob DROP COLUMN announced_at;",
     6: "DROP TABLE alert;",

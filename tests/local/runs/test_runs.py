@@ -154,7 +154,10 @@ def test_making_and_changing(answer: dict[str, Any]) -> None:
         and answer["created"] == ["running", {"x": 1}, 2]
         and answer["projects"] == ["fresh"]
     )
-    assert answer["pending"] == [True, "pending"] and "cannot be set to failed" in answer["state"]
+    assert (
+        answer["pending"] == [True, "pending"]
+        and "invalid state transition: a run that is" in answer["state"]
+    )
     assert "team t not found" in answer["team"]
 
 

@@ -41,6 +41,7 @@ from wandb_tl.local.api.resolvers import (
     files,
     manifests,
     projects,
+    registries,
     runs,
     sweeps,
     viewer,
@@ -138,7 +139,8 @@ def load_schema() -> GraphQLSchema:
 def _resolvers() -> dict[tuple[str, str], Resolver]:
     """(type, field) -> the resolver of that field."""
     resolvers = {}
-    for module in (viewer, projects, runs, files, sweeps, artifacts, manifests, collections, views):
+    modules = (viewer, projects, runs, files, sweeps, artifacts, manifests, collections, registries, views)
+    for module in modules:
         for type_name, fields in module.RESOLVERS.items():
             for name, resolver in fields.items():
                 resolvers[type_name, name] = resolver

@@ -11,15 +11,28 @@ from wandb_tl.local.artifacts.inputs import ArtifactFileInput, TagInput
 
 
 class IdInput(TypedDict):
-    """DeleteViewInput and RunIdInput."""
+    """DeleteViewInput, DeleteModelInput and RunIdInput."""
 
     id: str
+
+
+class ArtifactTypeInput(TypedDict):
+    name: str
 
 
 class UpsertModelInput(TypedDict):
     entityName: NotRequired[str | None]
     name: NotRequired[str | None]
     description: NotRequired[str | None]
+    access: NotRequired[str | None]
+    allowAllArtifactTypesInRegistry: NotRequired[bool | None]
+    artifactTypes: NotRequired[list[ArtifactTypeInput] | None]
+
+
+class RenameProjectInput(TypedDict):
+    entityName: str
+    oldProjectName: str
+    newProjectName: str
 
 
 class UpsertViewInput(TypedDict):

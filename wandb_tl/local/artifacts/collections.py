@@ -44,6 +44,7 @@ def ensure(db: Transaction, project: ProjectRow, kind: str, type_name: str, name
     _check_name(name)
     collection = named(db, project, name)
     if collection is None:
+        _check_type(db, project, type_name)
         type_id = ensure_type(db, project["id"], type_name)["id"]
         times = {"created_at": db.now, "updated_at": db.now}
         new = db.insert(
@@ -58,6 +59,16 @@ def ensure(db: Transaction, project: ProjectRow, kind: str, type_name: str, name
     if other != type_name:
         raise RequestError(f"artifact {name} is of type {other}; it cannot also be of type {type_name}")
     return collection
+
+
+def _check_type(db: Transaction, project: ProjectRow, name: str) -> None:
+    """Raises RequestError if the project is a registry that does not accept artifacts of a type."""
+    if project["any_type"]:
+        return
+    rows = db.all("SELECT name FROM artifact_type WHERE project_id = ? ORDER BY id", project["id"])
+    accepted = [row["name"] for row in rows]
+    if name not in accepted:
+        raise RequestError(f"{project['name']} accepts artifacts of type {', '.join(accepted)}, not {name}")
 
 
 def _check_name(name: str) -> None:

@@ -8,6 +8,7 @@ from wandb_tl.local.pages import table_page
 from wandb_tl.local.pages.view import Answer, Page, PageRequest
 from wandb_tl.local.records.database import existing
 from wandb_tl.local.records.json_path import json_object
+from wandb_tl.local.records.names import project_named
 from wandb_tl.local.records.rows import ManifestEntryRow, Row
 
 FILES = 200
@@ -45,6 +46,25 @@ def listing(request: PageRequest) -> Answer:
         project["id"],
     )
     return Page("artifacts.html", {"project": project, "collections": rows, "live": False})
+
+
+def linked(request: PageRequest) -> Answer:
+    """The address of a version to which a registry links, from the address that the client prints for it.
+
+    That is orgs/ORGANIZATION/registry/NAME, or ENTITY/registry/model, with the collection and the version in
+    its query.
+    """
+    path = request.query["selectionPath"].rsplit("/", 2)
+    if len(path) != 3:
+        raise RequestError("There is no page at this address.", 404)
+    entity, project_name, name = path
+    project = project_named(request.db, entity, project_name)
+    collection = collections.named(request.db, project, name) if project else None
+    if collection is None:
+        raise RequestError("There is no such collection here.", 404)
+    kind = collections.type_of(request.db, collection)
+    number = request.query.get("version", "latest")
+    return request.path(entity, project_name, "artifacts", kind, name, number)
 
 
 def version(request: PageRequest) -> Answer:

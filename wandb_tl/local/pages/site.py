@@ -210,7 +210,9 @@ class Site:
         try:
             with self.reading.transaction(PAGE_SECONDS) as db:
                 page_request = self.page_request(request, db)
-                answer = view_of(page_request.names)(page_request)
+                is_link = "selectionPath" in page_request.query
+                view = artifact.linked if is_link else view_of(page_request.names)
+                answer = view(page_request)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise

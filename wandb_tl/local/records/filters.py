@@ -231,6 +231,10 @@ def _test(expression: str, bound: list[Any], operator: str, value: Any, convert:
         return f"({expression} IS NOT ?)", [*bound, convert(value)]
     if operator == "$regex":
         return f"({expression} REGEXP ?)", [*bound, patterns.check(value)]
+    if operator == "$contains":
+        if not isinstance(value, str):
+            raise RequestError("$contains takes a string")
+        return f"(instr({expression}, ?) > 0)", [*bound, value]
     if operator in COMPARISONS:
         value = convert(value)
         # SQLite sorts every string after every number; here only values of one type are comparable.

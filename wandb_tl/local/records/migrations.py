@@ -7,7 +7,7 @@ from pathlib import Path
 TABLES = (Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")
 
 # The version of TABLES. Raise it with every change of TABLES, and add the SQL that upgrades a file to it.
-VERSION = 8
+VERSION = 9
 # The oldest version that can be lifted.
 OLDEST = 2
 MIGRATIONS = {
@@ -46,4 +46,8 @@ MIGRATIONS = {
     """,
     7: "ALTER TABLE blob ADD COLUMN announced_at REAL NOT NULL DEFAULT 0;",
     8: "ALTER TABLE blob ADD COLUMN sent_at REAL NOT NULL DEFAULT 0;",
+    9: """
+        ALTER TABLE project ADD COLUMN any_type INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE project ADD COLUMN updated_at REAL;
+    """,
 }

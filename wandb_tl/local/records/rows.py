@@ -20,6 +20,8 @@ class ProjectRow(TypedDict):
     name: str
     description: str | None
     created_at: float
+    any_type: int
+    updated_at: float | None
 
 
 class SweepRow(TypedDict):

@@ -182,7 +182,8 @@ def set_by_hand(run: RunRow, state: str) -> Columns:
     if run["sweep_id"] is not None:
         raise RequestError("the state of a sweep's run cannot be set")
     if run["state"] not in BY_HAND.get(state, ()):
-        raise RequestError(f"a run that is {run['state']} cannot be set to {state}")
+        # The first words are those of W&B, for which scripts look.
+        raise RequestError(f"invalid state transition: a run that is {run['state']} cannot be set to {state}")
     return {"state": state}
 
 

@@ -1,7 +1,9 @@
 -- The tables of the database. migrations.py upgrades older files; rows.py has the types of the rows.
+-- any_type: 0 for a registry that accepts only artifacts of the types that it has. updated_at: null until a
+-- registry is changed.
 CREATE TABLE IF NOT EXISTS project (
     id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, name TEXT NOT NULL, description TEXT,
-    created_at REAL NOT NULL, UNIQUE (entity, name));
+    created_at REAL NOT NULL, any_type INTEGER NOT NULL DEFAULT 1, updated_at REAL, UNIQUE (entity, name));
 CREATE TABLE IF NOT EXISTS sweep (
     id INTEGER PRIMARY KEY AUTOINCREMENT, project_id INTEGER NOT NULL REFERENCES project ON DELETE CASCADE,
     name TEXT NOT NULL UNIQUE, display_name TEXT, description TEXT, config TEXT NOT NULL,

@@ -79,7 +79,9 @@ def artifact_type(row: ProjectRow, info: Info, name: str) -> ArtifactTypeRow | N
     return info.context.db.one(query, row["id"], name, row=ArtifactTypeRow)
 
 
-def artifact_types(row: ProjectRow, info: Info, first: int | None = None, after: str | None = None) -> Page:
+def artifact_types(
+    row: ProjectRow, info: Info, first: int | None = None, after: str | None = None, **_: object
+) -> Page:
     query = "SELECT * FROM artifact_type WHERE project_id = ? ORDER BY id"
     return info.context.db.page(query, [row["id"]], first, after)
 

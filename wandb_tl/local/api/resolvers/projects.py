@@ -5,6 +5,8 @@ from __future__ import annotations
 from wandb_tl.local.api.context import Info, Payload, Resolvers
 from wandb_tl.local.api.inputs import UpsertModelInput
 from wandb_tl.local.api.resolvers import viewer
+from wandb_tl.local.artifacts import registries
+from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records.database import Page, existing
 from wandb_tl.local.records.names import DEFAULT_ENTITY, encode_id, ensure_project, project_named
 from wandb_tl.local.records.rows import CollectionRow, ProjectRow, RunRow, SweepRow, ViewRow
@@ -31,9 +33,13 @@ def upsert_model(_row: object, info: Info, input: UpsertModelInput) -> Payload:
     db = info.context.db
     existed = project_named(db, input.get("entityName"), input.get("name"))
     project = ensure_project(db, input.get("entityName"), input.get("name"))
+    if input.get("access") == "RESTRICTED":
+        raise RequestError("this server has one user, who sees every registry: it cannot be restricted")
     if input.get("description") is not None:
-        db.update("project", project["id"], description=input["description"])
-        project = existing(db.get("project", project["id"]))
+        db.update("project", project["id"], description=input["description"], updated_at=db.now)
+    types = [item["name"] for item in input.get("artifactTypes") or []]
+    registries.restrict(db, project, input.get("allowAllArtifactTypesInRegistry"), types)
+    project = existing(db.get("project", project["id"]))
     return {"project": project, "model": project, "inserted": existed is None}
 
 

@@ -13,10 +13,12 @@ FEATURES = (
     "ARTIFACT_COLLECTION_MEMBERSHIP_FILE_DOWNLOAD_HANDLER",
     "ARTIFACT_DIGEST_ALGORITHM",
     "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE",
+    "ARTIFACT_REGISTRY_SEARCH",
     "ARTIFACT_TAGS",
     "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
     "CLIENT_IDS",
     "FILESTREAM_GZIP",
+    "INCLUDE_ARTIFACT_TYPES_IN_REGISTRY_CREATION",
     "LARGE_FILENAMES",
     "MARK_RUN_FILES_UPLOADED",
     "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
@@ -44,7 +46,8 @@ def user(*_: object, **__: object) -> Payload:
         "entity": DEFAULT_ENTITY,
         "admin": True,
         "flags": "{}",
-        "teams": {"edges": []},
+        # W&B counts a user's own entity as a team of one member; scripts look there for an entity to use.
+        "teams": {"edges": [{"node": {"name": DEFAULT_ENTITY}}]},
         "api_keys": {"edges": []},
         "organizations": [],
     }
@@ -66,6 +69,15 @@ def entity(_row: object, info: Info, name: str | None = None) -> Payload:
         "name": name,
         "entity_type": "organization",
         "user": user() | {"organizations": lambda: _organizations(info)},
+        "available": False,
+        "read_only": False,
+        "read_only_admin": False,
+        "is_team": False,
+        "private_only": True,
+        "storage_bytes": lambda: info.context.db.value("SELECT coalesce(sum(size), 0) FROM blob"),
+        "code_saving_enabled": True,
+        "default_access": "PRIVATE",
+        "is_paid": False,
         # Registry paths ([ORGANIZATION/]wandb-registry-NAME/COLLECTION) lead to the projects of an
         # organization: here every entity is one.
         "organization": _organization(info, name),
@@ -79,7 +91,10 @@ def organization(_row: object, info: Info, name: str) -> Payload | None:
     return _organization(info, name) if used or name == DEFAULT_ENTITY else None
 
 
-def members(row: Payload, _info: Info) -> Payload:
+def members(row: Payload, _info: Info) -> list[Payload]:
+    """The user, of the user's own entity. Raises RequestError for the others: they are not teams."""
+    if row["name"] == DEFAULT_ENTITY:
+        return [user() | {"account_type": "USER"}]
     raise RequestError(f"team {row['name']} not found: this server has one user, and no teams")
 
 
