@@ -36,41 +36,41 @@ Answer = dict[str, object]
 
 @contextlib.contextmanager
 def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
-    """Start the embedded server for the block, unless another process already serves that folder.
+    """Use the embedded server of a folder in the block; it is started unless another process has done that.
 
     Yields the environment variables that point wandb at it. Every user of a server holds a lock on
-    ROOT/users; a server that was started here ends after its last user. If it dies before, another one takes
-    its place.
+    ROOT/users, and the server ends after the last of them. If it dies before, one of them starts another one.
     """
-    folder = [*_root_arguments(root), "--while-used"]
     with _users_of(_root_arguments(root)) as users, _private(logs / "server.log", "a") as log:
-        server = _start(folder, log)
+        server = _start([*_root_arguments(root), "--while-used"], log)
         try:
             variables = _variables(_root_arguments(root))
         except BaseException:
             _end(server)
             raise
-        if server.poll() is not None:
-            yield variables
-            return
-        with _Replacements(server, folder, log, variables):
-            try:
+        watched = _Replacements(server, root, log, variables)
+        try:
+            with watched:
                 yield variables
-            finally:
-                wait_for_others(users)
+        finally:
+            # Others may use the server that was started here: then it ends after them.
+            with contextlib.suppress(portalocker.AlreadyLocked):
+                _lock_alone(users, LockFlags.NON_BLOCKING)
+                _end(watched.server)
 
 
 class _Replacements:
     """In the block, another server takes the place of one that has died, at the same address.
 
-    The server ends with the block.
+    server: the last one that was started here. Another process may have started the one that serves.
     """
 
     def __init__(
-        self, server: subprocess.Popen[str], folder: list[str], log: IO[str], variables: dict[str, str]
+        self, server: subprocess.Popen[str], root: str | None, log: IO[str], variables: dict[str, str]
     ) -> None:
-        self._server, self._folder, self._log = server, folder, log
-        self._port = str(urlsplit(variables["WANDB_BASE_URL"]).port)
+        self.server = server
+        self._folder, self._log = [*_root_arguments(root), "--while-used"], log
+        self._address = variables["WANDB_BASE_URL"]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -80,29 +80,27 @@ class _Replacements:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        _end(self._server)
 
     def _watch(self) -> None:
         while not self._stop.wait(WATCH_SECONDS):
-            if (code := self._server.poll()) is None:
+            if self.server.poll() is None or answers(self._address):
                 continue
-            print(f"The embedded server has ended (exit code {code}); starting it again.", file=sys.stderr)
+            print("The embedded server has ended; starting it again.", file=sys.stderr)
             if not self._replace():
                 return
 
     def _replace(self) -> bool:
-        """Start another server; whether this process has one then. Retries, as while a disk is full."""
+        """Start another server, unless another process does. Retries, as while a disk is full."""
         deadline, pause, printed = time.monotonic() + OUTAGE_SECONDS, RETRY_SECONDS, ""
         while time.monotonic() < deadline:
             try:
-                self._server = _start(self._folder, self._log, self._port)
+                self.server = _start(self._folder, self._log, str(urlsplit(self._address).port))
             except InputError as error:
                 if str(error) != printed:
                     printed = str(error)
                     print(f"error: {error}; retrying for an hour", file=sys.stderr)
             else:
-                # It has ended if another process has started one.
-                return self._server.poll() is None
+                return True
             if self._stop.wait(pause):
                 return False
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
@@ -182,12 +180,7 @@ class SharedServer:
 
     def answers(self) -> bool:
         """Whether the server has not ended."""
-        address = urlsplit(self.environment["WANDB_BASE_URL"])
-        try:
-            socket.create_connection((address.hostname, address.port), timeout=5).close()
-        except OSError:
-            return False
-        return True
+        return answers(self.environment["WANDB_BASE_URL"])
 
     def close(self) -> None:
         """Stop using the server. It ends now if it was started here and no other process uses it."""
@@ -326,13 +319,14 @@ def attach_answer(path: str, data: dict[str, Any], flags: Sequence[str]) -> None
     ask("answer", path, *root, content=json.dumps(data))
 
 
-def wait_for_others(users: IO[str]) -> None:
-    """Wait until no other process uses the server of this one."""
+def answers(url: str) -> bool:
+    """Whether a server listens at an address."""
+    address = urlsplit(url)
     try:
-        _lock_alone(users, LockFlags.NON_BLOCKING)
-    except portalocker.AlreadyLocked:
-        print("Another process still uses this server; waiting for it to end.", file=sys.stderr)
-        _lock_alone(users, LockFlags(0))
+        socket.create_connection((address.hostname, address.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def port_is_free(port: int) -> bool:
