@@ -64,7 +64,7 @@ MODULES = {
     "config": {"errors", "hyperparameters", "model_kwargs", "recipe_options"},
     "cache_folder": {"errors"},
     "command_line": {"errors", "loading", "signals", "temporary_folder", "wandb_process"},
-    "temporary_folder": {"errors"},
+    "temporary_folder": {"errors", "cache_folder"},
     "wandb_process": set(),
 }
 COMMANDS = {

@@ -82,6 +82,16 @@ def test_a_temporary_folder_whose_name_is_like_that_of_a_command_is_not_left(tmp
     assert all([path.name for path in folder.iterdir()] == ["lock"] for folder in (theirs, results))
 
 
+def test_compiled_code_is_not_where_another_user_can_put_some(tmp_path):
+    script = "import os; from wandb_tl import temporary_folder as t; t.use_own()\n"
+    script += "print(os.environ['TORCHINDUCTOR_CACHE_DIR'])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
+    environment |= {"TMPDIR": str(tmp_path), "WANDB_TL_CACHE": str(tmp_path / "mine")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path / 'mine' / 'torchinductor'}\n"
+
+
 def test_a_removal_that_was_cut_short_is_finished(tmp_path):
     killed = start(USE, tmp_path)
     [folder] = tmp_path.iterdir()

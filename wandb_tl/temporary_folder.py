@@ -5,7 +5,6 @@ PyTorch and wandb leave files in the temporary folder when their process is kill
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
 import shutil
@@ -19,6 +18,7 @@ from typing import IO
 import portalocker
 from portalocker import LockFlags
 
+from wandb_tl.cache_folder import cache_dir
 from wandb_tl.errors import InputError, one_line
 
 PREFIX = "wandb_tl-"
@@ -44,8 +44,10 @@ def use_own() -> Callable[[], None]:
         lock = _locked(folder)
     except OSError as error:
         raise InputError(f"the temporary folder {parent} cannot be used: {one_line(error)}") from error
-    # What torch.compile has compiled is for all processes.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(parent / f"torchinductor_{_user()}"))
+    # What torch.compile has compiled is for all processes, and it is code: another user of the machine could
+    # put theirs into a folder whose name is known, if it were in the temporary folder of all.
+    with suppress(RuntimeError):  # A container's user may have no home.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir().absolute() / "torchinductor"))
     if lock is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder = parent
@@ -132,11 +134,3 @@ def _this_machine() -> str:
     except OSError:
         boot = ""
     return f"{platform.node()} {boot}\n"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):
-        # A container's user may have no name.
-        return str(os.getuid()) if hasattr(os, "getuid") else "user"

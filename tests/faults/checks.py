@@ -148,12 +148,13 @@ def of_processes(stage: Stage) -> Iterator[str]:
 def of_folders(stage: Stage) -> Iterator[str]:
     """Files that no one needs any more."""
     for path in sorted(stage.temporary.glob("*")):
-        if not path.name.startswith("torchinductor"):
-            inside = [str(file.relative_to(path)) for file in path.rglob("*")][:3]
-            yield f"left in the temporary folder: {path.name} {inside}"
+        inside = [str(file.relative_to(path)) for file in path.rglob("*")][:3]
+        yield f"left in the temporary folder: {path.name} {inside}"
     for path in sorted(stage.cache.rglob("*")):
         parts = path.relative_to(stage.cache).parts
-        if path.is_file() and (parts[0] not in ("FashionMNIST", "tensors") or "." in parts[1]):
+        known = ("FashionMNIST", "tensors")
+        is_litter = parts[0] not in known or "." in parts[1]
+        if path.is_file() and parts[0] != "torchinductor" and is_litter:
             yield f"left in the cache: {'/'.join(parts)}"
     for path in sorted(stage.root.iterdir()):
         if path.name not in KEPT_IN_ROOT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from contextlib import suppress
+from functools import lru_cache
 
 import psutil
 
@@ -31,6 +32,26 @@ def is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return host not in ALL_ADDRESSES and ipaddress.ip_address(host).is_loopback
     return host == "localhost"
+
+
+@lru_cache
+def leads_here(host: str) -> bool:
+    """Whether a connection to a host, by any spelling of its name, may end on this machine or on its cable.
+
+    Link-local addresses count: clouds give the keys of a machine there to whoever asks from it.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        # Where all connections go through a proxy, names may be known to that alone.
+        return is_loopback(host)
+    return any(_is_here(str(address[0])) for *_, address in found)
+
+
+def _is_here(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified or address.is_link_local
 
 
 def in_networks() -> list[str]:

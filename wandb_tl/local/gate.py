@@ -41,6 +41,11 @@ class Gate:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if not HOST.fullmatch(host):
             return failure("the request has no valid Host", 400)
+        if "content-length" in request.headers and "transfer-encoding" in request.headers:
+            # To a proxy that goes by the other one, the rest of this request would be the next one.
+            answer = failure("the request has two lengths", 400)
+            answer.headers["Connection"] = "close"
+            return answer
         # Without parsing: behind a proxy, this server may not know its own scheme.
         foreign = origin is not None and origin not in (f"http://{host}", f"https://{host}")
         if foreign and request.method not in READS and not self._needs_no_login(request):
@@ -49,7 +54,8 @@ class Gate:
 
     def _needs_no_login(self, request: Request) -> bool:
         """Whether the request shows what no other page has: the key, or an address that was signed for it."""
-        return request.url.path.startswith("/blobs/") or has_key(request, self.key)
+        is_upload = request.method == "PUT" and request.url.path.startswith("/blobs/")
+        return is_upload or has_key(request, self.key)
 
 
 def failure(message: str, status: int) -> JSONResponse:

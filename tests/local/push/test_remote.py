@@ -95,13 +95,40 @@ def test_an_odd_answer_is_one_line(hostile: HostileServer, reply: Reply, says: s
     assert says in message and message.isprintable() and len(message) <= 500
 
 
-def test_uploads_go_to_storage_and_not_into_this_machine() -> None:
-    remote = Remote("https://example.org")
-    for address in ("http://127.0.0.1:1/x", "http://localhost/x", "http://[", "http://169.254.0.1@[/"):
-        with pytest.raises(RemoteError, match="names an address"):
-            remote.put([(address, None, b"x")])
-        with pytest.raises(RemoteError, match="names an address"):
-            remote.get(Download(address, Path("never written")))
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://127.0.0.1:1/x", "http://localhost/x", "http://LOCALHOST/x", "http://loc%61lhost/x"),
+        *("http://127.1/x", "http://2130706433/x", "http://0/x", "http://0.0.0.0/x", "http://[::]/x"),
+        *("http://[::1]/x", "http://[::ffff:127.0.0.1]/x", "http://127.0.0.1\\@192.0.2.1/x"),
+        # Where clouds give away the keys of a machine.
+        "http://169.254.169.254/latest/meta-data",
+        *("http://[", "http://169.254.0.1@[/", "http:///x"),
+    ],
+)
+def test_uploads_go_to_storage_and_not_into_this_machine(address: str) -> None:
+    remote = Remote("https://192.0.2.1")
+    with pytest.raises(RemoteError, match="names an address"):
+        remote.put([(address, None, b"x")])
+    with pytest.raises(RemoteError, match="names an address"):
+        remote.get(Download(address, Path("never written")))
+
+
+def test_a_redirect_to_what_is_no_address_is_one_line(hostile: HostileServer, tmp_path: Path) -> None:
+    hostile.answer = lambda *_: Reply(status=302, headers={"Location": "http://["})
+    remote = Remote(hostile.url)
+    assert "cannot use" in refusal(remote)
+    with pytest.raises(RemoteError, match="cannot use"):
+        remote.get(Download(f"{hostile.url}/file", tmp_path / "file"))
+
+
+def test_no_part_of_a_password_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 192.0.2.1\n  login user\n  password correct horse\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv(KEY_VARIABLE)
+    with pytest.raises(RemoteError, match=r"netrc: line \d is not valid") as error:
+        Remote("https://192.0.2.1")
+    assert "horse" not in str(error.value)
 
 
 @pytest.mark.parametrize(

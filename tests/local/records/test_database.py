@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from functools import partial
 from pathlib import Path
 
@@ -210,6 +211,15 @@ def test_ids_and_dotted_paths() -> None:
     assert find({"a.b": 1, "a": {"b": 2, "c.d": {"e": 3}}}, "a.b") == 1
     assert find({"a": {"b": 2, "c.d": {"e": 3}}}, "a.c.d.e") == 3
     assert find({"a": 1}, "a.b") is None
+
+
+def test_a_path_takes_time_in_proportion_to_its_length() -> None:
+    """The address of a page may have one of a hundred thousand parts, which used to take minutes."""
+    long = "a." * 100_000
+    start = time.process_time()
+    assert find({f"{long}b": {"c": 1}, long: 2, "a": {"c": 3}}, f"{long}b.c") == 1
+    assert find({f"{long}b": {"c": 1}, "a": {"c": 3}}, f"{long}d") is None
+    assert time.process_time() - start < 2
 
 
 def test_plucked_values_fit_a_column() -> None:

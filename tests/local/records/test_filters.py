@@ -105,6 +105,8 @@ def names(db: Transaction, wanted: Any, order: str | None = None) -> str:
         ({"$and": [{"tags": "x"}, {"$nor": [{"name": "a"}]}]}, "c"),
         ({"$not": {"name": "a"}}, "bcd"),
         ({"name": "a' OR 1=1 --"}, ""),
+        ({"created_at": {"$gt": 10**400}}, ""),
+        ({"created_at": {"$lt": 10**400}}, "abcd"),
     ],
 )
 def test_filter(db: Transaction, wanted: Any, expected: str) -> None:

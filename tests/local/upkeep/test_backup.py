@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -121,6 +124,21 @@ def test_what_cannot_be_copied_whole_is_told(root: Path, tmp_path: Path) -> None
     with pytest.raises(RootError, match="lacks 1 files that are damaged"):
         backup(root, tmp_path / "copy")
     assert (tmp_path / "copy/wandb.sqlite").exists() and len([*(tmp_path / "copy").glob("blobs/??/*")]) == 2
+
+
+@pytest.mark.parametrize("blob_id", ["../../stolen", "/etc/hostname", "..", "a\\b"])
+def test_a_backup_from_elsewhere_reads_and_writes_nothing_outside(
+    root: Path, tmp_path: Path, blob_id: str
+) -> None:
+    (root.parent / "stolen").write_text("x")
+    with closing(sqlite3.connect(root / "wandb.sqlite")) as records, records:
+        columns = "id, name, uploaded_at, size, md5"
+        md5 = base64.b64encode(hashlib.md5(b"x").digest()).decode()
+        records.execute(f"INSERT INTO blob ({columns}) VALUES (?, 'f', 1, 1, ?)", (blob_id, md5))
+    (tmp_path / "new").mkdir()
+    with pytest.raises(RootError, match="which no server gives"):
+        restore(root, tmp_path / "new" / "root")
+    assert not (tmp_path / "new" / "stolen").exists() and not (tmp_path / "new" / "root").exists()
 
 
 @pytest.mark.long

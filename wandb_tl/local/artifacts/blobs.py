@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,8 @@ from wandb_tl.local.records.database import Transaction
 
 # A client repeats an upload for less than an hour, and asks again where to send it when it starts anew.
 NEVER_SENT_SECONDS = 24 * 3600
+# Those of `new_blob` are hexadecimal.
+BLOB_ID = re.compile("[0-9A-Za-z_-]+")
 # Someone has deleted it from the server's folder.
 GONE = "the file is missing from the server's folder"
 
@@ -155,7 +158,12 @@ def sync(folder: Path) -> None:
 
 
 def stored_at(folder: Path, blob_id: str) -> Path:
-    """The file of a blob in the folder of blobs."""
+    """The file of a blob in the folder of blobs.
+
+    Raises RequestError for an id that is a path: the records of a backup from elsewhere may have any.
+    """
+    if not BLOB_ID.fullmatch(blob_id):
+        raise RequestError(f"the records have {blob_id!r} as the id of a file, which no server gives")
     return folder / blob_id[:2] / blob_id
 
 

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import requests
 
-from wandb_tl.local.addresses import is_loopback
+from wandb_tl.local.addresses import is_loopback, leads_here
 from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push.answers import Answer, Page, checked
 
@@ -68,8 +68,8 @@ class Remote:
             raise RemoteError(f"{url} is not a valid address of a server, such as https://api.wandb.ai")
         if parts.hostname in ("wandb.ai", "www.wandb.ai"):
             raise RemoteError(f"{url} serves only pages; its API is at https://api.wandb.ai")
-        self.url, self.is_loopback = url.rstrip("/"), is_loopback(parts.hostname)
-        if parts.scheme == "http" and not self.is_loopback:
+        self.url, self.host = url.rstrip("/"), parts.hostname
+        if parts.scheme == "http" and not is_loopback(self.host):
             print(f"warning: the API key is sent to {_origin(url)} without encryption", file=sys.stderr)
         self.session = requests.Session()
         self.session.mount(
@@ -140,8 +140,8 @@ class Remote:
 
     def _check(self, address: str) -> None:
         """Raise RemoteError for the address of a file on this machine, unless the server is on it too."""
-        parts = _split(address)
-        if parts is None or (is_loopback(parts.hostname or "") and not self.is_loopback):
+        host = _host(address)
+        if host is None or (leads_here(host) and not leads_here(self.host)):
             raise RemoteError(f"{self.url} names an address of a file that is not its own or a storage's")
 
     def _send(
@@ -167,7 +167,8 @@ class Remote:
                 raise RemoteError(f"no secure connection to {_origin(address)}: {_reason(error)}") from None
             except requests.ConnectionError:
                 problem = "no connection"
-            except requests.RequestException as error:
+            except (requests.RequestException, ValueError) as error:
+                # requests parses the address of a redirect also where it does not follow it.
                 raise RemoteError(f"cannot use {_origin(address)}: {type(error).__name__}") from None
             if answer is not None:
                 self.waits = WAITS
@@ -193,9 +194,8 @@ class Remote:
         if into:
             with self.session.request(method, address, **options) as answer:
                 if answer.is_redirect and options["auth"] is not _no_auth:
-                    elsewhere = answer.headers["Location"]
+                    elsewhere = urljoin(address, answer.headers["Location"])
                     self._check(elsewhere)
-                    elsewhere = urljoin(address, elsewhere)
                     return self._try(method, elsewhere, None, into, options | {"auth": _no_auth})
                 if answer.ok:
                     _write(answer, into)
@@ -247,7 +247,8 @@ def key_for(url: str) -> str:
         except OSError:
             continue
         except netrc.NetrcParseError as error:
-            raise RemoteError(f"cannot read {path}: {error.msg}") from None
+            # Its own message may have a part of a password.
+            raise RemoteError(f"cannot read {path}: line {error.lineno} is not valid") from None
         if login and login[2]:
             return login[2]
     raise RemoteError(f"there is no API key for {url}: run `wandb login --host {url}`, or set {KEY_VARIABLE}")
@@ -263,6 +264,17 @@ def _split(address: str) -> SplitResult | None:
     try:
         return urlsplit(address)
     except ValueError:
+        return None
+
+
+def _host(address: str) -> str | None:
+    """The host that requests would connect to; None for an address that it refuses, or without a host.
+
+    Others read http://127.0.0.1\\@example.org differently.
+    """
+    try:
+        return urlsplit(requests.Request("GET", address).prepare().url or "").hostname
+    except (requests.RequestException, ValueError):
         return None
 
 

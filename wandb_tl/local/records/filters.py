@@ -194,7 +194,7 @@ def _plain(value: Any) -> Any:
 
 def _seconds(value: Any) -> Any:
     if not isinstance(value, str):
-        return value
+        return _plain(value)
     try:
         moment = datetime.datetime.fromisoformat(value)
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from wandb_tl.local.records.kept import Kept
@@ -88,12 +89,21 @@ def find(value: Any, path: str) -> Any:
         return None
     if path in value:
         return value[path]
-    parts = path.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        head = ".".join(parts[:cut])
-        if head in value:
-            return find(value[head], ".".join(parts[cut:]))
-    return None
+    head = _longest_key(value, path)
+    return None if head is None else find(value[head], path[len(head) + 1 :])
+
+
+def _longest_key(value: JsonObject, path: str) -> str | None:
+    """The longest key that begins a path and is followed by a dot in it; None if there is none."""
+    heads: Iterable[str]
+    if path.count(".") <= DEEPEST:
+        # Few to look up, longest first.
+        parts = path.split(".")
+        heads = (".".join(parts[:cut]) for cut in range(len(parts) - 1, 0, -1))
+        return next((head for head in heads if head in value), None)
+    # Such as a link to a page may have, to keep the server busy: one pass over the keys instead.
+    heads = (key for key in value if path.startswith(f"{key}."))
+    return max(heads, key=len, default=None)
 
 
 def finite(value: Any) -> float | None:
