@@ -13,8 +13,8 @@ import xxhash
 
 from wandb_tl.local.artifacts import manifests, uploads, versions
 from wandb_tl.local.artifacts.blobs import Blobs
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.names import ensure_project
+from wandb_tl.local.records.transaction import Transaction
 
 
 def md5(content: bytes) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.names import ensure_project, run_named
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import file_stream
 
 

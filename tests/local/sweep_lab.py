@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from wandb_tl.local.records import run_states
-from wandb_tl.local.records.database import Database, Row, Transaction
+from wandb_tl.local.records.database import Database, Row
 from wandb_tl.local.records.names import ensure_project, run_named
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import file_stream
 from wandb_tl.local.sweeps import hand_out, sweep_rows
 

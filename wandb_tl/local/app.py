@@ -28,8 +28,9 @@ from wandb_tl.local.bodies import read_json, rendered
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.gate import Gate, failure
 from wandb_tl.local.pages.site import Site
-from wandb_tl.local.records.database import Database, Readers, Transaction
+from wandb_tl.local.records.database import Database, Readers
 from wandb_tl.local.records.rows import BlobRow
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import file_stream
 from wandb_tl.local.runs.file_stream import StreamAnswer, StreamBody
 from wandb_tl.local.sweeps import answers

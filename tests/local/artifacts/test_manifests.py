@@ -14,8 +14,9 @@ from version_lab import Lab, md5, xxh128
 from wandb_tl.local.artifacts import blobs, manifests, versions
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Database, Transaction, existing
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.rows import ArtifactRow, ManifestRow
+from wandb_tl.local.records.transaction import Transaction, existing
 
 LOG = """
 import json, os, wandb

@@ -18,9 +18,10 @@ from wandb_tl.local.pages import curves, labels, plots, runs_table, sweep, table
 from wandb_tl.local.pages.console_lines import console_line
 from wandb_tl.local.pages.runs_table import Choice
 from wandb_tl.local.pages.values import Run, read_runs, show, show_duration, show_size
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import history
 
 METRICS = [{"1": "epoch", "6": [3]}, {"2": "*", "5": 1}, {"1": "batch/loss"}]

@@ -19,8 +19,9 @@ from wandb_tl.local.pages.confusion import CLASSES, Examples, confusion, is_conf
 from wandb_tl.local.pages.logged_tables import LoggedTable, TableError
 from wandb_tl.local.pages.run_filter import FilterError, tokens_of
 from wandb_tl.local.pages.table_rows import ROWS, matching, select
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
+from wandb_tl.local.records.transaction import Transaction
 
 PAGE = "/local/gallery/runs/one?table="
 

@@ -13,9 +13,10 @@ from stream_lab import chunk, post, run
 from wandb_tl.local.pages import thinning
 from wandb_tl.local.pages.thinned import BUCKETS, SUM_Y, TOTAL, Thinned
 from wandb_tl.local.pages.thinning import SAMPLES, CurveReader, Source, sample
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction
 
 
 def thinned(count: int) -> Thinned:

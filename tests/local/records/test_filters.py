@@ -9,8 +9,9 @@ import pytest
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters, patterns
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
+from wandb_tl.local.records.transaction import Transaction
 
 RUNS: dict[str, dict[str, Any]] = {
     "a": {"config": {"lr": 0.1, "b.c": 1}, "summary": {"loss": 0.5, "n/m": 1}, "tags": ["x", "y"]},

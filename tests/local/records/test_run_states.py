@@ -13,9 +13,10 @@ import pytest
 import wandb_tl.local
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.run_states import INTERRUPTED, LIVE, RunState
+from wandb_tl.local.records.transaction import Transaction
 
 SOURCES = Path(wandb_tl.local.__file__).parent
 # A GraphQL field, a column or a key of a request's body that has the name of a state.

@@ -6,8 +6,8 @@ import json
 
 from stream_lab import chunk, post
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.streams import OUTPUT
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import console
 
 

@@ -8,8 +8,8 @@ import pytest
 from stream_lab import chunk, post, run
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.streams import HISTORY, line_count
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import file_stream
 
 

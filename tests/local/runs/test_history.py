@@ -6,8 +6,8 @@ import json
 
 from stream_lab import chunk, post, rows, run
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import file_stream, history, history_columns, history_keys
 
 

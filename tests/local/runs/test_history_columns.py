@@ -18,9 +18,10 @@ from stream_lab import chunk, post, run
 from wandb_tl.local import watch
 from wandb_tl.local.pages.thinned import Thinned
 from wandb_tl.local.pages.thinning import CurveReader, Source
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import branches, history, history_columns, history_keys
 from wandb_tl.local.runs.history_columns import BLOCK, Column, columns_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stream_lab import chunk, post, rows, run
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import history_keys
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Database, Transaction, existing
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
+from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.sweeps import answers, sweep_rows
 
 ANSWER = {

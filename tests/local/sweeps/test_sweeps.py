@@ -15,9 +15,9 @@ from sweep_lab import AGENT, SweepLab
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.names import run_named
 from wandb_tl.local.records.rows import SweepRow
+from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.runs import branches, file_stream
 from wandb_tl.local.sweeps import hand_out, observations, sweep_config, sweep_rows
 

@@ -10,7 +10,7 @@ from graphql import GraphQLResolveInfo
 
 from wandb_tl.local.api.limits import Allowance
 from wandb_tl.local.artifacts.blobs import Blobs
-from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.transaction import Transaction
 
 
 @dataclass

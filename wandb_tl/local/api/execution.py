@@ -49,8 +49,9 @@ from wandb_tl.local.api.resolvers import (
 )
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError, one_line, why_not_stored
-from wandb_tl.local.records.database import Database, Readers, Transaction
+from wandb_tl.local.records.database import Database, Readers
 from wandb_tl.local.records.json_path import storable
+from wandb_tl.local.records.transaction import Transaction
 
 log = logging.getLogger("wandb_tl.local")
 

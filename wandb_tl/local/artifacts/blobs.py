@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from wandb_tl.local.artifacts.signed_addresses import AddressSigner
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.transaction import Transaction
 
 # A client repeats an upload for less than an hour, and asks again where to send it when it starts anew.
 NEVER_SENT_SECONDS = 24 * 3600

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.filters import Compiled, Kind
 from wandb_tl.local.records.rows import (
     ArtifactRow,
@@ -18,6 +17,7 @@ from wandb_tl.local.records.rows import (
     MembershipRow,
     ProjectRow,
 )
+from wandb_tl.local.records.transaction import Transaction, existing
 
 SEQUENCE, PORTFOLIO = "ArtifactSequence", "ArtifactPortfolio"
 

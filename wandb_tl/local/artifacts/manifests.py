@@ -26,8 +26,8 @@ from wandb_tl.local.artifacts.inputs import (
 )
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import patient_json
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.rows import ArtifactRow, BlobRow, Columns, ManifestEntryRow, ManifestRow
+from wandb_tl.local.records.transaction import Transaction, existing
 
 FULL, INCREMENTAL, PATCH = "FULL", "INCREMENTAL", "PATCH"
 

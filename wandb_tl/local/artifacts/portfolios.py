@@ -5,9 +5,9 @@ from __future__ import annotations
 from wandb_tl.local.artifacts import collections
 from wandb_tl.local.artifacts.inputs import LinkArtifactInput
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.names import decode_id, ensure_project
 from wandb_tl.local.records.rows import ArtifactRow, CollectionRow, MembershipRow
+from wandb_tl.local.records.transaction import Transaction, existing
 
 
 def link(db: Transaction, artifact: ArtifactRow, input: LinkArtifactInput) -> MembershipRow:

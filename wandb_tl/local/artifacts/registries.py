@@ -8,9 +8,9 @@ from __future__ import annotations
 from wandb_tl.local.artifacts import collections, versions
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters
-from wandb_tl.local.records.database import Page, Transaction
 from wandb_tl.local.records.filters import Kind
 from wandb_tl.local.records.rows import CollectionRow, ProjectRow, SqlValue
+from wandb_tl.local.records.transaction import Page, Transaction
 
 PREFIX = "wandb-registry-"
 OF_ENTITY = f"project.entity = ? AND substr(project.name, 1, {len(PREFIX)}) = '{PREFIX}'"

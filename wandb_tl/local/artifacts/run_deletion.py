@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from wandb_tl.local.artifacts import blobs, versions
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import ArtifactRow, RunRow
+from wandb_tl.local.records.transaction import Transaction
 
 
 def delete(db: Transaction, run: RunRow, with_artifacts: bool) -> list[str]:

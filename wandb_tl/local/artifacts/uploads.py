@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from wandb_tl.local.artifacts.blobs import Blobs, Upload
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import BlobRow
+from wandb_tl.local.records.transaction import Transaction
 
 
 def place(blobs: Blobs, blob: BlobRow, upload: Upload) -> None:

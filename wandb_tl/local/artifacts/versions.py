@@ -12,9 +12,9 @@ from wandb_tl.local.artifacts import blobs, collections, manifests
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.artifacts.inputs import CreateArtifactInput, UpdateArtifactInput
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import DEEPEST, json_object
 from wandb_tl.local.records.rows import ArtifactRow, ClientIdRow, CollectionRow, Columns, ProjectRow, RunRow
+from wandb_tl.local.records.transaction import Transaction, existing
 
 # An upload is abandoned after so many seconds without a request for it. The jobs of a distributed version may
 # wait in a cluster's queue for one another.

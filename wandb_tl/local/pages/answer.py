@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 from wandb_tl.local.pages.values import Run
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.records.run_states import RunState
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.sweeps import answers
 from wandb_tl.local.sweeps.answers import Command, Table
 

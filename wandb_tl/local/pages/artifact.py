@@ -6,10 +6,10 @@ from wandb_tl.local.artifacts import collections
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages import table_page
 from wandb_tl.local.pages.view import Answer, Page, PageRequest
-from wandb_tl.local.records.database import existing
 from wandb_tl.local.records.json_path import json_object
 from wandb_tl.local.records.names import project_named
 from wandb_tl.local.records.rows import ManifestEntryRow, Row
+from wandb_tl.local.records.transaction import existing
 
 FILES = 200
 

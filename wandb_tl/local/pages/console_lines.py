@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TypedDict
 
-from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import console
 from wandb_tl.local.runs.console import LogLine
 

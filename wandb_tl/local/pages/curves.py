@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from wandb_tl.local.pages.recipes import Recipe, mean_curve
 from wandb_tl.local.pages.thinning import CurveReader, Source, sample
 from wandb_tl.local.pages.values import Run, client_records, is_number, read_line
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.rows import RunRow
 from wandb_tl.local.records.streams import EVENTS, HISTORY
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import history, history_keys
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.pages import table_file
 from wandb_tl.local.pages.media_items import FileIds
 from wandb_tl.local.pages.table_file import TooManyCellsError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.rows import ManifestEntryRow
+from wandb_tl.local.records.transaction import Transaction
 
 # The largest file that is read for a page, in bytes; the most cells of a Table, which the client fills with
 # 200,000 rows; and the number of files that are kept between requests.

@@ -9,9 +9,9 @@ from wandb_tl.local.pages import curves, recipes, report, runs_table, table_csv
 from wandb_tl.local.pages.labels import differing, label_runs
 from wandb_tl.local.pages.values import read_runs
 from wandb_tl.local.pages.view import Answer, Page, PageRequest
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import ProjectRow, SweepRow
 from wandb_tl.local.records.run_states import IS_FINISHED
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.sweeps import sweep_config
 from wandb_tl.local.sweeps.sweep_rows import expected_runs
 from wandb_tl.local.sweeps.sweep_states import HANDED_OUT

@@ -31,8 +31,9 @@ from wandb_tl.local.pages.headers import FRAME_POLICY, HEADERS
 from wandb_tl.local.pages.plotly_script import PlotlyScript
 from wandb_tl.local.pages.thinning import CurveReader
 from wandb_tl.local.pages.view import Acted, Answer, Download, Frame, Page, PageRequest, path
-from wandb_tl.local.records.database import READERS, Database, Readers, Transaction
+from wandb_tl.local.records.database import READERS, Database, Readers
 from wandb_tl.local.records.names import project_named
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs.history_keys import strict
 
 HERE = Path(__file__).parent

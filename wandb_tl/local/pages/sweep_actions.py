@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import SweepRow
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.sweeps import sweep_rows
 from wandb_tl.local.sweeps.sweep_states import SweepState
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from wandb_tl.local.pages.console_lines import reason
 from wandb_tl.local.pages.values import Run
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import AgentRow, SweepRow
 from wandb_tl.local.records.run_states import AGENT_SILENCE_SECONDS, ENDED, LIVE, RunState
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.sweeps.sweep_states import OVER
 
 # Of a sweep's agents, those that were heard last.

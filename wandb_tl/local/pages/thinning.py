@@ -17,9 +17,9 @@ from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 from wandb_tl.local.pages.values import read_line
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import find, finite
 from wandb_tl.local.records.streams import HISTORY, line_count
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import history_columns
 from wandb_tl.local.runs.history_columns import Rows
 

@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import JsonObject, finite, json_object, kept_object
 from wandb_tl.local.records.rows import ProjectRow, RunRow, SqlValue
 from wandb_tl.local.records.run_states import LIVE
+from wandb_tl.local.records.transaction import Transaction
 
 # People who cannot distinguish red from green can distinguish these, on light and on dark backgrounds.
 COLORS = (

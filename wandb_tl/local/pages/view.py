@@ -13,9 +13,9 @@ from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.pages.thinning import CurveReader
 from wandb_tl.local.pages.values import Run, read_runs
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.names import project_named
 from wandb_tl.local.records.rows import ProjectRow
+from wandb_tl.local.records.transaction import Transaction
 
 
 @dataclass

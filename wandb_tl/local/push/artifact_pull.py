@@ -15,10 +15,10 @@ from wandb_tl.local.push import answers
 from wandb_tl.local.push.answers import FilePulled, VersionPulled, VersionState, checked
 from wandb_tl.local.push.artifact_push import OTHER_VERSION
 from wandb_tl.local.push.run_pull import RunPull
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import whole
 from wandb_tl.local.records.names import encode_id, ensure_project
 from wandb_tl.local.records.rows import Columns, RunRow
+from wandb_tl.local.records.transaction import Transaction, existing
 
 VERSIONS = """query PullArtifacts($entity: String, $project: String, $run: String!, $after: String) {
   project(name: $project, entityName: $entity) { run(name: $run) { versions: %s(first: 50, after: $after) {

@@ -17,7 +17,7 @@ from wandb_tl.local.artifacts.inputs import CreateArtifactInput, Manifest, Manif
 from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push import answers
 from wandb_tl.local.push.remote import Remote
-from wandb_tl.local.records.database import Database, Transaction, existing
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.json_path import JsonObject
 from wandb_tl.local.records.names import decode_id
 from wandb_tl.local.records.rows import (
@@ -29,6 +29,7 @@ from wandb_tl.local.records.rows import (
     RunRow,
     TagRow,
 )
+from wandb_tl.local.records.transaction import Transaction, existing
 
 FILES_AT_ONCE = 500
 

@@ -15,12 +15,13 @@ from wandb_tl.local.errors import RemoteError
 from wandb_tl.local.push import answers
 from wandb_tl.local.push.answers import ConsoleLine, RunFilePulled, RunPulled
 from wandb_tl.local.push.remote import MOST_PAGES, Download, Remote
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.json_path import whole
 from wandb_tl.local.records.names import ensure_project, run_named
 from wandb_tl.local.records.rows import ProjectRow
 from wandb_tl.local.records.run_states import ENDED, ENDED_KNOWINGLY, RunState
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs.history import write_lines
 from wandb_tl.local.sweeps.sweep_states import SweepState
 from wandb_tl.local.upkeep.file_check import digests_of

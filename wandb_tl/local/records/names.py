@@ -8,8 +8,8 @@ import getpass
 import re
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.rows import ProjectRow, RunRow
+from wandb_tl.local.records.transaction import Transaction, existing
 
 DEFAULT_ENTITY = "local"
 # A number that SQLite can hold.

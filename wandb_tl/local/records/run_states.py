@@ -32,8 +32,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import Columns, RunRow
+from wandb_tl.local.records.transaction import Transaction
 
 
 class RunState(StrEnum):

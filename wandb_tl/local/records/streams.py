@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.transaction import Transaction
 
 HISTORY = "wandb-history.jsonl"
 EVENTS = "wandb-events.jsonl"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import RunRow
+from wandb_tl.local.records.transaction import Transaction
 
 # Of a page, the latest ones.
 LATEST = 20

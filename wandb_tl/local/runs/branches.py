@@ -6,11 +6,11 @@ import json
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import JsonObject, find, json_object, whole
 from wandb_tl.local.records.names import run_named
 from wandb_tl.local.records.rows import Columns, ProjectRow, RunRow
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT
+from wandb_tl.local.records.transaction import Transaction, existing
 
 
 def rewind(db: Transaction, run: RunRow, metric: str, value: float) -> RunRow:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from wandb_tl.local.records.database import Edge, Page, PageInfo, Transaction, row_number
 from wandb_tl.local.records.json_path import json_object
 from wandb_tl.local.records.streams import OUTPUT, line_count
+from wandb_tl.local.records.transaction import Edge, Page, PageInfo, Transaction, row_number
 
 
 class LogLine(TypedDict):

@@ -15,11 +15,11 @@ from typing import Any, TypedDict
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import whole
 from wandb_tl.local.records.names import project_named, run_named
 from wandb_tl.local.records.rows import Columns, RunRow
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.runs import history, history_keys
 from wandb_tl.local.sweeps import observations
 

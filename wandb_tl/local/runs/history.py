@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, TypedDict
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import JsonObject, find, json_object, whole
 from wandb_tl.local.records.rows import RunRow
 from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs.history_keys import strict
 
 SAMPLES = 500

@@ -13,9 +13,9 @@ from array import array
 from collections.abc import Container
 from typing import NamedTuple
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.json_path import finite, json_object
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs.history_keys import flat
 
 # Lines of a block: two blocks without gaps fit on one page of the database, and a line's place into one byte.

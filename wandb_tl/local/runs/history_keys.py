@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import JsonObject, json_object
 from wandb_tl.local.records.rows import RunRow
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction, existing
 
 # Keys of a run that are counted: each request reads and writes them. W&B advises against more. The lines
 # themselves keep all keys.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import RunRow
+from wandb_tl.local.records.transaction import Transaction
 
 # W&B's limit of names and tags.
 LONGEST_NAME = 128

@@ -6,9 +6,9 @@ import json
 from typing import Any, NotRequired, TypedDict
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.names import project_named
 from wandb_tl.local.records.rows import AnswerRow, SweepRow
+from wandb_tl.local.records.transaction import Transaction
 
 # The size of the largest answer, as JSON.
 BYTES = 256 * 2**10

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.kept import Kept
 from wandb_tl.local.records.rows import SweepRow
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.sweeps import distributions
 from wandb_tl.local.sweeps.sweep_config import Parameter, Parameters, Point, SweepConfig
 

@@ -11,7 +11,6 @@ import random
 from functools import partial
 from typing import Literal, NotRequired, TypedDict
 
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.rows import AgentRow, Columns, RunRow, SweepRow
 from wandb_tl.local.records.run_states import (
     GIVEN_UP,
@@ -25,6 +24,7 @@ from wandb_tl.local.records.run_states import (
     claimed,
     seen_alive,
 )
+from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.sweeps import grid, observations, sweep_config
 from wandb_tl.local.sweeps.observations import Trial
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Transaction
 from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.records.run_states import IS_RUNNING
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.sweeps.sweep_config import EarlyTerminate, SweepConfig
 
 MOST_BANDS = 100

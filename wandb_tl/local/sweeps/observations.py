@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.json_path import find, finite, json_object
 from wandb_tl.local.records.rows import RunRow, SweepRow
 from wandb_tl.local.records.streams import HISTORY
+from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.sweeps import hyperband, sweep_config
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
 from wandb_tl.local.sweeps.sweep_states import SweepState

@@ -11,9 +11,9 @@ import yaml
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters
-from wandb_tl.local.records.database import Transaction, existing
 from wandb_tl.local.records.rows import Columns, ProjectRow, RunRow, SqlValue, SweepRow
 from wandb_tl.local.records.run_states import IS_CRASHED, IS_LIVE, IS_QUEUED, LIVE, RunState
+from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.sweeps import config_check, grid, observations, sweep_config
 from wandb_tl.local.sweeps.sweep_config import Point, SweepConfig
 from wandb_tl.local.sweeps.sweep_states import OVER, SweepState

@@ -12,8 +12,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from wandb_tl.local.artifacts.blobs import Digests, delete_unused, stored_at
-from wandb_tl.local.records.database import Database, Transaction
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.rows import BlobRow
+from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.upkeep.finding import Finding
 
 CHUNK_BYTES = 1 << 20

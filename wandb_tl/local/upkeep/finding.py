@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wandb_tl.local.records.database import Transaction
+from wandb_tl.local.records.transaction import Transaction
 
 
 @dataclass(frozen=True)

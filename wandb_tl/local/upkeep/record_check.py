@@ -10,9 +10,10 @@ from wandb_tl.local.artifacts import manifests
 from wandb_tl.local.artifacts.blobs import Blobs
 from wandb_tl.local.artifacts.inputs import Contents
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Database, Transaction, existing
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.rows import ArtifactRow, BlobRow, ManifestEntryRow
 from wandb_tl.local.records.run_states import GONE, IS_LIVE, IS_QUEUED
+from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.sweeps.sweep_states import OVER
 from wandb_tl.local.upkeep.finding import Finding
 

@@ -19,7 +19,6 @@ from wandb_tl.local.api.inputs import (
 from wandb_tl.local.artifacts import collections, portfolios, versions
 from wandb_tl.local.artifacts.inputs import CreateArtifactInput, LinkArtifactInput, UpdateArtifactInput
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Page, Transaction
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
 from wandb_tl.local.records.rows import (
     AliasRow,
@@ -31,6 +30,7 @@ from wandb_tl.local.records.rows import (
     RunRow,
     TagRow,
 )
+from wandb_tl.local.records.transaction import Page, Transaction
 
 
 def by_id(db: Transaction, artifact_id: str) -> ArtifactRow:

@@ -10,9 +10,9 @@ from wandb_tl.local.artifacts import collections
 from wandb_tl.local.artifacts import versions as version_rows
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters
-from wandb_tl.local.records.database import Page, Transaction
 from wandb_tl.local.records.names import decode_id
 from wandb_tl.local.records.rows import ArtifactTypeRow, CollectionRow, MembershipRow, ProjectRow
+from wandb_tl.local.records.transaction import Page, Transaction
 
 
 def by_id(db: Transaction, collection_id: str, kind: str) -> CollectionRow:

@@ -12,9 +12,9 @@ from wandb_tl.local.api.context import Info, Payload, Resolvers
 from wandb_tl.local.api.inputs import DeleteFilesInput, RunFilesInput
 from wandb_tl.local.artifacts import blobs
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Page
 from wandb_tl.local.records.names import decode_id, encode_id, project_named, run_named
 from wandb_tl.local.records.rows import RunRow, SqlValue
+from wandb_tl.local.records.transaction import Page
 
 
 class FileNode(TypedDict):

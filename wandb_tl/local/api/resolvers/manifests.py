@@ -16,9 +16,9 @@ from wandb_tl.local.api.resolvers.artifacts import by_id, opaque_id
 from wandb_tl.local.artifacts import manifests
 from wandb_tl.local.artifacts.inputs import CreateArtifactManifestInput
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Edge, Page, Transaction, existing
 from wandb_tl.local.records.names import decode_id, encode_id
 from wandb_tl.local.records.rows import ArtifactRow, ManifestRow, SqlValue
+from wandb_tl.local.records.transaction import Edge, Page, Transaction, existing
 
 
 def _base(db: Transaction, artifact_id: str | None) -> ArtifactRow | None:

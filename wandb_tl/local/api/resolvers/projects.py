@@ -7,9 +7,9 @@ from wandb_tl.local.api.inputs import UpsertModelInput
 from wandb_tl.local.api.resolvers import viewer
 from wandb_tl.local.artifacts import registries
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Page, existing
 from wandb_tl.local.records.names import DEFAULT_ENTITY, encode_id, ensure_project, project_named
 from wandb_tl.local.records.rows import CollectionRow, ProjectRow, RunRow, SweepRow, ViewRow
+from wandb_tl.local.records.transaction import Page, existing
 
 
 def project(

@@ -6,9 +6,9 @@ from wandb_tl.local.api.context import Info, Payload, Resolvers
 from wandb_tl.local.api.inputs import IdInput, RenameProjectInput
 from wandb_tl.local.artifacts import registries
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Page, existing
 from wandb_tl.local.records.names import decode_id, project_named
 from wandb_tl.local.records.rows import ProjectRow
+from wandb_tl.local.records.transaction import Page, existing
 
 
 def project(row: Payload, info: Info, name: str | None = None) -> ProjectRow | None:

@@ -23,12 +23,12 @@ from wandb_tl.local.api.scalars import argument
 from wandb_tl.local.artifacts import run_deletion
 from wandb_tl.local.errors import RequestError, one_line
 from wandb_tl.local.records import filters
-from wandb_tl.local.records.database import Page, Transaction, existing
 from wandb_tl.local.records.json_path import DEEPEST, JsonObject, find, json_object
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named, run_named
 from wandb_tl.local.records.rows import Columns, ProjectRow, RunRow, SqlValue
 from wandb_tl.local.records.run_states import LIVE, RunState, checked, set_by_hand, started
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT, line_count
+from wandb_tl.local.records.transaction import Page, Transaction, existing
 from wandb_tl.local.runs import alerts, branches, console, history, history_keys
 from wandb_tl.local.runs.history import SampleSpec
 

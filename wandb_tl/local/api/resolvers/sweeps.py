@@ -17,9 +17,9 @@ from wandb_tl.local.api.scalars import argument
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import filters as filtering
 from wandb_tl.local.records import run_states
-from wandb_tl.local.records.database import Page, Transaction, existing
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named
 from wandb_tl.local.records.rows import AgentRow, Columns, ProjectRow, SweepRow
+from wandb_tl.local.records.transaction import Page, Transaction, existing
 from wandb_tl.local.sweeps import hand_out, sweep_config, sweep_rows
 from wandb_tl.local.sweeps.sweep_states import OVER, SweepState
 

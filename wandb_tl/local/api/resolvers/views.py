@@ -6,10 +6,10 @@ from wandb_tl.local.api.context import Info, Payload, Resolvers
 from wandb_tl.local.api.inputs import IdInput, UpsertViewInput
 from wandb_tl.local.api.resolvers import projects, viewer
 from wandb_tl.local.errors import RequestError
-from wandb_tl.local.records.database import Page, Transaction
 from wandb_tl.local.records.json_path import json_object
 from wandb_tl.local.records.names import decode_id, encode_id, ensure_project, project_named
 from wandb_tl.local.records.rows import ProjectRow, ViewRow
+from wandb_tl.local.records.transaction import Page, Transaction
 
 TYPES = ("runs", "runs/draft", "project-view")
 
