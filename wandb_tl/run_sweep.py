@@ -14,7 +14,14 @@ from wandb_tl.command_line import Command, local_flags, shell_command
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
 from wandb_tl.sweep_agents import LOGS
-from wandb_tl.sweeping import embedded_server, job_files, scheduler_process, slurm, sweep_definitions
+from wandb_tl.sweeping import (
+    embedded_server,
+    job_files,
+    scheduler_process,
+    slurm,
+    sweep_definitions,
+    watched_server,
+)
 
 if TYPE_CHECKING:
     from wandb_tl.analysis.results import Results
@@ -104,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
         if options.local and (options.slurm or options.print_job):
             os.environ.update(embedded_server.served_to_nodes(options.root))
         elif options.local:
-            os.environ.update(stack.enter_context(embedded_server.serving(options.root, LOGS)))
+            os.environ.update(stack.enter_context(watched_server.serving(options.root, LOGS)))
         # A sweep's command starts `python`: it must be this one, even if its environment is not active.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return print_job(definition, options) if options.print_job else sweep(definition, options)

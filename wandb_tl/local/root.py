@@ -5,7 +5,7 @@ Only its owner can read it, and all that is in it.
 ROOT/key            the API key
 ROOT/lock           locked while a server serves the folder
 ROOT/users          locked, together, by the processes that need a server to go on
-ROOT/server.json    {"url", "host", "pid"} of that server; host: what it listens on
+ROOT/server.json    {"url", "host", "pid", "while_used"} of that server; host: what it listens on
 ROOT/server.log     what a server printed that a notebook has started
 ROOT/logged_out     when browsers were logged out last
 ROOT/open.html      leads a browser to the link that logs it in
@@ -200,8 +200,9 @@ def wait_for_server(root: Path) -> str:
     return url
 
 
-def announce(root: Path, url: str, host: str) -> Path:
-    """Write server.json in one step; returns its path."""
+def announce(root: Path, url: str, host: str, while_used: bool = False) -> Path:
+    """Write server.json in one step; returns its path. while_used: whether the server ends with its users."""
     path, draft = root / "server.json", root / f"server.json.{os.getpid()}"
-    draft.write_text(json.dumps({"url": url, "host": host, "pid": os.getpid()}) + "\n", encoding="utf-8")
+    content = {"url": url, "host": host, "pid": os.getpid(), "while_used": while_used}
+    draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
     return draft.replace(path)

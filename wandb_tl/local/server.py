@@ -90,7 +90,7 @@ def serve(root: Path, listening: Listening, ready: Callable[[str], None], while_
         with database.transaction() as db:
             blobs.delete_unnamed(db)
         app = make_app(database, reading, drawing, blobs, Logins(key, root, host))
-        announcement = roots.announce(root, url, host)
+        announcement = roots.announce(root, url, host, while_used)
         server = Server(configuration(app, listening), announcement)
         server.end_by_signals()
         for name in ("asyncio", "uvicorn.error"):

@@ -10,8 +10,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -23,89 +21,11 @@ from portalocker import LockFlags
 from wandb_tl import temporary_folder
 from wandb_tl.errors import InputError, one_line
 
-# Between two looks at a server, and between two attempts to start another one.
-WATCH_SECONDS, RETRY_SECONDS = 0.5, 5
-# The longest pause between attempts, and how long they go on: as long as the runs retry.
-LONGEST_RETRY_SECONDS, OUTAGE_SECONDS = 60, 3600
 # A server closes its connections within seconds; a disk may be slow.
 END_SECONDS = 60
 
 # A JSON object that a command of wandb_tl.local prints; if the command fails, {"error": …, "served": …}.
 Answer = dict[str, object]
-
-
-@contextlib.contextmanager
-def serving(root: str | None, logs: Path) -> Iterator[dict[str, str]]:
-    """Use the embedded server of a folder in the block; it is started unless another process has done that.
-
-    Yields the environment variables that point wandb at it. Every user of a server holds a lock on
-    ROOT/users, and the server ends after the last of them. If it dies before, one of them starts another one.
-    """
-    with _users_of(_root_arguments(root)) as users, _private(logs / "server.log", "a") as log:
-        server = _start([*_root_arguments(root), "--while-used"], log)
-        try:
-            variables = _variables(_root_arguments(root))
-        except BaseException:
-            _end(server)
-            raise
-        watched = _Replacements(server, root, log, variables)
-        try:
-            with watched:
-                yield variables
-        finally:
-            # Others may use the server that was started here: then it ends after them.
-            with contextlib.suppress(portalocker.AlreadyLocked):
-                _lock_alone(users, LockFlags.NON_BLOCKING)
-                _end(watched.server)
-
-
-class _Replacements:
-    """In the block, another server takes the place of one that has died, at the same address.
-
-    server: the last one that was started here. Another process may have started the one that serves.
-    """
-
-    def __init__(
-        self, server: subprocess.Popen[str], root: str | None, log: IO[str], variables: dict[str, str]
-    ) -> None:
-        self.server = server
-        self._folder, self._log = [*_root_arguments(root), "--while-used"], log
-        self._address = variables["WANDB_BASE_URL"]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(WATCH_SECONDS):
-            if self.server.poll() is None or answers(self._address):
-                continue
-            print("The embedded server has ended; starting it again.", file=sys.stderr)
-            if not self._replace():
-                return
-
-    def _replace(self) -> bool:
-        """Start another server, unless another process does. Retries, as while a disk is full."""
-        deadline, pause, printed = time.monotonic() + OUTAGE_SECONDS, RETRY_SECONDS, ""
-        while time.monotonic() < deadline:
-            try:
-                self.server = _start(self._folder, self._log, str(urlsplit(self._address).port))
-            except InputError as error:
-                if str(error) != printed:
-                    printed = str(error)
-                    print(f"error: {error}; retrying for an hour", file=sys.stderr)
-            else:
-                return True
-            if self._stop.wait(pause):
-                return False
-            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
-        print("error: for an hour, the embedded server could not be started again", file=sys.stderr)
-        return False
 
 
 @contextlib.contextmanager
@@ -116,7 +36,7 @@ def used() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if root and is_here and Path(root).is_dir():
             try:
-                users = stack.enter_context(_private(Path(root) / "users", "a+"))
+                users = stack.enter_context(open_private(Path(root) / "users", "a+"))
                 portalocker.lock(users, LockFlags.SHARED)
             except (OSError, portalocker.LockException) as error:
                 print(
@@ -131,12 +51,12 @@ def served_to_nodes(root: str | None) -> dict[str, str]:
 
     InputError if no server serves the folder, or only this machine reaches it.
     """
-    folder = _root_arguments(root)
+    folder = root_arguments(root)
     options = shlex.join(["--host", "0.0.0.0", "--insecure", *folder])
     serve = f"python -m wandb_tl.local serve {options}"
     advice = f"jobs need a server that other machines reach; start it first: {serve} &"
     try:
-        variables = _variables(folder)
+        variables = variables_of(folder)
         if _is_loopback(urlsplit(variables["WANDB_BASE_URL"]).hostname or ""):
             # A server that listens on all addresses names itself by this one.
             variables |= environment("--host", socket.gethostname(), *folder)
@@ -164,15 +84,15 @@ class SharedServer:
     """
 
     def __init__(self, root: str | None) -> None:
-        folder = _root_arguments(root)
-        self._users = _users_of(folder)
+        folder = root_arguments(root)
+        self._users = users_of(folder)
         try:
-            with _private(Path(self._users.name).with_name("server.log"), "a") as log:
-                self._server = _start([*folder, "--while-used"], log)
+            with open_private(Path(self._users.name).with_name("server.log"), "a") as log:
+                self._server = start([*folder, "--while-used"], log)
             try:
-                self.environment = _variables(folder)
+                self.environment = variables_of(folder)
             except BaseException:
-                _end(self._server)
+                end(self._server)
                 raise
         except BaseException:
             self._users.close()
@@ -184,39 +104,39 @@ class SharedServer:
 
     def close(self) -> None:
         """Stop using the server. It ends now if it was started here and no other process uses it."""
-        # If another process uses it, it ends by itself after that.
-        with self._users as users, contextlib.suppress(portalocker.AlreadyLocked):
-            _lock_alone(users, LockFlags.NON_BLOCKING)
-            _end(self._server)
+        with self._users as users:
+            end_if_unused(users, self._server)
 
 
-def _users_of(folder: list[str]) -> IO[str]:
+def users_of(folder: list[str]) -> IO[str]:
     """ROOT/users, locked as its users lock it until the file is closed. InputError if it cannot be locked."""
     # With a port given, this needs no server to tell where the folder is.
     served = environment("--port", "0", *folder)["WANDB_TL_ROOT"]
     try:
         # NFS locks only what can be read.
-        users = _private(Path(served) / "users", "a+")
+        users = open_private(Path(served) / "users", "a+")
         portalocker.lock(users, LockFlags.SHARED)
     except (OSError, portalocker.LockException) as error:
         raise InputError(f"embedded server: {served} cannot be locked: {one_line(error)}") from error
     return users
 
 
-def _private(path: Path, mode: str) -> IO[str]:
+def open_private(path: Path, mode: str) -> IO[str]:
     """Open a file, which only its owner can read if it is new. Raises OSError, also for a link."""
     no_link = getattr(os, "O_NOFOLLOW", 0)
     return open(path, mode, opener=lambda name, flags: os.open(name, flags | no_link, 0o600))
 
 
-def _lock_alone(users: IO[str], flags: LockFlags) -> None:
-    """Exchange the lock of a user for an exclusive one. AlreadyLocked if the flags say not to wait."""
-    # Windows does not exchange locks.
-    portalocker.unlock(users)
-    portalocker.lock(users, LockFlags.EXCLUSIVE | flags)
+def end_if_unused(users: IO[str], server: subprocess.Popen[str]) -> None:
+    """End a server that this process has started. If another process uses it, it ends after that."""
+    with contextlib.suppress(portalocker.AlreadyLocked):
+        # Windows does not exchange a lock for an exclusive one.
+        portalocker.unlock(users)
+        portalocker.lock(users, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
+        end(server)
 
 
-def _start(folder: list[str], log: IO[str], port: str | None = None) -> subprocess.Popen[str]:
+def start(folder: list[str], log: IO[str], port: str | None = None) -> subprocess.Popen[str]:
     """Start a server, by default on port 8080 or a free one.
 
     It has ended again if another one serves the folder. InputError if it cannot start.
@@ -241,12 +161,12 @@ def _start(folder: list[str], log: IO[str], port: str | None = None) -> subproce
         if answer.get("served"):
             server.wait()
     except BaseException:
-        _end(server)
+        end(server)
         raise
     return server
 
 
-def _end(server: subprocess.Popen[str]) -> None:
+def end(server: subprocess.Popen[str]) -> None:
     server.terminate()
     try:
         server.wait(END_SECONDS)
@@ -258,7 +178,7 @@ def _end(server: subprocess.Popen[str]) -> None:
         server.stdout.close()
 
 
-def _variables(folder: list[str]) -> dict[str, str]:
+def variables_of(folder: list[str]) -> dict[str, str]:
     # The server is running, so wandb has no reason to be offline.
     return environment(*folder) | {"WANDB_MODE": "online"}
 
@@ -270,7 +190,7 @@ def environment(*options: str) -> dict[str, str]:
 
 def open_arguments(path: str, root: str | None) -> list[str]:
     """The arguments that make `wandb_tl.local` open a sweep's page."""
-    return ["open", path, *_root_arguments(root)]
+    return ["open", path, *root_arguments(root)]
 
 
 def page_link(path: str, root: str | None) -> str:
@@ -340,7 +260,7 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def _root_arguments(root: str | None) -> list[str]:
+def root_arguments(root: str | None) -> list[str]:
     return ["--root", root] if root else []
 
 
