@@ -109,8 +109,12 @@ def run(search: Results, options: argparse.Namespace, command: str) -> int:
     rounds = Rounds(search)
     with sweep_agents.resumable(command):
         for path in rounds.repeats.values():
-            if not finish(path, options, command):
-                print("They failed again: the race goes on without their recipes.", file=sys.stderr)
+            failed = failed_alone(path)
+            if finish(path, options, command):
+                continue
+            if not failed or failed_alone(path) != failed:
+                return ExitCode.FAILED
+            print("They failed again: the race goes on without their recipes.", file=sys.stderr)
         while len((race := rounds.race()).seeds) < options.seeds and len(race.going_on) > 1:
             seed = rounds.fresh_seeds()[0]
             print(races.next_seed(race, seed), flush=True)
@@ -140,6 +144,15 @@ def finish(path: str, options: argparse.Namespace, command: str) -> bool:
     if not outcome.is_complete:
         outcome.print_missing(command)
     return outcome.is_complete
+
+
+def failed_alone(path: str) -> set[str]:
+    """The runs of a sweep that have failed, by id, if all others have finished; otherwise none."""
+    results = _results(path)
+    statuses = results.statuses()
+    failed = {run_id for run_id, status in statuses.items() if status.ended and not status.finished}
+    is_all = len(statuses) == results.expected_runs() and all(one.ended for one in statuses.values())
+    return failed if is_all else set()
 
 
 def print_ranking(race: Race, options: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def test_a_lead_that_is_not_settled_gets_the_seeds_that_it_needs():
         lambda c: 80 + 5 * c.pretrained + 4 * c.finetuning + (c.optimizer == "SGD") * differences[c.seed],
     )
     plan = answer(frame, "a/b/c").next_runs
-    seeds = seeds_to_settle(Mean(0.5, float(np.std(differences, ddof=1)), 0, 5), 0.05 / 3)
+    seeds = seeds_to_settle(Mean(0.5, float(np.std(differences, ddof=1)), 0, 5))
     assert plan.row == 2 and plan.varies is None and plan.seeds == seeds
     started = configs_of(plan.command)
     assert len(started) == plan.runs == 2 * seeds
@@ -90,6 +90,8 @@ def test_the_number_of_seeds_has_the_power_that_simulation_gives():
     fewer = np.mean(stats.ttest_1samp(draws[:, : seeds - 1], 0, axis=1).pvalue < 0.05)
     assert fewer < 0.8 <= power + 0.01
     assert seeds_to_settle(Mean(0.01, 0.8, math.nan, 5)) is None
+    # They are new ones, however many there have been.
+    assert seeds_to_settle(Mean(1.0, 0.8, 0, 12)) == seeds
     assert seeds_to_settle(Mean(1.0, math.nan, math.nan, 1)) == seeds_to_settle(Mean(9.0, 0.1, 1, 2)) == 5
 
 

@@ -217,9 +217,7 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
     first_run = front.runs[0].run if front and front.runs else recipes[0].best_run
     config = _config(compared, first_run)
     tie = ties.tie(runs)
-    plan = (
-        ties.next_runs(runs, config) if tie is not None else next_runs.propose(runs, config, leads, changes)
-    )
+    plan = ties.next_runs(runs, config) if tie is not None else next_runs.propose(runs, config, leads)
     search = after_search = None
     if front is not None:
         plan = next_runs.repeat(plan, config)

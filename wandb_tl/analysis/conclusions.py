@@ -24,8 +24,6 @@ NAMES_OF_METRICS = {
     "val/f1_macro": "validation F1",
     "test/f1_macro": "test F1",
 }
-# Recipes that a sentence names one by one.
-MOST_NAMED = 3
 
 
 def first_sentences(answer: Answer) -> list[str]:
@@ -57,7 +55,7 @@ def best_run(answer: Answer) -> str:
     if not answer.tied_runs:
         return f"({text})."
     metric = NAMES_OF_METRICS.get(answer.judged_by, answer.judged_by)
-    named = [code(run) for run in answer.tied_runs[:MOST_NAMED]]
+    named = [code(run) for run in answer.tied_runs[: certainty.MOST_NAMED]]
     more = len(answer.tied_runs) - len(named)
     others = conjunction([*named, *([f"{more} more"] if more else [])])
     return f"({text}). It is tied with {others} in {metric}; the smallest seed comes first."

@@ -13,7 +13,7 @@ from scipy import stats
 
 from wandb_tl.analysis import commands
 from wandb_tl.analysis.commands import CommandLine
-from wandb_tl.analysis.effects import Effect, Lead
+from wandb_tl.analysis.effects import Lead
 from wandb_tl.analysis.intervals import ALPHA, Mean
 from wandb_tl.analysis.runs_by_recipe import RunsByRecipe
 from wandb_tl.config import RunConfig
@@ -66,17 +66,17 @@ class NextRuns:
     runs: int
 
 
-def seeds_to_settle(difference: Mean, alpha: float = ALPHA) -> int | None:
-    """How many seeds a paired t-test needs to settle a difference of this size and spread.
+def seeds_to_settle(difference: Mean) -> int | None:
+    """How many new seeds a paired t-test of two recipes needs to settle a difference of this size and spread.
 
     The smallest number for which it does so with a probability of POWER; None if it exceeds MOST_SEEDS.
     """
     if difference.n < 2:
         return LEAST_SEEDS
     # The spread of two seeds says little.
-    for n in range(max(difference.n + 1, LEAST_SEEDS), MOST_SEEDS + 1):
+    for n in range(LEAST_SEEDS, MOST_SEEDS + 1):
         shift = abs(difference.mean) * math.sqrt(n) / max(difference.sd, 1e-9)
-        limit = stats.t.ppf(1 - alpha / 2, n - 1)
+        limit = stats.t.ppf(1 - ALPHA / 2, n - 1)
         if stats.nct.sf(limit, n - 1, shift) >= POWER:
             return n
     return None
@@ -91,10 +91,8 @@ def repeat(plan: NextRuns, config: RunConfig) -> NextRuns:
     )
 
 
-def propose(
-    runs: RunsByRecipe, config: RunConfig, leads: Sequence[Lead], effects: Sequence[Effect]
-) -> NextRuns:
-    """What to run next. config: of the best recipe. leads, effects: as effects.py computes them."""
+def propose(runs: RunsByRecipe, config: RunConfig, leads: Sequence[Lead]) -> NextRuns:
+    """What to run next. config: of the best recipe. leads: as effects.py computes them."""
     never = tuple(name for name in WORTH_VARYING if name in _not_varied(runs, config))
     if config.is_probe:
         values: dict[str, list[Value]] = {FROM_PROBE: ["probe", "random"], "seed": list(range(LEAST_SEEDS))}
@@ -103,7 +101,7 @@ def propose(
         return NextRuns(None, None, None, never, FROM_PROBE, values, command, _count(values))
     too_similar = None
     for lead in (lead for lead in leads if not lead.settled):
-        seeds = seeds_to_settle(lead.lead, ALPHA / max(len(effects), 1))
+        seeds = seeds_to_settle(lead.lead)
         if seeds is None:
             too_similar = too_similar or lead.row
         elif values := _values_of_both(runs, lead.row, seeds):

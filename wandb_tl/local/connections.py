@@ -125,6 +125,7 @@ class Handshake(asyncio.Protocol):
         finally:
             self.connections.discard(self)
             self.config.among.open.pop(self, None)
+        # None if the client has ended the connection meanwhile.
         if encrypted:
             encrypted.set_protocol(self.protocol)
             self.protocol.connection_made(encrypted)

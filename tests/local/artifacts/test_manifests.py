@@ -329,6 +329,88 @@ def test_other_clients_write_between_the_entries_of_a_version(
     database.close()
 
 
+def test_an_attempt_that_was_cut_off_protects_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two parts of the second attempt, another version with the same files is deleted."""
+    monkeypatch.setattr(manifests, "FILES_AT_ONCE", 2)
+    database, folder = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k")
+    files = {f"f{number}": str(number) for number in range(6)}
+    with database.transaction() as db:
+        lab = Lab(db, folder)
+        other, many = lab.make("1", files), lab.create("2")
+        lab.add(many, files)
+
+    def cut_off(
+        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
+    ) -> None:
+        if part[0][0] == "f4":
+            raise ZeroDivisionError
+        store(artifact, part, db)
+
+    def beside(
+        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
+    ) -> None:
+        if part[0][0] == "f0":
+            for blob_id in versions.delete(db, other, with_aliases=True):
+                folder.delete(blob_id)
+        store(artifact, part, db)
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(manifests, "_store_entries", cut_off)
+        database.repeat(lambda db: versions.commit(db, folder, many))
+    monkeypatch.setattr(manifests, "_store_entries", beside)
+    assert database.repeat(lambda db: versions.commit(db, folder, many))["file_count"] == 6
+    with database.transaction() as db:
+        ids = [row["blob_id"] for row in db.all("SELECT blob_id FROM manifest_entry")]
+    assert len(ids) == 6 and all(folder.path(blob_id).exists() for blob_id in ids)
+    database.close()
+
+
+def test_a_version_that_is_deleted_while_it_is_stored_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "FILES_AT_ONCE", 1)
+    database, folder = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k")
+    files = {"a": "1", "b": "2"}
+    with database.transaction() as db:
+        lab = Lab(db, folder)
+        lab.make("1", files)
+        gone = lab.create("2")
+        lab.add(gone, files)
+
+    def beside(
+        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
+    ) -> None:
+        store(artifact, part, db)
+        versions.delete(db, artifact, with_aliases=True)
+
+    monkeypatch.setattr(manifests, "_store_entries", beside)
+    with pytest.raises(RequestError, match="this version was deleted"):
+        database.repeat(lambda db: versions.commit(db, folder, gone))
+    database.close()
+
+
+def test_two_lists_of_files_at_once_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, folder = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k")
+    with database.transaction() as db:
+        lab = Lab(db, folder)
+        one = lab.create("1")
+        lab.add(one, {"a": "1", "b": "2"})
+
+    def beside(
+        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
+    ) -> None:
+        store(artifact, part, db)
+        db.run("DELETE FROM manifest_entry WHERE path = 'a'")
+
+    with monkeypatch.context() as patch, pytest.raises(RequestError, match="completed twice at once"):
+        patch.setattr(manifests, "_store_entries", beside)
+        database.repeat(lambda db: versions.commit(db, folder, one))
+    assert database.repeat(lambda db: versions.commit(db, folder, one))["file_count"] == 2
+    database.close()
+
+
 def test_parts_that_never_came_are_left_out(lab: Lab) -> None:
     one = lab.create("1", distributedID="job")
     assert lab.create("2", distributedID="job")["id"] == one["id"] != lab.create("2")["id"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hostile_server import HostileServer, Reply, hostile_server
 
 from wandb_tl.local.errors import RemoteError
@@ -117,9 +118,20 @@ def test_uploads_go_to_storage_and_not_into_this_machine(address: str) -> None:
 def test_a_redirect_to_what_is_no_address_is_one_line(hostile: HostileServer, tmp_path: Path) -> None:
     hostile.answer = lambda *_: Reply(status=302, headers={"Location": "http://["})
     remote = Remote(hostile.url)
-    assert "cannot use" in refusal(remote)
+    assert "redirects elsewhere" in refusal(remote)
     with pytest.raises(RemoteError, match="cannot use"):
         remote.get(Download(f"{hostile.url}/file", tmp_path / "file"))
+
+
+def test_the_body_of_a_redirect_is_not_read(
+    hostile: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have any size."""
+    hostile.answer = lambda *_: Reply(status=302, content=b"x", headers={"Location": "http://192.0.2.1/"})
+    monkeypatch.setattr(requests.Response, "content", property(lambda _: pytest.fail("the body is read")))
+    remote = Remote(hostile.url)
+    remote.waits = ()
+    assert "redirects elsewhere" in refusal(remote)
 
 
 def test_no_part_of_a_password_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,5 +191,7 @@ def delete_unused(db: Transaction, blob_ids: list[str]) -> list[str]:
     """Delete the rows of unused blobs; returns their ids. Delete their files after the commit."""
     users = ("file", "manifest", "manifest_entry", "expected_blob")
     unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {user} WHERE blob_id = blob.id)" for user in users)
-    query = f"DELETE FROM blob WHERE id IN (SELECT value FROM json_each(?)) AND {unused} RETURNING id"
-    return [row["id"] for row in db.all(query, json.dumps(blob_ids))]
+    query = f"SELECT id FROM blob WHERE id IN (SELECT value FROM json_each(?)) AND {unused}"
+    ids = [row["id"] for row in db.all(query, json.dumps(blob_ids))]
+    db.run("DELETE FROM blob WHERE id IN (SELECT value FROM json_each(?))", json.dumps(ids))
+    return ids

@@ -68,7 +68,8 @@ def _check_type(db: Transaction, project: ProjectRow, name: str) -> None:
     rows = db.all("SELECT name FROM artifact_type WHERE project_id = ? ORDER BY id", project["id"])
     accepted = [row["name"] for row in rows]
     if name not in accepted:
-        raise RequestError(f"{project['name']} accepts artifacts of type {', '.join(accepted)}, not {name}")
+        types = f"artifacts of type {', '.join(accepted)}" if accepted else "no artifacts yet"
+        raise RequestError(f"{project['name']} accepts {types}, not {name}")
 
 
 def _check_name(name: str) -> None:

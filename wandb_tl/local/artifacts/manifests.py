@@ -162,7 +162,11 @@ def settle(db: Transaction, blobs: Blobs, artifact: ArtifactRow) -> Columns:
     digest = db.outside(
         ("digest", artifact["id"], key), partial(digest_of, contents, artifact["digest_algorithm"])
     )
-    return _columns(db, artifact, digest)
+    columns = _columns(db, artifact, digest)
+    if columns["file_count"] != len(contents):
+        # Another request has stored its own between two parts.
+        raise RequestError("this version is completed twice at once; try again")
+    return columns
 
 
 def store(db: Transaction, artifact: ArtifactRow, contents: Contents) -> Columns:
@@ -195,10 +199,18 @@ def _entries_in_parts(artifact: ArtifactRow, contents: Contents) -> Iterator[Cal
 
 
 def _delete_entries(artifact: ArtifactRow, db: Transaction) -> None:
+    # Those of an attempt that was cut off protect their blobs until the next part, which stores them again.
+    db.run(
+        "INSERT INTO expected_blob (artifact_id, blob_id) SELECT DISTINCT artifact_id, blob_id"
+        " FROM manifest_entry WHERE artifact_id = ? AND blob_id IS NOT NULL ON CONFLICT DO NOTHING",
+        artifact["id"],
+    )
     db.run("DELETE FROM manifest_entry WHERE artifact_id = ?", artifact["id"])
 
 
 def _store_entries(artifact: ArtifactRow, part: Iterable[tuple[str, ManifestEntry]], db: Transaction) -> None:
+    if db.get("artifact", artifact["id"]) is None:
+        raise RequestError("this version was deleted while its files were stored")
     entries = [_entry(db, artifact, path, entry) for path, entry in part]
     db.many(
         "INSERT INTO manifest_entry (artifact_id, path, digest, size, ref, blob_id)"

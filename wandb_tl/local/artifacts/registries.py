@@ -112,6 +112,8 @@ def restrict(db: Transaction, project: ProjectRow, any_type: bool | None, types:
         collections.ensure_type(db, project["id"], name)
     if any_type is not None:
         db.update("project", project["id"], any_type=int(any_type))
+    if types or any_type is not None:
+        db.update("project", project["id"], updated_at=db.now)
 
 
 def rename(db: Transaction, project: ProjectRow, name: str) -> None:
@@ -124,7 +126,7 @@ def rename(db: Transaction, project: ProjectRow, name: str) -> None:
 
 
 def delete(db: Transaction, project: ProjectRow) -> list[str]:
-    """Delete a registry with its links; the versions stay where they were logged.
+    """Delete a registry with its links and its reports; the versions stay where they were logged.
 
     Returns the ids of blobs whose files to delete after the commit. Raises RequestError for other projects,
     and for one to which runs were logged.

@@ -211,7 +211,7 @@ class Site:
         try:
             with self.reading.transaction(PAGE_SECONDS) as db:
                 page_request = self.page_request(request, db)
-                is_link = "selectionPath" in page_request.query
+                is_link = "registry" in page_request.names and "selectionPath" in page_request.query
                 view = artifact.linked if is_link else view_of(page_request.names)
                 answer = view(page_request)
         except sqlite3.OperationalError as error:

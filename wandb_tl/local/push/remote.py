@@ -59,6 +59,13 @@ class Download:
     size: int | None = None
 
 
+class _Session(requests.Session):
+    """It does not look where a redirect leads: for that, requests reads the whole body of the answer."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class Remote:
     """The server at `url`, with the given API key or that of `key_for`. Raises RemoteError."""
 
@@ -71,7 +78,7 @@ class Remote:
         self.url, self.host = url.rstrip("/"), parts.hostname
         if parts.scheme == "http" and not is_loopback(self.host):
             print(f"warning: the API key is sent to {_origin(url)} without encryption", file=sys.stderr)
-        self.session = requests.Session()
+        self.session = _Session()
         self.session.mount(
             f"{parts.scheme}://",
             requests.adapters.HTTPAdapter(pool_maxsize=UPLOADS, pool_connections=UPLOADS),
@@ -168,7 +175,7 @@ class Remote:
             except requests.ConnectionError:
                 problem = "no connection"
             except (requests.RequestException, ValueError) as error:
-                # requests parses the address of a redirect also where it does not follow it.
+                # ValueError: it redirects to what is no address.
                 raise RemoteError(f"cannot use {_origin(address)}: {type(error).__name__}") from None
             if answer is not None:
                 self.waits = WAITS

@@ -37,8 +37,9 @@ def upsert_model(_row: object, info: Info, input: UpsertModelInput) -> Payload:
         raise RequestError("this server has one user, who sees every registry: it cannot be restricted")
     if input.get("description") is not None:
         db.update("project", project["id"], description=input["description"], updated_at=db.now)
-    types = [item["name"] for item in input.get("artifactTypes") or []]
-    registries.restrict(db, project, input.get("allowAllArtifactTypesInRegistry"), types)
+    if registries.is_registry(project):
+        types = [item["name"] for item in input.get("artifactTypes") or []]
+        registries.restrict(db, project, input.get("allowAllArtifactTypesInRegistry"), types)
     project = existing(db.get("project", project["id"]))
     return {"project": project, "model": project, "inserted": existed is None}
 
