@@ -52,12 +52,16 @@ def main() -> None:
     parser.add_argument("--train_limit", type=int, default=10_000, help="of Fashion-MNIST")
     parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--set", action="append", default=[], help="as of run_sweep, such as val_fraction=0.1"
+    )
     options = parser.parse_args()
     swept = [*SWEPT, f"image_size={options.image_size}"]
     if options.data_dir:
         swept += ["dataset=folder", f"data_dir={Path(options.data_dir).resolve()}", "train_limit=0"]
     else:
         swept += [f"train_limit={options.train_limit}"]
+    swept += options.set
     outcomes = []
     with tempfile.TemporaryDirectory() as name:
         environment = variables(Path(name)) | {"WANDB_SILENT": "false"}
