@@ -82,8 +82,7 @@ def store_columns(database: Database, skipped: set[int]) -> bool:
 
 def clean(database: Database, blobs: Blobs) -> None:
     """Delete abandoned uploads and expired versions with their files."""
-    with database.transaction() as db:
-        unused = versions.delete_expired(db)
-        delete_never_sent(db)
-    for blob_id in unused:
+    for blob_id in database.repeat(versions.delete_expired):
         blobs.delete(blob_id)
+    with database.transaction() as db:
+        delete_never_sent(db)

@@ -15,9 +15,12 @@ from live_server import Server, wait_for
 from version_lab import Lab, md5
 
 from wandb_tl.local.artifacts import collections, manifests, portfolios, versions
-from wandb_tl.local.artifacts.blobs import new_blob
+from wandb_tl.local.artifacts.blobs import Blobs, new_blob
 from wandb_tl.local.errors import RequestError
+from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
+from wandb_tl.local.records.rows import ArtifactRow
+from wandb_tl.local.records.transaction import Transaction
 
 SCRIPT = """
 import datetime, json, pathlib, wandb
@@ -316,6 +319,35 @@ def test_common_contents_stay_as_long_as_one_version_needs_them(lab: Lab) -> Non
     for artifact, gone in ((made[0], False), (made[1], False), (pending, True)):
         assert (blob_id in versions.delete(lab.db, artifact, with_aliases=True)) == gone
     assert collections.latest(lab.db, made[1]["sequence_id"]) is None
+
+
+def test_a_version_of_many_files_is_deleted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn between two parts. What is cut off is completed later."""
+    monkeypatch.setattr(manifests, "FILES_AT_ONCE", 2)
+    database, folder = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k")
+    with database.transaction() as db:
+        lab = Lab(db, folder)
+        own = {f"f{number}": f"own {number}" for number in range(4)}
+        many = lab.make("1", own | {"same": "own 0", "shared": "x"})
+        lab.make("2", {"f": "x"})
+    lists = "SELECT count(*) FROM membership WHERE artifact_id = ?"
+
+    def cut_off(artifact: ArtifactRow, db: Transaction, delete: Any = versions._delete_files) -> list[str]:
+        # Nobody finds it from the first part on.
+        assert db.value(lists, artifact["id"]) == 0
+        if db.value("SELECT count(*) FROM manifest_entry WHERE artifact_id = ?", artifact["id"]) == 2:
+            raise ZeroDivisionError
+        return delete(artifact, db)
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(versions, "_delete_files", cut_off)
+        database.repeat(lambda db: versions.delete(db, many, with_aliases=True))
+    gone = database.repeat(versions.delete_expired)
+    with database.transaction() as db:
+        contents = db.all("SELECT id, md5 FROM blob WHERE permanent")
+        assert [row["md5"] for row in contents] == [md5(b"x")] and contents[0]["id"] not in gone
+        assert db.get("artifact", many["id"]) is None
+    database.close()
 
 
 def test_files_of_runs_are_never_taken_for_contents(lab: Lab) -> None:

@@ -6,7 +6,10 @@ are stored once per MD5, across versions, collections and projects.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+from functools import partial
 
 from wandb_tl.local.artifacts import blobs, collections, manifests
 from wandb_tl.local.artifacts.blobs import Blobs
@@ -208,8 +211,13 @@ def delete(db: Transaction, artifact: ArtifactRow, with_aliases: bool) -> list[s
     if aliases and not with_aliases:
         names = ", ".join(dict.fromkeys(row["alias"] for row in aliases))
         raise RequestError(f"the version still has the aliases {names}; delete it with delete_aliases=True")
-    for row in db.all("SELECT collection_id FROM membership WHERE artifact_id = ?", artifact["id"]):
-        collections.leave(db, row["collection_id"], artifact)
+    unused: list[str] = []
+    if (files := artifact["file_count"] or 0) > manifests.FILES_AT_ONCE:
+        times = math.ceil(files / manifests.FILES_AT_ONCE)
+        parts = [partial(_withdraw, artifact), *[partial(_delete_files, artifact)] * times]
+        unused += itertools.chain(*db.in_parts(("deletion", artifact["id"]), parts))
+    else:
+        _withdraw(artifact, db)
     rows = db.all(
         "SELECT blob_id FROM manifest WHERE artifact_id = ?1"
         " UNION SELECT blob_id FROM expected_blob WHERE artifact_id = ?1"
@@ -217,7 +225,24 @@ def delete(db: Transaction, artifact: ArtifactRow, with_aliases: bool) -> list[s
         artifact["id"],
     )
     db.run("DELETE FROM artifact WHERE id = ?", artifact["id"])
-    return blobs.delete_unused(db, [row["blob_id"] for row in rows])
+    return unused + blobs.delete_unused(db, [row["blob_id"] for row in rows])
+
+
+def _withdraw(artifact: ArtifactRow, db: Transaction) -> list[str]:
+    """Take a version out of its collections. `_abandoned` finds it if its deletion is cut off."""
+    for row in db.all("SELECT collection_id FROM membership WHERE artifact_id = ?", artifact["id"]):
+        collections.leave(db, row["collection_id"], artifact)
+    db.update("artifact", artifact["id"], state="PENDING", updated_at=0)
+    return []
+
+
+def _delete_files(artifact: ArtifactRow, db: Transaction) -> list[str]:
+    """Delete the next files of a version; returns the ids of their blobs that are no longer used."""
+    query = "SELECT path, blob_id FROM manifest_entry WHERE artifact_id = ? LIMIT ?"
+    entries = db.all(query, artifact["id"], manifests.FILES_AT_ONCE)
+    delete = "DELETE FROM manifest_entry WHERE artifact_id = ? AND path = ?"
+    db.many(delete, [(artifact["id"], entry["path"]) for entry in entries])
+    return blobs.delete_unused(db, [entry["blob_id"] for entry in entries if entry["blob_id"]])
 
 
 def delete_collection(db: Transaction, collection: CollectionRow) -> list[str]:
@@ -252,11 +277,12 @@ def delete_expired(db: Transaction) -> list[str]:
 def _abandoned(db: Transaction) -> list[ArtifactRow]:
     return db.all(
         "SELECT artifact.* FROM artifact LEFT JOIN run ON run.id = artifact.created_by"
-        " WHERE artifact.state = 'PENDING' AND max(artifact.updated_at, coalesce(run.heartbeat_at, 0),"
+        " WHERE artifact.state = 'PENDING' AND (artifact.updated_at = 0 OR max("
+        "  artifact.updated_at, coalesce(run.heartbeat_at, 0),"
         "  coalesce((SELECT max(uploaded_at) FROM blob WHERE id IN ("
         "   SELECT blob_id FROM expected_blob WHERE artifact_id = artifact.id"
         "   UNION SELECT blob_id FROM manifest WHERE artifact_id = artifact.id)), 0))"
-        " < ?1 - CASE WHEN artifact.distributed_id IS NULL THEN ?2 ELSE ?3 END",
+        " < ?1 - CASE WHEN artifact.distributed_id IS NULL THEN ?2 ELSE ?3 END)",
         db.now,
         ABANDONED_SECONDS,
         DISTRIBUTED_ABANDONED_SECONDS,

@@ -90,17 +90,20 @@ class Transaction:
         result: R = self.results[key]
         return result
 
-    def in_parts(self, key: Key, parts: Iterable[Callable[[Transaction], None]]) -> None:
-        """Make many changes. Inside of Database.repeat, each part is committed before the others, and other
-        clients have their turn between two of them.
+    def in_parts(self, key: Key, parts: Iterable[Callable[[Transaction], R]]) -> list[R]:
+        """Make many changes; returns what each part returns.
+
+        Inside of Database.repeat, each part is committed before the next one, and other clients have their
+        turn between two of them.
 
         key: as of `outside`.
         """
         if self.results is None:
-            for part in parts:
-                part(self)
-        elif key not in self.results:
+            return [part(self) for part in parts]
+        if key not in self.results:
             raise OutsideError(key, partial(_commit_each, parts))
+        results: list[R] = self.results[key]
+        return results
 
     @overload
     def all(self, sql: str, *values: SqlValue) -> list[Row]: ...
@@ -222,9 +225,11 @@ class OutsideError(BaseException):
         self.key, self.compute = key, compute
 
 
-def _commit_each(parts: Iterable[Callable[[Transaction], None]], begin: Begin) -> None:
+def _commit_each(parts: Iterable[Callable[[Transaction], R]], begin: Begin) -> list[R]:
+    results = []
     for part in parts:
         with begin() as db:
-            part(db)
+            results.append(part(db))
         # A lock goes to who asks for it first, which would be this thread again.
         time.sleep(TURN_SECONDS)
+    return results
