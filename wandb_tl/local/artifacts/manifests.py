@@ -33,8 +33,8 @@ FULL, INCREMENTAL, PATCH = "FULL", "INCREMENTAL", "PATCH"
 
 # Of the manifests from which a version is made, together: bytes, and files that they list.
 LARGEST, MOST_FILES = 32 * 2**20, 200_000
-# Files whose entries are stored in one transaction, which takes some 50 ms.
-FILES_AT_ONCE = 1_000
+# Files whose entries are stored in one transaction, which takes some 25 ms.
+FILES_AT_ONCE = 500
 
 
 def announce(
