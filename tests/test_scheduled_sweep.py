@@ -62,7 +62,7 @@ def test_interrupted_and_resumed_it_makes_run_cap_runs_and_names_the_front(run_e
         **pipes,
     )
     finished = "SELECT count(*) FROM run WHERE sweep_id AND state = 'finished'"
-    wait_for(lambda: (tmp_path / "root" / "wandb.sqlite").exists())
+    wait_for((tmp_path / "root" / "server.json").exists)
     wait_for(lambda: first.poll() is not None or records(tmp_path, finished) == [(1,)])
     assert any("sweep_scheduler" in line for line in processes_in(tmp_path))
     first.send_signal(signal.SIGINT)
