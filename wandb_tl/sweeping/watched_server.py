@@ -73,7 +73,7 @@ class _Replacements:
         while not self._stop.wait(WATCH_SECONDS):
             if self.server.poll() is None or embedded_server.answers(self._url):
                 continue
-            print("The embedded server has ended; starting it again.", file=sys.stderr)
+            _tell("The embedded server has ended; starting it again.")
             if not self._replace():
                 return
 
@@ -90,16 +90,22 @@ class _Replacements:
             except (InputError, OSError) as error:
                 if str(error) != printed:
                     printed = str(error)
-                    print(f"error: {error}; retrying for an hour", file=sys.stderr)
+                    _tell(f"error: {error}; retrying for an hour")
             else:
                 if url != self._url:
-                    print(f"error: it is served at {url} now, where no run looks for it", file=sys.stderr)
+                    _tell(f"error: it is served at {url} now, where no run looks for it")
                 return url == self._url
             if self._stop.wait(pause):
                 return False
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
-        print("error: for an hour, the embedded server could not be started again", file=sys.stderr)
+        _tell("error: for an hour, the embedded server could not be started again")
         return False
+
+
+def _tell(line: str) -> None:
+    """Print a line. Whoever has read them may be gone, and the runs need their server all the same."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def _is_for_its_users(variables: dict[str, str]) -> bool:

@@ -48,7 +48,7 @@ def watch(
     if the scheduler has failed.
     """
     printed: set[tuple[str, str]] = set()
-    ended_before: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     statuses: Mapping[str, Status] = {}
     with tqdm(total=total, unit="run") as progress:
         while True:
@@ -63,7 +63,7 @@ def watch(
                 for run_id, status in ended.items():
                     if (run_id, status.state) not in printed:
                         # A run that is handed out again keeps its number.
-                        number = ended_before.setdefault(run_id, len(ended_before) + 1)
+                        number = numbers.setdefault(run_id, len(numbers) + 1)
                         of = f" {number} of {total}" if total else ""
                         tqdm.write(f"{status.state}{of}: {runs.description(run_id)}")
                         printed.add((run_id, status.state))

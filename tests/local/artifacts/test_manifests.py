@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,25 @@ def test_other_clients_write_while_manifests_are_parsed(
     database.close()
 
 
+Action = Callable[[ArtifactRow, Any, Transaction], None]
+
+
+def around_parts(
+    patch: pytest.MonkeyPatch, before: Action | None = None, after: Action | None = None
+) -> None:
+    """Let something happen in the transaction of each part of a version's entries, before or after them."""
+    store = manifests._store_entries
+
+    def stored(artifact: ArtifactRow, part: Any, db: Transaction) -> None:
+        if before:
+            before(artifact, part, db)
+        store(artifact, part, db)
+        if after:
+            after(artifact, part, db)
+
+    patch.setattr(manifests, "_store_entries", stored)
+
+
 def test_other_clients_write_between_the_entries_of_a_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,13 +323,10 @@ def test_other_clients_write_between_the_entries_of_a_version(
     monkeypatch.setattr(manifests, "FILES_AT_ONCE", 3)
     database, folder, seen = Database(tmp_path / "wandb.sqlite"), Blobs(tmp_path / "blobs", "k"), []
 
-    def counted(
-        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
-    ) -> None:
+    def count(_: ArtifactRow, _part: Any, db: Transaction) -> None:
         seen.append(db.value("SELECT count(*) FROM manifest_entry"))
-        store(artifact, part, db)
 
-    monkeypatch.setattr(manifests, "_store_entries", counted)
+    around_parts(monkeypatch, before=count)
     with database.transaction() as db:
         lab = Lab(db, folder)
         many, short = lab.create("1"), lab.create("2")
@@ -341,25 +358,19 @@ def test_an_attempt_that_was_cut_off_protects_its_files(
         other, many = lab.make("1", files), lab.create("2")
         lab.add(many, files)
 
-    def cut_off(
-        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
-    ) -> None:
+    def cut_off(_: ArtifactRow, part: Any, _db: Transaction) -> None:
         if part[0][0] == "f4":
             raise ZeroDivisionError
-        store(artifact, part, db)
 
-    def beside(
-        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
-    ) -> None:
+    def beside(_: ArtifactRow, part: Any, db: Transaction) -> None:
         if part[0][0] == "f0":
             for blob_id in versions.delete(db, other, with_aliases=True):
                 folder.delete(blob_id)
-        store(artifact, part, db)
 
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(manifests, "_store_entries", cut_off)
+        around_parts(patch, before=cut_off)
         database.repeat(lambda db: versions.commit(db, folder, many))
-    monkeypatch.setattr(manifests, "_store_entries", beside)
+    around_parts(monkeypatch, before=beside)
     assert database.repeat(lambda db: versions.commit(db, folder, many))["file_count"] == 6
     with database.transaction() as db:
         ids = [row["blob_id"] for row in db.all("SELECT blob_id FROM manifest_entry")]
@@ -379,13 +390,10 @@ def test_a_version_that_is_deleted_while_it_is_stored_is_told(
         gone = lab.create("2")
         lab.add(gone, files)
 
-    def beside(
-        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
-    ) -> None:
-        store(artifact, part, db)
+    def delete(artifact: ArtifactRow, _part: Any, db: Transaction) -> None:
         versions.delete(db, artifact, with_aliases=True)
 
-    monkeypatch.setattr(manifests, "_store_entries", beside)
+    around_parts(monkeypatch, after=delete)
     with pytest.raises(RequestError, match="this version was deleted"):
         database.repeat(lambda db: versions.commit(db, folder, gone))
     database.close()
@@ -398,14 +406,11 @@ def test_two_lists_of_files_at_once_do_not_mix(tmp_path: Path, monkeypatch: pyte
         one = lab.create("1")
         lab.add(one, {"a": "1", "b": "2"})
 
-    def beside(
-        artifact: ArtifactRow, part: Any, db: Transaction, store: Any = manifests._store_entries
-    ) -> None:
-        store(artifact, part, db)
+    def take_away(_: ArtifactRow, _part: Any, db: Transaction) -> None:
         db.run("DELETE FROM manifest_entry WHERE path = 'a'")
 
     with monkeypatch.context() as patch, pytest.raises(RequestError, match="completed twice at once"):
-        patch.setattr(manifests, "_store_entries", beside)
+        around_parts(patch, after=take_away)
         database.repeat(lambda db: versions.commit(db, folder, one))
     assert database.repeat(lambda db: versions.commit(db, folder, one))["file_count"] == 2
     database.close()
