@@ -1,6 +1,7 @@
-"""Tables as a run logs them: with many rows, of plain cells or of images, as wandb's own would be."""
+"""What a run logs: Tables with many rows, as wandb's own would be, and the folder of a model."""
 
 import json
+from multiprocessing import synchronize
 
 import pytest
 import torch
@@ -42,3 +43,18 @@ def test_a_long_table_of_images_is_logged_too(run, tmp_path):
     images = [torch.zeros(3, 4, 4, dtype=torch.uint8)] * 120
     run.log({"doubts": tracking._table({"image": images, "label": ["coat"] * 120})})
     assert len(logged(tmp_path, "doubts")["data"]) == 120
+
+
+def test_a_model_is_logged_without_a_semaphore_that_a_killed_process_would_leave(run, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(synchronize.SemLock, "_make_name", staticmethod(lambda: made.append("one") or "/one"))
+    folder = tmp_path / "model"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "model.json").write_text("{}")
+    (folder / "parts" / "model.safetensors").write_bytes(b"weights")
+    with tracking.logged_model(run, folder, {"classes": 2}):
+        pass
+    run.finish()
+    [records] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    kept = records.read_bytes()
+    assert b"model.json" in kept and b"parts/model.safetensors" in kept and made == []

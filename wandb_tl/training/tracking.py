@@ -312,7 +312,10 @@ def logged_model(run: Run, folder: Path, description: dict[str, Any]) -> Iterato
 
     def log() -> Artifact:
         artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
-        artifact.add_dir(str(folder))
+        # Not add_dir, whose pool of threads has semaphores that a killed process leaves behind.
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                artifact.add_file(str(file), file.relative_to(folder).as_posix())
         return run.log_artifact(artifact)
 
     logged = _retry(log)
