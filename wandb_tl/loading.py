@@ -14,6 +14,10 @@ from typing import NoReturn
 from wandb_tl import signals
 
 
+# Not gc.get_freeze_count(), which counts the objects one by one.
+_has_exempted = False
+
+
 @contextmanager
 def libraries() -> Iterator[None]:
     """For a block of imports: signals wait until its end, and Python does not look for garbage in it.
@@ -21,14 +25,15 @@ def libraries() -> Iterator[None]:
     The half million objects of these libraries are no garbage. Looking through them again and again takes a
     quarter of the imports' time; once they are loaded, the first block of a process exempts them.
     """
-    is_first = not gc.get_freeze_count()
+    global _has_exempted
     was_enabled = gc.isenabled()
     with signals.deferred():
         gc.disable()
         try:
             yield
         finally:
-            if is_first:
+            if not _has_exempted:
+                _has_exempted = True
                 gc.freeze()
                 # A library that counts its objects at the exit would print that they have leaked.
                 atexit.register(gc.unfreeze)

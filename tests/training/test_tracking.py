@@ -1,10 +1,8 @@
-"""What a run logs: Tables with many rows, as wandb's own would be, and the folder of a model."""
+"""The folder of a model as a run logs it."""
 
-import json
 from multiprocessing import synchronize
 
 import pytest
-import torch
 import wandb
 
 from wandb_tl import wandb_process
@@ -17,32 +15,6 @@ def run(monkeypatch, tmp_path):
     with wandb.init(mode="offline", dir=tmp_path, project="p") as run:
         yield run
     wandb_process.forget()
-
-
-def logged(tmp_path, key: str) -> dict:
-    [file] = tmp_path.glob(f"wandb/offline-run-*/files/media/table/{key}_*.table.json")
-    return json.loads(file.read_text())
-
-
-def test_a_long_table_has_all_rows_and_the_types_of_wandb(run, tmp_path):
-    columns = {"number": list(range(1000)), "actual": ["coat", "bag"] * 500, "confidence": [0.25] * 1000}
-    ours = tracking._table(columns)
-    theirs = wandb.Table(
-        columns=list(columns), data=[list(row) for row in zip(*columns.values(), strict=True)]
-    )
-    run.log({"ours": ours, "theirs": theirs})
-    assert logged(tmp_path, "ours") == logged(tmp_path, "theirs")
-    first, second = wandb.Artifact("first", "run_table"), wandb.Artifact("second", "run_table")
-    described, expected = ours.to_json(first), theirs.to_json(second)
-    # Its name in the run.
-    del described["path"], expected["path"]
-    assert described == expected and described["nrows"] == 1000 and len(described["data"]) == 1000
-
-
-def test_a_long_table_of_images_is_logged_too(run, tmp_path):
-    images = [torch.zeros(3, 4, 4, dtype=torch.uint8)] * 120
-    run.log({"doubts": tracking._table({"image": images, "label": ["coat"] * 120})})
-    assert len(logged(tmp_path, "doubts")["data"]) == 120
 
 
 def test_a_model_is_logged_without_a_semaphore_that_a_killed_process_would_leave(run, tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from wandb_tl.sweeping.slurm import AgentArray
 Agents = Sequence[AgentProcess] | Sequence[AgentArray]
 
 POLL_SECONDS = 3
+# How soon the end of the last agent is seen.
+LOOK_SECONDS = 0.1
 
 
 class RunStatus(Protocol):
@@ -79,7 +81,15 @@ def watch(
             printed |= reasons
             if not working:
                 return statuses
-            time.sleep(POLL_SECONDS)
+            _pause(agents)
+
+
+def _pause(agents: Agents) -> None:
+    """Wait some seconds, or until the last agent on this machine has ended."""
+    deadline = time.monotonic() + POLL_SECONDS
+    here = [agent for agent in agents if isinstance(agent, AgentProcess)]
+    while time.monotonic() < deadline and (not here or any(agent.working for agent in here)):
+        time.sleep(LOOK_SECONDS)
 
 
 def _print_news(scheduler: SchedulerProcess | None) -> None:

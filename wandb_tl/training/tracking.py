@@ -11,21 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import wandb
 from filelock import FileLock
 from matplotlib.figure import Figure
-from PIL import Image
-from torch import Tensor
 from wandb import Artifact as Artifact  # other modules take these types from here
 from wandb import Run as Run
 
 from wandb_tl.cache_folder import cache_dir
 from wandb_tl.config import FIELDS, INSPECTION, RunConfig
 from wandb_tl.errors import InputError, one_line
-from wandb_tl.training import logged_images, weights_file
+from wandb_tl.training import logged_images, logged_tables, weights_file
 from wandb_tl.training.checkpoints import Progress
 from wandb_tl.training.evaluate import Evaluation
 from wandb_tl.wandb_process import REQUEST_ERRORS
@@ -36,31 +34,9 @@ OUTAGE_PAUSE_SECONDS = 5
 OUTAGE_SECONDS = 3600
 # How often the model of a run is uploaded until the server takes it.
 UPLOADS = 5
-# Rows of a Table from which wandb infers the types of its columns.
-TYPED_ROWS = 100
 # What a server says about artifacts: a folder is named after a digest, and pages may have no end.
 DIGEST = re.compile(r"[\w+=-]{1,128}")
 MOST_ARTIFACTS = 10_000
-
-
-class PlainTable(wandb.Table):
-    """A Table whose cells after the first TYPED_ROWS rows are strings and numbers.
-
-    wandb looks into every cell of a Table for types that JSON does not have, which takes longer than a short
-    training. These rows have none.
-    """
-
-    def to_json(self, run_or_artifact: Any) -> dict[str, Any]:
-        rows = self.data
-        self.data = rows[:TYPED_ROWS]
-        try:
-            described: dict[str, Any] = super().to_json(run_or_artifact)
-        finally:
-            self.data = rows
-        described["nrows"] = len(rows)
-        if "data" in described:
-            described["data"] += rows[TYPED_ROWS:]
-        return described
 
 
 def path_on_server(run: Run) -> str | None:
@@ -232,7 +208,7 @@ def log_inspection(
             online = not (run.offline or run.disabled)
             if inspected.model and online:
                 run.use_artifact(inspected.model)
-            logged = {key: _table(columns) for key, columns in tables.items()}
+            logged = {key: logged_tables.of_columns(columns) for key, columns in tables.items()}
             _retry(lambda: run.log({**logged, **logged_images.of_figures(figures)}))
             return run.url if online else None
     except (wandb.Error, ValueError) as error:
@@ -297,7 +273,9 @@ def log_tables(run: Run, epoch: int, tables: Mapping[str, Mapping[str, list[Any]
     """
 
     def log() -> None:
-        run.log({"epoch": epoch, **{key: _table(columns) for key, columns in tables.items()}})
+        run.log(
+            {"epoch": epoch, **{key: logged_tables.of_columns(columns) for key, columns in tables.items()}}
+        )
 
     if not has_logged(run, epoch + 2):
         _retry(log)
@@ -310,17 +288,22 @@ def logged_model(run: Run, folder: Path, description: dict[str, Any]) -> Iterato
     It is uploaded while the block does other work. description: the artifact's metadata.
     """
 
+    is_online = path_on_server(run) is not None
+
     def log() -> Artifact:
         artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
-        # Not add_dir, whose pool of threads has semaphores that a killed process leaves behind.
+        # Not add_dir, whose pool of threads has semaphores that a killed process leaves behind. The client
+        # copies what it uploads later. The cache of downloads would keep another copy of every run's model.
+        policy: Literal["mutable", "immutable"] = "immutable" if is_online else "mutable"
         for file in sorted(folder.rglob("*")):
             if file.is_file():
-                artifact.add_file(str(file), file.relative_to(folder).as_posix())
+                name = file.relative_to(folder).as_posix()
+                artifact.add_file(str(file), name, policy=policy, skip_cache=True)
         return run.log_artifact(artifact)
 
     logged = _retry(log)
     yield
-    if path_on_server(run) is None:
+    if not is_online:
         return
     for attempt in range(1, UPLOADS + 1):
         try:
@@ -333,20 +316,3 @@ def logged_model(run: Run, folder: Path, description: dict[str, Any]) -> Iterato
             logged = _retry(log)
         else:
             return
-
-
-def _table(columns: Mapping[str, list[Any]]) -> wandb.Table:
-    def cell(value: Any) -> Any:
-        return wandb.Image(_pil(value)) if isinstance(value, Tensor) else value
-
-    rows: list[Any] = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
-    has_images = any(isinstance(value, Tensor) for values in columns.values() for value in values[:1])
-    kind = wandb.Table if has_images else PlainTable
-    # wandb infers the types of the columns from every row that it is given here, which is slow.
-    table = kind(columns=list(columns), data=rows[:TYPED_ROWS])
-    table.data += rows[TYPED_ROWS:]
-    return table
-
-
-def _pil(image: Tensor) -> Image.Image:
-    return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy())
