@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from wandb_tl import signals
 
-
 # Not gc.get_freeze_count(), which counts the objects one by one.
 _has_exempted = False
 
