@@ -8,6 +8,7 @@ import posixpath
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar, cast
 from urllib.parse import unquote
 
@@ -148,8 +149,10 @@ class Endpoints:
             for number, part in enumerate(file_stream.parts(body)):
                 # Without a pause, the lock of the database would go to the same thread again.
                 time.sleep(PAUSE_SECONDS if number else 0)
-                with self.database.transaction() as db:
-                    answer = file_stream.receive(db, entity, project, run, part, writer)
+                store = partial(
+                    file_stream.receive, entity=entity, project=project, name=run, part=part, writer=writer
+                )
+                answer = self.database.repeat(store)
             return answer
 
         return JSONResponse(await run_in_threadpool(receive))
