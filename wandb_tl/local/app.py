@@ -28,6 +28,7 @@ from wandb_tl.local.artifacts.blobs import GONE, Blobs
 from wandb_tl.local.bodies import read_json, rendered
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.gate import Gate, failure
+from wandb_tl.local.pages.headers import FILE_POLICY
 from wandb_tl.local.pages.site import Site
 from wandb_tl.local.records.database import Database, Readers
 from wandb_tl.local.records.rows import BlobRow
@@ -63,7 +64,7 @@ CONTENT_TYPES = {
 # HTML or SVG that a user logged must not run scripts with this server's rights when a browser opens it, and
 # no page of another origin may show a file.
 INERT = {
-    "Content-Security-Policy": "sandbox",
+    "Content-Security-Policy": FILE_POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
