@@ -15,7 +15,7 @@ with atheris.instrument_imports(include=["wandb_tl", "yaml"]):
     from wandb_tl.local.errors import RequestError
     from wandb_tl.local.pages import markdown, run_filter, table_file
     from wandb_tl.local.records import filters, json_path
-    from wandb_tl.local.runs import console, history_keys
+    from wandb_tl.local.runs import console, lines
     from wandb_tl.local.sweeps import config_check
 
 REFUSALS = (RequestError, run_filter.FilterError, table_file.TooManyCellsError, ValueError, LookupError)
@@ -34,7 +34,7 @@ def parse(data: bytes) -> None:
 
 
 def _object(text: str) -> Any:
-    return list(history_keys.flat(json_path.json_object(text) or {}))
+    return list(lines.flat(json_path.json_object(text) or {}))
 
 
 # Those at the start take any text.

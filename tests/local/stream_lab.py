@@ -1,4 +1,4 @@
-"""What a client posts to the file stream of the run r, and the rows that it logs."""
+"""What a client posts to the file stream of a run, and the rows that it logs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import file_stream
 
 
-def post(db: Transaction, **body: Any) -> dict:
-    return file_stream.receive(db, "local", "p", "r", body)
+def post(db: Transaction, name: str = "r", writer: str | None = None, **body: Any) -> dict:
+    """The answer to a request of a run."""
+    answer = {}
+    for part in file_stream.parts(body):
+        answer = file_stream.receive(db, "local", "p", name, part, writer)
+    return answer
 
 
 def chunk(stream: str, offset: int, *lines: str) -> dict:

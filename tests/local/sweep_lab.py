@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stream_lab import post
+
 from wandb_tl.local.records import run_states
 from wandb_tl.local.records.database import Database, Row
 from wandb_tl.local.records.names import ensure_project, run_named
 from wandb_tl.local.records.transaction import Transaction
-from wandb_tl.local.runs import file_stream
 from wandb_tl.local.sweeps import hand_out, sweep_rows
 
 # `wandb agent PATH` with its heartbeat of 5 s made shorter, for which there is no setting.
@@ -54,7 +55,7 @@ class SweepLab:
         return self.inside(lambda db: hand_out.heartbeat(db, agent, set(alive)))
 
     def post(self, name: str, **body: Any) -> Row:
-        return self.inside(lambda db: file_stream.receive(db, "local", "p", name, body))
+        return self.inside(lambda db: post(db, name, **body))
 
     def state(self, name: str) -> str:
         return self.inside(lambda db: run_named(db, self.project, name))["state"]

@@ -17,6 +17,7 @@ import requests
 from live_server import REPOSITORY, Server, wait_for
 
 from wandb_tl.local.artifacts.signed_addresses import VALID_SECONDS, AddressSigner
+from wandb_tl.local.pages.headers import FILE_POLICY
 
 VIEWER = {"query": "{ viewer { entity username } }"}
 
@@ -137,7 +138,7 @@ def test_no_name_makes_a_file_a_script(server: Server, name: str, kind: str) -> 
     [address] = [file["directUrl"] for file in files_of(server, "kinds") if file["name"] == name]
     with requests.get(address) as answer:
         assert answer.headers["Content-Type"] == kind
-        assert answer.headers["Content-Security-Policy"] == "sandbox"
+        assert answer.headers["Content-Security-Policy"] == FILE_POLICY
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 

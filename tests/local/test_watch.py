@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from live_server import wait_for
+from stream_lab import post
 
 from wandb_tl.local import watch
 from wandb_tl.local.artifacts import blobs, versions
@@ -16,7 +17,6 @@ from wandb_tl.local.records import database as databases
 from wandb_tl.local.records import run_states
 from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
-from wandb_tl.local.runs import file_stream
 
 
 def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_the_watch_closes_silent_runs_and_clears_up(tmp_path: Path, monkeypatch:
         project = ensure_project(db, None, "p")
         columns = {"name": "r", "display_name": "r", "state": "running", "created_at": time.time()}
         db.insert("run", project_id=project["id"], started_at=time.time(), **columns)
-        file_stream.receive(db, "local", "p", "r", {})
+        post(db)
         left = blobs.new_blob(db, "left.bin", permanent=True)
         db.run("UPDATE blob SET uploaded_at = ?, md5 = 'x', size = 1 WHERE id = ?", time.time(), left)
         for name in ("announced.txt", "sent.txt"):

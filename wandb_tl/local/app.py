@@ -8,6 +8,7 @@ import posixpath
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar, cast
 from urllib.parse import unquote
 
@@ -27,6 +28,7 @@ from wandb_tl.local.artifacts.blobs import GONE, Blobs
 from wandb_tl.local.bodies import read_json, rendered
 from wandb_tl.local.errors import RequestError, why_not_stored
 from wandb_tl.local.gate import Gate, failure
+from wandb_tl.local.pages.headers import FILE_POLICY
 from wandb_tl.local.pages.site import Site
 from wandb_tl.local.records.database import Database, Readers
 from wandb_tl.local.records.rows import BlobRow
@@ -62,7 +64,7 @@ CONTENT_TYPES = {
 # HTML or SVG that a user logged must not run scripts with this server's rights when a browser opens it, and
 # no page of another origin may show a file.
 INERT = {
-    "Content-Security-Policy": "sandbox",
+    "Content-Security-Policy": FILE_POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
@@ -148,8 +150,10 @@ class Endpoints:
             for number, part in enumerate(file_stream.parts(body)):
                 # Without a pause, the lock of the database would go to the same thread again.
                 time.sleep(PAUSE_SECONDS if number else 0)
-                with self.database.transaction() as db:
-                    answer = file_stream.receive(db, entity, project, run, part, writer)
+                store = partial(
+                    file_stream.receive, entity=entity, project=project, name=run, part=part, writer=writer
+                )
+                answer = self.database.repeat(store)
             return answer
 
         return JSONResponse(await run_in_threadpool(receive))

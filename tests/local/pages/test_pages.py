@@ -23,6 +23,7 @@ from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs import history
+from wandb_tl.local.runs.lines import parse
 
 METRICS = [{"1": "epoch", "6": [3]}, {"2": "*", "5": 1}, {"1": "batch/loss"}]
 
@@ -184,7 +185,7 @@ def test_curves_take_the_declared_axis_and_gaps(inside) -> None:
         rows.append({"_step": 1000, "epoch": 10000, "nested": {"x": 5}, "text": "no", "é": 1})
         rows[-1]["test/bad"] = float("inf")
         rows.append({"_step": 1001, "epoch": 10010, "test/bad": 3})
-        history.write_lines(db, run.row, HISTORY, 0, [json.dumps(row) for row in rows])
+        history.write_lines(db, run.row, HISTORY, 0, [parse(HISTORY, json.dumps(row)) for row in rows])
         [run] = read_runs(db, project)
         keys = curves.metric_keys(db, run.row)
         charts = {key: curves.of_runs(db, [run], key) for key in keys}
@@ -217,7 +218,7 @@ def test_a_spike_among_many_steps_is_seen(inside, monkeypatch: pytest.MonkeyPatc
         add(db, "a", {}, {})
         [run] = read_runs(db, ensure_project(db, "me", "p"))
         rows = [{"_step": i, "batch/loss": 100 if i == 7321 else 1 + i % 2} for i in range(10000)]
-        history.write_lines(db, run.row, HISTORY, 0, [json.dumps(row) for row in rows])
+        history.write_lines(db, run.row, HISTORY, 0, [parse(HISTORY, json.dumps(row)) for row in rows])
         return curves.of_runs(db, read_runs(db, ensure_project(db, "me", "p")), "batch/loss")
 
     chart = inside(log)

@@ -43,7 +43,7 @@ def test_stop_is_said_until_the_run_ends_and_unknown_runs_are_refused(db: Transa
     assert post(db, complete=True, exitcode=255) == {}
     assert run(db)["state"] == "killed"
     with pytest.raises(RequestError) as refusal:
-        file_stream.receive(db, "local", "p", "other", {})
+        post(db, "other")
     assert refusal.value.status == 404
 
 
@@ -77,8 +77,8 @@ def test_a_shared_run_is_looked_at_line_by_line(db: Transaction) -> None:
     for number in range(2000):
         if number % 1000 == 0:
             work.append(0)
-        body = {"files": chunk(HISTORY, number // 2, json.dumps({"loss": number}))}
-        file_stream.receive(db, "local", "p", "r", body, f"writer{number % 2}")
+        line = json.dumps({"loss": number})
+        post(db, writer=f"writer{number % 2}", files=chunk(HISTORY, number // 2, line))
     db.connection.set_progress_handler(None, 0)
     rows = db.all("SELECT number, value FROM metric_value ORDER BY line")
     assert [tuple(row.values()) for row in rows] == [(n + 1, float(n)) for n in range(2000)]
@@ -93,11 +93,11 @@ def test_many_lines_are_stored_in_several_transactions() -> None:
         "complete": True,
     }
     parts = list(file_stream.parts(body))
-    assert len(parts) == 4 and ["complete" in part for part in parts] == [False] * 3 + [True]
+    assert [part.body for part in parts] == [{}, {}, {}, body]
     stored: dict[str, dict[int, str]] = {"output.log": {}, HISTORY: {}}
     for part in parts:
-        assert sum(len(lines["content"]) for lines in part["files"].values()) <= file_stream.PART_LINES
-        for stream, lines in part["files"].items():
-            stored[stream] |= dict(enumerate(lines["content"], start=lines["offset"]))
+        assert sum(len(lines) for _, _, lines in part.lines) <= file_stream.PART_LINES
+        for stream, offset, lines in part.lines:
+            stored[stream] |= {number: line.text for number, line in enumerate(lines, start=offset)}
     assert stored == {"output.log": dict(enumerate(many, start=7)), HISTORY: dict(enumerate(long))}
-    assert list(file_stream.parts({})) == [{"files": {}}]
+    assert list(file_stream.parts({})) == [([], {})]

@@ -8,7 +8,7 @@ from stream_lab import chunk, post, rows, run
 
 from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
 from wandb_tl.local.records.transaction import Transaction
-from wandb_tl.local.runs import file_stream, history, history_columns, history_keys
+from wandb_tl.local.runs import history, history_columns, history_keys
 
 
 def test_lines_land_at_their_offsets_and_sending_twice_changes_nothing(db: Transaction) -> None:
@@ -30,7 +30,7 @@ def test_a_summary_that_is_no_object_is_left_out(db: Transaction) -> None:
     post(db, files=chunk(SUMMARY, 0, '{"a": 1}'))
     for wrong in ("{broken", "[1]", "null"):
         post(db, files=chunk(SUMMARY, 0, wrong))
-        file_stream.receive(db, "local", "p", "r", {"files": chunk(SUMMARY, 0, wrong)}, "writer")
+        post(db, writer="writer", files=chunk(SUMMARY, 0, wrong))
     assert run(db)["summary"] == '{"a": 1}'
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from live_server import Server, wait_for
 from run_writer import write_run
-from stream_lab import chunk, post, run
+from stream_lab import chunk, post, rows, run
 
 from wandb_tl.local import watch
 from wandb_tl.local.pages.thinned import Thinned
@@ -22,7 +22,7 @@ from wandb_tl.local.records.database import Database
 from wandb_tl.local.records.names import ensure_project
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.records.transaction import Transaction
-from wandb_tl.local.runs import branches, history, history_columns, history_keys
+from wandb_tl.local.runs import branches, history_columns
 from wandb_tl.local.runs.history_columns import BLOCK, Column, columns_of
 
 
@@ -168,10 +168,8 @@ def test_a_run_that_fails_is_logged_once_and_does_not_block_others(
         project = ensure_project(db, "local", "p")
         for name in ("r", "s"):
             values = {"display_name": name, "state": "running", "created_at": 0}
-            row_id = db.insert("run", project_id=project["id"], name=name, **values)
-            rows = [json.dumps({"_step": step}) for step in range(BLOCK)]
-            history.write_lines(db, db.get("run", row_id), HISTORY, 0, rows)
-            history_keys.note(db, row_id)
+            db.insert("run", project_id=project["id"], name=name, **values)
+            post(db, name, files=chunk(HISTORY, 0, *rows(*range(BLOCK))))
         db.run(
             "CREATE TRIGGER broken BEFORE INSERT ON history_column WHEN NEW.run_id = 1"
             " BEGIN SELECT RAISE(ABORT, 'broken'); END"

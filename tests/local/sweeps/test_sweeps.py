@@ -11,6 +11,7 @@ from statistics import median
 
 import pytest
 from live_server import Server
+from stream_lab import post
 from sweep_lab import AGENT, SweepLab
 
 from wandb_tl.local.errors import RequestError
@@ -18,7 +19,7 @@ from wandb_tl.local.records import run_states
 from wandb_tl.local.records.names import run_named
 from wandb_tl.local.records.rows import SweepRow
 from wandb_tl.local.records.transaction import Transaction, existing
-from wandb_tl.local.runs import branches, file_stream
+from wandb_tl.local.runs import branches
 from wandb_tl.local.sweeps import hand_out, observations, sweep_config, sweep_rows
 
 WANDB = Path(sys.executable).parent / "wandb"
@@ -343,8 +344,8 @@ def test_values_of_several_writers_and_of_a_rewound_run(lab: SweepLab) -> None:
 
     def write(writer: str | None, offset: int, *losses: int) -> None:
         content = [json.dumps({"loss": loss, "_step": loss}) for loss in losses]
-        body = {"files": {"wandb-history.jsonl": {"offset": offset, "content": content}}}
-        lab.inside(lambda db: file_stream.receive(db, "local", "p", "r", body, writer))
+        files = {"wandb-history.jsonl": {"offset": offset, "content": content}}
+        lab.inside(lambda db: post(db, writer=writer, files=files))
 
     def values() -> list[tuple[int, float]]:
         rows = lab.inside(lambda db: db.all("SELECT number, value FROM metric_value ORDER BY number"))

@@ -33,7 +33,7 @@ from graphql import (
     validate,
 )
 
-from wandb_tl.local.api import limits, scalars
+from wandb_tl.local.api import limits, refusals, scalars
 from wandb_tl.local.api.context import Context, Info, Resolver
 from wandb_tl.local.api.resolvers import (
     artifacts,
@@ -206,9 +206,10 @@ class Graph:
             return 200, {"errors": [{"message": str(refusal)}]}
         if document is None or errors:
             self._report(errors)
-            what = "not supported here: " if document else ""
-            newer = self._newer(agent, variables) if document else ""
-            return 200, {"errors": [{"message": what + error.message + newer} for error in errors]}
+            why = refusals.reason(error.message for error in errors)
+            if document:
+                why = f"not supported here: {why}{self._newer(agent, variables)}"
+            return 200, {"errors": [{"message": why}]}
         try:
             result = self._execute(document, name, variables, base_url, shared)
         except limits.TooLargeError as too_large:

@@ -1,4 +1,4 @@
-"""The headers of pages: what a browser may load for them, and who may embed them."""
+"""The headers of pages and files: what a browser may load for them, and who may embed them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ POLICY = (
     " media-src 'self'; frame-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
-# HTML that a run logged may run its own scripts, on an origin of its own, without access to any server.
+# HTML that a run logged has an origin of its own, and loads nothing but what it holds itself: a picture on
+# another host would tell that host who looks at the file, and when.
+_CONTAINED = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:"
+# On a page of its run it may run its own scripts, at the address of a file it may not.
 FRAME_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
-    " style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:;"
+    f"sandbox allow-scripts; {_CONTAINED}; font-src data:; script-src 'unsafe-inline' 'unsafe-eval';"
     " frame-ancestors 'self'"
 )
+FILE_POLICY = f"sandbox; {_CONTAINED}; font-src data:; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "same-origin",

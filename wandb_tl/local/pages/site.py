@@ -34,7 +34,7 @@ from wandb_tl.local.pages.view import Acted, Answer, Download, Frame, Page, Page
 from wandb_tl.local.records.database import READERS, Database, Readers
 from wandb_tl.local.records.names import project_named
 from wandb_tl.local.records.transaction import Transaction
-from wandb_tl.local.runs.history_keys import strict
+from wandb_tl.local.runs.lines import strict
 
 HERE = Path(__file__).parent
 

@@ -23,6 +23,7 @@ from wandb_tl.local.records.run_states import ENDED, ENDED_KNOWINGLY, RunState
 from wandb_tl.local.records.streams import EVENTS, HISTORY, OUTPUT
 from wandb_tl.local.records.transaction import Transaction
 from wandb_tl.local.runs.history import write_lines
+from wandb_tl.local.runs.lines import Line, parse
 from wandb_tl.local.sweeps.sweep_states import SweepState
 from wandb_tl.local.upkeep.file_check import digests_of
 
@@ -126,10 +127,10 @@ class RunPull:
             row = run_named(db, project, run["name"])
             assert row is not None
             for start, lines in self._history(run, of_run):
-                write_lines(db, row, HISTORY, start, lines)
-            write_lines(db, row, EVENTS, 0, self._events(run, of_run))
+                write_lines(db, row, HISTORY, start, [parse(HISTORY, text) for text in lines])
+            write_lines(db, row, EVENTS, 0, [parse(EVENTS, text) for text in self._events(run, of_run)])
             for line in self.remote.pages(ConsoleLine, CONSOLE, "project", "run", "logLines", **of_run):
-                write_lines(db, row, OUTPUT, line["number"], [_console_line(line)])
+                write_lines(db, row, OUTPUT, line["number"], [Line(_console_line(line))])
             for name, blob_id in stored.items():
                 db.insert("file", run_id=row["id"], name=name, blob_id=blob_id)
 

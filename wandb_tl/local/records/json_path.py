@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from wandb_tl.local.records.kept import Kept
@@ -24,13 +24,13 @@ KEPT_CHARACTERS = 8_000_000
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def json_object(text: str) -> JsonObject | None:
+def json_object(text: str, loads: Callable[[str], Any] = json.loads) -> JsonObject | None:
     """The JSON object that a string holds, None if it holds anything else, or more than DEEPEST levels.
 
     Lone surrogates become question marks.
     """
     try:
-        value = json.loads(text)
+        value = loads(text)
         if not isinstance(value, dict):
             return None
         return value if is_storable(text) else storable(value)

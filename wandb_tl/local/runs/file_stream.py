@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from wandb_tl.local.errors import RequestError
 from wandb_tl.local.records import run_states
@@ -21,6 +21,7 @@ from wandb_tl.local.records.rows import Columns, RunRow
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.records.transaction import Transaction, existing
 from wandb_tl.local.runs import history, history_keys
+from wandb_tl.local.runs.lines import Line, parse
 from wandb_tl.local.sweeps import observations
 
 # What is stored in one transaction, for which other clients wait: lines, and characters of them.
@@ -36,30 +37,40 @@ class StreamBody(TypedDict, total=False):
     preempting: Any  # bool: the script has called mark_preempting()
 
 
+class Part(NamedTuple):
+    """What one transaction stores of a request.
+
+    lines: (stream, number of the first line, lines). body: what it says of the process; {} in all parts but
+    the last.
+    """
+
+    lines: list[tuple[str, int, list[Line]]]
+    body: StreamBody
+
+
 class StreamAnswer(TypedDict, total=False):
     stopped: bool
 
 
-def parts(body: StreamBody) -> Iterator[StreamBody]:
-    """The body in parts, each for a transaction of its own; the last one says if the process has ended."""
-    files: dict[str, Any] = {}
-    lines = characters = 0
-    for stream, offset, content in _chunks(body):
-        start = 0
-        for place, line in enumerate(content):
-            lines, characters = lines + 1, characters + len(line)
-            if lines >= PART_LINES or characters >= PART_CHARACTERS:
-                files[stream] = {"offset": offset + start, "content": content[start : place + 1]}
-                yield {"files": files}
-                files, start, lines, characters = {}, place + 1, 0, 0
-        files[stream] = {"offset": offset + start, "content": content[start:]}
-    yield {**body, "files": files}
+def parts(body: StreamBody) -> Iterator[Part]:
+    """The body in parts, each for a transaction of its own. Their lines are parsed between two of them."""
+    chunks: list[tuple[str, int, list[Line]]] = []
+    count = characters = 0
+    for stream, offset, texts in _chunks(body):
+        chunks.append((stream, offset, []))
+        for number, text in enumerate(texts, start=offset):
+            chunks[-1][2].append(parse(stream, text))
+            count, characters = count + 1, characters + len(text)
+            if count >= PART_LINES or characters >= PART_CHARACTERS:
+                yield Part(chunks, {})
+                chunks, count, characters = [(stream, number + 1, [])], 0, 0
+    yield Part(chunks, body)
 
 
 def receive(
-    db: Transaction, entity: str, project: str, name: str, body: StreamBody, writer: str | None = None
+    db: Transaction, entity: str, project: str, name: str, part: Part, writer: str | None = None
 ) -> StreamAnswer:
-    """Store the lines of a request and update the run's state; returns the answer.
+    """Store a part of a request and update the run's state; returns the answer.
 
     `writer` names one of several processes that write the run together (mode="shared"), None for the only
     one. Raises RequestError (404) for a run that does not exist, because it was deleted.
@@ -68,7 +79,7 @@ def receive(
     if run is None:
         raise RequestError(f"there is no run {entity}/{project}/{name}", 404)
     logged: list[history.Chunk] = []
-    for stream, offset, lines in _chunks(body):
+    for stream, offset, lines in part.lines:
         if writer is None:
             history.write_lines(db, run, stream, offset, lines)
             placed = [(offset, lines)]
@@ -76,14 +87,15 @@ def receive(
             placed = history.write_shared(db, run, stream, writer, offset, lines)
         if stream == HISTORY:
             logged += placed
-    db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, body))
+    db.update("run", run["id"], heartbeat_at=db.now, **_state_after(run, part.body))
     if logged:
-        history_keys.note(db, run["id"])
+        arrived = {number: line for offset, lines in logged for number, line in enumerate(lines, offset)}
+        history_keys.note(db, run["id"], arrived)
     if logged and run["sweep_id"] is not None:
         for offset, lines in logged:
-            observations.note(db, run, offset, lines)
+            observations.note(db, run, offset, [line.row for line in lines])
         run = existing(db.get("run", run["id"]))
-    return {"stopped": True} if run["stop_requested"] and not body.get("complete") else {}
+    return {"stopped": True} if run["stop_requested"] and not part.body.get("complete") else {}
 
 
 def _chunks(body: StreamBody) -> Iterator[tuple[str, int, list[str]]]:

@@ -7,16 +7,16 @@ from typing import Any, TypedDict
 
 from wandb_tl.local.records.json_path import JsonObject, find, json_object, whole
 from wandb_tl.local.records.rows import RunRow
-from wandb_tl.local.records.streams import EVENTS, HISTORY, SUMMARY, line_count
+from wandb_tl.local.records.streams import HISTORY, SUMMARY, line_count
 from wandb_tl.local.records.transaction import Transaction
-from wandb_tl.local.runs.history_keys import strict
+from wandb_tl.local.runs.lines import Line, strict
 
 SAMPLES = 500
 # No step is beyond it.
 LAST_STEP = (1 << 63) - 1
 
 # The number of the first line, and the lines.
-Chunk = tuple[int, list[str]]
+Chunk = tuple[int, list[Line]]
 
 
 class SampleSpec(TypedDict, total=False):
@@ -28,36 +28,34 @@ class SampleSpec(TypedDict, total=False):
     maxStep: Any  # a number: the last step, inclusive
 
 
-def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: list[str]) -> None:
+def write_lines(db: Transaction, run: RunRow, stream: str, offset: int, lines: list[Line]) -> None:
     """Write lines into a stream from `offset` on. Later lines stay: progress bars rewrite earlier ones."""
     if not lines:
         return
     if stream == SUMMARY:
-        if json_object(lines[-1]) is not None:
-            db.update("run", run["id"], summary=lines[-1])
+        if lines[-1].row is not None:
+            db.update("run", run["id"], summary=lines[-1].text)
         return
     is_change = stream == HISTORY and offset < run["history_keys_lines"]
     if is_change and not _are_there(db, run["id"], offset, lines):
         db.update("run", run["id"], history_keys=None, history_keys_lines=0)
-    counted = stream in (HISTORY, EVENTS)
     rows = (
-        (run["id"], stream, line, _step(text) if counted else None, text)
-        for line, text in enumerate(lines, start=offset)
+        (run["id"], stream, number, line.step, line.text) for number, line in enumerate(lines, start=offset)
     )
     db.many(
         "INSERT OR REPLACE INTO stream_line (run_id, stream, line, step, text) VALUES (?, ?, ?, ?, ?)", rows
     )
 
 
-def _are_there(db: Transaction, run_id: int, offset: int, lines: list[str]) -> bool:
+def _are_there(db: Transaction, run_id: int, offset: int, lines: list[Line]) -> bool:
     """Whether these lines of the history were stored before: all of it would be counted again."""
     query = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? AND line >= ? AND line < ?"
     stored = db.all(f"{query} ORDER BY line", run_id, HISTORY, offset, offset + len(lines))
-    return [row["text"] for row in stored] == lines
+    return [row["text"] for row in stored] == [line.text for line in lines]
 
 
 def write_shared(
-    db: Transaction, run: RunRow, stream: str, writer: str, offset: int, lines: list[str]
+    db: Transaction, run: RunRow, stream: str, writer: str, offset: int, lines: list[Line]
 ) -> list[Chunk]:
     """Append one writer's lines to those of the others; lines that were sent before keep their places.
 
@@ -65,28 +63,24 @@ def write_shared(
     """
     placed: list[Chunk] = []
     if stream == SUMMARY:
-        summary = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
-        lines = [json.dumps(summary | (json_object(line) or {})) for line in lines[-1:]]
-        write_lines(db, run, stream, 0, lines)
+        if lines and lines[-1].row is not None:
+            summary = json_object(db.value("SELECT summary FROM run WHERE id = ?", run["id"])) or {}
+            db.update("run", run["id"], summary=json.dumps(summary | lines[-1].row))
         return placed
     place, end = (run["id"], stream, writer), line_count(db, run["id"], stream)
-    for number, text in enumerate(lines, start=offset):
+    for number, line in enumerate(lines, start=offset):
         query = "SELECT line FROM shared_line WHERE run_id = ? AND stream = ? AND writer = ? AND number = ?"
-        line = db.value(query, *place, number)
-        if line is None:
-            line, end = end, end + 1
-            db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, line)
-        if placed and line == placed[-1][0] + len(placed[-1][1]):
-            placed[-1][1].append(text)
+        at = db.value(query, *place, number)
+        if at is None:
+            at, end = end, end + 1
+            db.run("INSERT INTO shared_line VALUES (?, ?, ?, ?, ?)", *place, number, at)
+        if placed and at == placed[-1][0] + len(placed[-1][1]):
+            placed[-1][1].append(line)
         else:
-            placed.append((line, [text]))
-    for line, texts in placed:
-        write_lines(db, run, stream, line, texts)
+            placed.append((at, [line]))
+    for at, part in placed:
+        write_lines(db, run, stream, at, part)
     return placed
-
-
-def _step(text: str) -> int | None:
-    return whole((json_object(text) or {}).get("_step"))
 
 
 def tail(db: Transaction, run_id: int, stream: str) -> str:

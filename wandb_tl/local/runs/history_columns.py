@@ -16,7 +16,7 @@ from typing import NamedTuple
 from wandb_tl.local.records.json_path import finite, json_object
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.records.transaction import Transaction
-from wandb_tl.local.runs.history_keys import flat
+from wandb_tl.local.runs.lines import flat
 
 # Lines of a block: two blocks without gaps fit on one page of the database, and a line's place into one byte.
 BLOCK = 240

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from wandb_tl.local.records.json_path import find, finite, json_object
+from wandb_tl.local.records.json_path import JsonObject, find, finite, json_object
 from wandb_tl.local.records.rows import RunRow, SweepRow
 from wandb_tl.local.records.streams import HISTORY
 from wandb_tl.local.records.transaction import Transaction, existing
@@ -55,17 +55,18 @@ def sign_of(config: SweepConfig) -> int:
     return -1 if sweep_config.maximizes(config) else 1
 
 
-def note(db: Transaction, run: RunRow, offset: int, lines: list[str]) -> None:
+def note(db: Transaction, run: RunRow, offset: int, rows: list[JsonObject | None]) -> None:
     """Store the values in lines of history that a run of a sweep has logged, from the line `offset` on.
 
-    Hyperband may then ask this run and others to stop, and the sweep ends if its target is reached.
+    rows: the objects in the lines, None for a line without one. Hyperband may then ask this run and others to
+    stop, and the sweep ends if its target is reached.
     """
     sweep = existing(db.get("sweep", run["sweep_id"]))
     config = sweep_config.parse(sweep["config"])
     name = noted_name(config)
-    if not lines or name is None:
+    if not rows or name is None:
         return
-    before, values = _write(db, run["id"], name, offset, lines)
+    before, values = _write(db, run["id"], offset, [finite(find(row, name)) for row in rows])
     if not values:
         return
     sign = sign_of(config)
@@ -87,23 +88,20 @@ def note_again(db: Transaction, sweep: SweepRow) -> None:
     history = "SELECT text FROM stream_line WHERE run_id = ? AND stream = ? ORDER BY line"
     for run in db.all("SELECT id FROM run WHERE sweep_id = ?", sweep["id"]):
         lines = [row["text"] for row in db.all(history, run["id"], HISTORY)]
-        _write(db, run["id"], name, 0, lines)
+        _write(db, run["id"], 0, [_value(text, name) for text in lines])
 
 
-def _write(db: Transaction, run_id: int, name: str, offset: int, lines: list[str]) -> tuple[int, list[float]]:
+def _write(db: Transaction, run_id: int, offset: int, logged: list[float | None]) -> tuple[int, list[float]]:
     """Store the values in lines; returns the number of values before these lines, and the values.
 
-    Lines that are sent again replace the values that they brought before.
+    logged: one for each line, None for a line without a value. Lines that are sent again replace the values
+    that they brought before.
     """
-    end = offset + len(lines)
+    end = offset + len(logged)
     db.run("DELETE FROM metric_value WHERE run_id = ? AND line >= ? AND line < ?", run_id, offset, end)
     last = "SELECT number FROM metric_value WHERE run_id = ? AND line < ? ORDER BY line DESC LIMIT 1"
     before = db.value(last, run_id, offset) or 0
-    values = [
-        (line, value)
-        for line, text in enumerate(lines, start=offset)
-        if (value := _value(text, name)) is not None
-    ]
+    values = [(line, value) for line, value in enumerate(logged, start=offset) if value is not None]
     db.many(
         "INSERT INTO metric_value (run_id, line, number, value) VALUES (?, ?, ?, ?)",
         [(run_id, line, number, value) for number, (line, value) in enumerate(values, start=before + 1)],
