@@ -200,6 +200,13 @@ def wide_line(client: Client) -> None:
         client.stream("wandb-history.jsonl", line, offset=step)
 
 
+def wide_summary(client: Client) -> None:
+    """Of a run that logs few metrics at a time, and many in all."""
+    for step in range(3):
+        line = json.dumps({f"metric/{i}": step + i / 7 for i in range(100_000)})
+        client.stream("wandb-summary.json", line)
+
+
 def unfinished_requests(client: Client) -> None:
     """Connections of a client without the key that never finish their requests."""
     sockets = []
@@ -223,7 +230,7 @@ def garbage(client: Client) -> None:
 CASES: list[Callable[[Client], None]] = [
     *(nothing, runs_filter, api_regex, sweep_aliases, sweep_values, sweep_parameters, large_grid, bayes),
     *(fragments, aliases, different_documents, many_samples, gzip_body, large_body),
-    *(console_lines, history_lines, wide_line, unfinished_requests, garbage),
+    *(console_lines, history_lines, wide_line, wide_summary, unfinished_requests, garbage),
 ]
 
 # ---- measuring -------------------------------------------------------------------------------------------

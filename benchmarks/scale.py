@@ -69,6 +69,12 @@ KINDS = {
 }
 OURS = (FIRST, SECOND, SWEEP)
 COLOURS = {PLAIN: "#555555", SHARED: "#999999", FIRST: "#E69F00", SECOND: "#0072B2", SWEEP: "#D55E00"}
+WORDS = {
+    "train_images": "training images",
+    "image_size": "image size, pixels",
+    "classes": "classes",
+    "recipes": "recipes",
+}
 COSTS = {"seconds": "seconds", "rss_gb": "resident memory, GB", "own_gb": "own memory, GB"}
 
 
@@ -235,12 +241,13 @@ def plot(rows: list[Row]) -> Figure:
         axes.set_xticks(values, [f"{value:,}" for value in values])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
+    for axis, axes in zip(KINDS, panels[-1], strict=True):
+        axes.set_xlabel(WORDS[axis])
+    # Only now: with a limit of its own, an axis no longer makes room for what the others of its row show.
+    for (cost, words), axes in zip(COSTS.items(), panels[:, 0], strict=True):
+        axes.set_ylabel(words)
         if cost != "seconds":
             axes.set_ylim(bottom=0)
-    for axis, axes in zip(KINDS, panels[-1], strict=True):
-        axes.set_xlabel(axis)
-    for words, axes in zip(COSTS.values(), panels[:, 0], strict=True):
-        axes.set_ylabel(words)
     panels[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
