@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import wandb
@@ -285,25 +285,22 @@ def log_tables(run: Run, epoch: int, tables: Mapping[str, Mapping[str, list[Any]
 def logged_model(run: Run, folder: Path, description: dict[str, Any]) -> Iterator[None]:
     """Log a model folder as an artifact of type "model", which the server has when the block ends.
 
-    It is uploaded while the block does other work. description: the artifact's metadata.
+    It is uploaded while the block does other work. If the block raises an error, the end of the run uploads
+    the rest: wandb has copied the files, so the folder may be deleted. description: the artifact's metadata.
     """
-
-    is_online = path_on_server(run) is not None
 
     def log() -> Artifact:
         artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=description)
-        # Not add_dir, whose pool of threads has semaphores that a killed process leaves behind. The client
-        # copies what it uploads later. The cache of downloads would keep another copy of every run's model.
-        policy: Literal["mutable", "immutable"] = "immutable" if is_online else "mutable"
+        # Not add_dir, whose pool of threads has semaphores that a killed process leaves behind.
         for file in sorted(folder.rglob("*")):
             if file.is_file():
-                name = file.relative_to(folder).as_posix()
-                artifact.add_file(str(file), name, policy=policy, skip_cache=True)
+                # wandb's cache of downloads would keep a second copy of every run's model.
+                artifact.add_file(str(file), file.relative_to(folder).as_posix(), skip_cache=True)
         return run.log_artifact(artifact)
 
     logged = _retry(log)
     yield
-    if not is_online:
+    if path_on_server(run) is None:
         return
     for attempt in range(1, UPLOADS + 1):
         try:

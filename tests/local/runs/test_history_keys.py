@@ -54,6 +54,17 @@ def test_keys_beyond_the_most_are_left_out_in_the_order_of_lines(
     assert counts == {"_step": 3, "a": 2, "b": 2} and found["lastStep"] == 2
 
 
+def test_more_keys_than_the_most_that_were_counted_before_there_was_a_limit_stay(
+    db: Transaction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(db, files=chunk(HISTORY, 0, *rows(0, a=1, b=1)))
+    monkeypatch.setattr(history_keys, "MOST_KEYS", 1)
+    post(db, files=chunk(HISTORY, 1, *rows(1, a=1, c=1)))
+    found = history_keys.keys_of(db, run(db))
+    counts = {key: statistics["typeCounts"][0]["count"] for key, statistics in found["keys"].items()}
+    assert counts == {"_step": 2, "a": 2, "b": 1}
+
+
 def test_other_clients_write_while_a_long_line_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

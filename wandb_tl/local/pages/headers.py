@@ -10,13 +10,15 @@ POLICY = (
 )
 # HTML that a run logged has an origin of its own, and loads nothing but what it holds itself: a picture on
 # another host would tell that host who looks at the file, and when.
-_CONTAINED = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:"
+_CONTAINED = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:;"
+    " font-src data:"
+)
 # On a page of its run it may run its own scripts, at the address of a file it may not.
 FRAME_POLICY = (
-    f"sandbox allow-scripts; {_CONTAINED}; font-src data:; script-src 'unsafe-inline' 'unsafe-eval';"
-    " frame-ancestors 'self'"
+    f"sandbox allow-scripts; {_CONTAINED}; script-src 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'"
 )
-FILE_POLICY = f"sandbox; {_CONTAINED}; font-src data:; frame-ancestors 'none'"
+FILE_POLICY = f"sandbox; {_CONTAINED}; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "same-origin",

@@ -98,7 +98,7 @@ def _with_lines(stored: str | None, texts: tuple[str, ...], parsed: dict[str, Li
 
 
 def _loads(stored: str | None) -> HistoryKeys:
-    """The counts that were stored with a run, None for a run without any."""
+    """The counts that were stored with a run; stored: None for a run without any."""
     if not stored:
         return {"lastStep": -1, "keys": {}}
     counted: HistoryKeys = json.loads(stored)
@@ -111,7 +111,8 @@ def _add(counted: HistoryKeys, line: Line) -> None:
         counted["lastStep"] = max(counted["lastStep"], line.step)
     keys, values = counted["keys"], line.values
     new = (key for key in values if key not in keys)
-    for key in list(islice(new, MOST_KEYS - len(keys))):
+    # Earlier versions have stored more of them for some runs.
+    for key in list(islice(new, max(0, MOST_KEYS - len(keys)))):
         keys[key] = {"typeCounts": [], "previousValue": None}
     for key in min(keys, values, key=len):
         if key in keys and key in values:
