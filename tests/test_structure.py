@@ -112,7 +112,8 @@ LOCAL_MODULES = {
 # Who speaks to W&B; nobody else imports its client.
 SPEAKS_TO_WANDB = {
     "wandb_process",
-    *("training.run_lifecycle", "training.tracking", "training.logged_images", "training.checkpoint_copy"),
+    *("training.run_lifecycle", "training.tracking", "training.logged_images", "training.logged_tables"),
+    "training.checkpoint_copy",
     *("training.ranking_run", "training.soup_run", "analysis.results", "analysis.wandb_report"),
     *("sweeping.work_queue", "sweeping.equal_runs", "sweeping.sweep_scheduler"),
 }
