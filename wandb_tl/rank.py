@@ -289,6 +289,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     ends_on=("SIGTERM", "SIGHUP"),
+    settings=SETTINGS,
 )
 
 if __name__ == "__main__":
