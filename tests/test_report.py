@@ -199,7 +199,11 @@ def test_a_report_about_all_runs_of_a_project(published: Published) -> None:
 
 def test_no_such_sweep_is_one_line(published: Published) -> None:
     code, out = call(published.server, "wandb_tl.report", "local/published/nothing")
-    assert code == 2 and len(out.splitlines()) == 1 and out.startswith("error: local/published/nothing: ")
+    assert (
+        code == 2
+        and len(out.splitlines()) == 1
+        and out == "error: local/published/nothing: there is no such sweep on the server\n"
+    )
 
 
 @pytest.mark.slow
