@@ -65,6 +65,9 @@ def test_runs_of_the_embedded_server_without_its_environment(server):
     code, out = call(server, "wandb_tl.export_table", "local/table", *flags, **elsewhere)
     assert code == 0 and "| Adam" in out and "Use row 1: optimizer=Adam." in out, out
     assert f"export_table local/table {' '.join(flags)} --reports reports" in out
+    reports = ("--reports", str(server.folder / "reports"))
+    code, out = call(server, "wandb_tl.export_table", "local/table", *flags, *reports, **elsewhere)
+    assert code == 0 and f"report local/table {' '.join(flags)}\n" in out, out
     assert server.run(STATUSES_AFTER_A_DEATH) == ["one", "two"]
 
 

@@ -109,6 +109,7 @@ def test_a_sheet_without_pairs_is_not_written(
         (["{folder}", "--test_fraction", "1"], "test_fraction: got '1', takes a number > 0 and < 1"),
         (["me/project/run", "--val_fraction", "0.1"], "are for a PATH"),
         (["me/project/run", "--fold", "1/3"], "are for a PATH"),
+        (["{folder}", "--local"], "is a path, which needs no server"),
         (["{folder}", "--fold", "4/3"], "fold: got 4/3, takes K/N with K from 1 to N, such as 2/5"),
         (["{folder}", "--fold", "1/3", "--val_fraction", "0.2"], "leave val_fraction out"),
         (["https://wandb.ai/me/project"], "takes ENTITY/PROJECT/RUN_ID"),
@@ -234,7 +235,8 @@ def test_pictures_that_have_moved_and_changed(
 
 @pytest.mark.slow
 def test_runs_that_cannot_be_inspected(server: Server, trained: str):
-    code, out = inspect(server, "local/labels/none")
+    elsewhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "", "WANDB_TL_ROOT": ""}
+    code, out = inspect(server, "local/labels/none", "--local", "--root", server.root, **elsewhere)
     assert (code, out) == (
         2,
         "error: local/labels/none: there is no such run on the server; wandb sync uploads an offline run\n",

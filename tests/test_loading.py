@@ -79,6 +79,23 @@ def test_a_process_exits_at_once_but_for_what_is_left_to_do(statement: str, expe
     assert run(END.format(statement=statement)) == expected
 
 
+def test_signals_do_not_interrupt_what_runs_at_exit():
+    script = """
+import atexit, os, signal
+from wandb_tl import loading, signals
+
+def interrupt():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    print("tidied up")
+
+signals.end_on(["SIGTERM"])
+atexit.register(interrupt)
+loading.exit_at_once(130)
+"""
+    assert run(script) == (130, "tidied up\n")
+
+
 def test_a_process_without_output_exits_with_its_code():
     # As `python >&-` and pythonw.exe start one.
     script = END.format(statement="sys.stdout = sys.stderr = None")

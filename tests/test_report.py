@@ -199,7 +199,24 @@ def test_a_report_about_all_runs_of_a_project(published: Published) -> None:
 
 def test_no_such_sweep_is_one_line(published: Published) -> None:
     code, out = call(published.server, "wandb_tl.report", "local/published/nothing")
-    assert code == 2 and len(out.splitlines()) == 1 and out.startswith("error: local/published/nothing: ")
+    assert (
+        code == 2
+        and len(out.splitlines()) == 1
+        and out == "error: local/published/nothing: there is no such sweep on the server\n"
+    )
+
+
+@pytest.mark.slow
+def test_published_without_the_environment_of_the_embedded_server(published: Published) -> None:
+    elsewhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "", "WANDB_TL_ROOT": ""}
+    flags = ("--local", "--root", str(published.server.root))
+    code, out = call(
+        published.server, "wandb_tl.report", f"local/published/{published.sweep}", *flags, **elsewhere
+    )
+    report, workspace = (line.partition(": ")[2] for line in out.splitlines()[-2:])
+    address = urlsplit(published.answer["first"][0])
+    assert code == 0 and "wandb_tl.local open " in report and address.path in report, out
+    assert str(published.server.root) in workspace
 
 
 def test_what_else_cannot_be_is_one_line(published: Published) -> None:

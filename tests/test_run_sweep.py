@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import signal
@@ -221,6 +222,15 @@ def test_help_and_bad_flags(tmp_path):
         (["latop"], "latop: no such sweep file or preset; did you mean laptop?"),
         (["a/p/b", "--set", "lr=1"], f"--set: a/p/b exists, and its hyperparameters are fixed{SEE_HELP}"),
         (["laptop", "--set", "=1"], "--set =1: takes NAME=VALUE"),
+        (
+            ["laptop", "--data_dir", "x"],
+            f"--data_dir: no such flag (did you mean --set data_dir=VALUE?){SEE_HELP}",
+        ),
+        (
+            ["laptop", "--set", "data_dir", "x"],
+            f"x: unexpected argument (did you mean --set data_dir=x?){SEE_HELP}",
+        ),
+        (["laptop", "--set", "data_dir"], "--set data_dir: takes NAME=VALUE, such as data_dir=VALUE"),
         (["laptop", "--agent", "2"], f"--agent: no such flag (did you mean --agents?){SEE_HELP}"),
         (["laptop", "--seeds", "1"], f"--seeds: got 1, takes an integer >= 2{SEE_HELP}"),
         (
@@ -241,6 +251,28 @@ def test_help_and_bad_flags(tmp_path):
 def test_bad_arguments_are_one_line(arguments, message, capsys):
     assert run_sweep.COMMAND.main(arguments) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_an_interruption_before_the_agents_start_is_one_line(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "wandb_tl.run_sweep",
+        "laptop",
+        "--local",
+        "--root",
+        str(tmp_path / "root"),
+    ]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        # Made before the server starts.
+        wait_for((tmp_path / "wandb").is_dir)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=240)[1]
+    assert process.returncode == 130
+    assert error.strip().splitlines() == [
+        "Interrupted before the agents started: nothing is lost. Start the same command again."
+    ]
 
 
 def test_bounds_of_a_seed_vary_it_too():

@@ -65,7 +65,7 @@ MODULES = {
     "cache_folder": {"errors"},
     "command_line": {"errors", "loading", "signals", "temporary_folder", "wandb_process"},
     "temporary_folder": {"errors", "cache_folder"},
-    "wandb_process": set(),
+    "wandb_process": {"errors"},
 }
 COMMANDS = {
     *(

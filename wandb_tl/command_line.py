@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +26,19 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises UsageError.
 
     synonyms: other names of flags, without dashes, such as {"learning_rate": "lr"}; it suggests the flag.
+    settings: the names that a flag --set takes as NAME=VALUE; it suggests this flag for them.
     """
 
-    def __init__(self, *args: Any, synonyms: Mapping[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        synonyms: Mapping[str, str] | None = None,
+        settings: Collection[str] = (),
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self.synonyms = synonyms or {}
+        self.settings = settings
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         # parse_known_args takes no positional arguments after a flag, if they may be left out.
@@ -38,16 +46,21 @@ class Parser(argparse.ArgumentParser):
         parse = self.parse_known_intermixed_args if may_be_absent else self.parse_known_args
         options, unknown = parse(args, namespace)
         if unknown:
-            self.error(self._unknown(unknown[0]))
+            self.error(self._unknown(unknown[0], getattr(options, "set", None) or []))
         return options
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
-    def _unknown(self, argument: str) -> str:
+    def _unknown(self, argument: str, set_values: Sequence[str]) -> str:
+        """Why an argument is refused. set_values: those of the flag --set."""
         if not argument.startswith("-"):
-            return f"{argument}: unexpected argument"
+            bare = [name for name in set_values if name in self.settings]
+            hint = f" (did you mean --set {bare[-1]}={argument}?)" if bare else ""
+            return f"{argument}: unexpected argument{hint}"
         argument = argument.split("=")[0]
+        if (setting := argument.lstrip("-")) in self.settings:
+            return f"{argument}: no such flag (did you mean --set {setting}=VALUE?)"
         flags = [flag[2:] for action in self._actions for flag in action.option_strings if flag[:2] == "--"]
         name = nearest(argument.lstrip("-"), flags, self.synonyms)
         return f"{argument}: no such flag" + (f" (did you mean --{name}?)" if name else "")
@@ -62,7 +75,7 @@ class Command:
     run: does the work of the parsed options, returns an exit code. UsageError or InputError for bad input.
     ends_on: names of signals that raise SystemExit in it, so that it can stop the processes it has started.
     dies_of_sigint: after Ctrl-C it ends by the signal itself instead of an exit code.
-    synonyms: see Parser.
+    synonyms, settings: see Parser.
     """
 
     name: str
@@ -74,6 +87,7 @@ class Command:
     ends_on: tuple[str, ...] = ()
     dies_of_sigint: bool = False
     synonyms: Mapping[str, str] = field(default_factory=dict)
+    settings: Collection[str] = ()
 
     def parser(self, prog: str | None = None) -> Parser:
         """The command's parser. prog: its name in messages, python -m wandb_tl.NAME by default."""
@@ -83,6 +97,7 @@ class Command:
             epilog=self.epilog,
             allow_abbrev=False,
             synonyms=self.synonyms,
+            settings=self.settings,
         )
         self.add_arguments(parser)
         return parser

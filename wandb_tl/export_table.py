@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -54,22 +53,14 @@ def run(options: argparse.Namespace) -> int:
     check_targets(options.reports, options.readme)
     if options.local and options.path.endswith(".csv"):
         raise UsageError(f"--local: {options.path} is a file, which needs no server")
-    with contextlib.ExitStack() as stack:
-        if options.local:
-            server = stack.enter_context(contextlib.closing(embedded_server.SharedServer(options.root)))
-            # wandb reads them when it is imported.
-            os.environ.update(server.environment)
-        try:
-            source = source_of(options.path)
-            answer = export(source, options.reports, options.readme)
-        except InputError as error:
-            if options.local or "No API key" not in str(error):
-                raise
-            message = str(error).rstrip(".")
-            raise InputError(f"{message}; --local reads it from the embedded server") from error
+    with embedded_server.selected(options.local, options.root):
+        source = source_of(options.path)
+        answer = export(source, options.reports, options.readme)
+        server_flags = flags_of(source) if options.reports else []
     lines = last_lines(answer)
     if options.reports:
-        lines.append(f"To publish the report in W&B: {shell_command('wandb_tl.report', source.path)}")
+        publish = shell_command("wandb_tl.report", source.path, *server_flags)
+        lines.append(f"To publish the report in W&B: {publish}")
     else:
         report = shell_command(
             "wandb_tl.export_table",
@@ -95,6 +86,13 @@ def source_of(path: str) -> Results | SavedReport:
     return Results(path)
 
 
+def flags_of(source: Results | SavedReport) -> list[str]:
+    """The flags of commands that use the server of the runs, such as --local."""
+    from wandb_tl.analysis.saved_report import SavedReport
+
+    return source.flags if isinstance(source, SavedReport) else embedded_server.flags_in_use() or []
+
+
 def export(source: Results | SavedReport, reports: Path | None = None, readme: Path | None = None) -> Answer:
     """Print the table of the results, and write the table and the report. Returns what they say.
 
@@ -106,11 +104,10 @@ def export(source: Results | SavedReport, reports: Path | None = None, readme: P
         from wandb_tl.analysis import compare, report_folder, runs_by_recipe, table_texts, tables
         from wandb_tl.analysis.formatting import count
         from wandb_tl.analysis.results import Results
-        from wandb_tl.analysis.saved_report import SavedReport
 
     frame = source.frame()
-    flags = source.flags if isinstance(source, SavedReport) else embedded_server.flags_in_use()
-    result = compare.answer_of(source, frame, flags or ())
+    flags = flags_of(source)
+    result = compare.answer_of(source, frame, flags)
     compared, *others = runs_by_recipe.by_test_images(frame)
     cells = tables.results(compared, runs_by_recipe.recipes(compared))
     left_out = sum(map(len, others))

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wandb_tl.command_line import Command, shell_command
+from wandb_tl.command_line import Command, add_local_flags, shell_command
 from wandb_tl.config import FIELDS, RunConfig
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.hyperparameters import allowed
+from wandb_tl.sweeping import embedded_server
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,15 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{spec.metadata['why']} ({allowed(spec)}; default {default})",
         )
     parser.add_argument("--data_dir", metavar="PATH", help="where the pictures of the run are now")
+    add_local_flags(parser, "read the run or the artifact from")
 
 
 def run(options: argparse.Namespace) -> int:
     """Inspect a data set, or the data of a run. OK also if there is something wrong with it."""
     check(options)
-    if is_run(options.target):
-        inspect_run(options)
-    else:
-        inspect_pictures(options)
+    with embedded_server.selected(options.local, options.root):
+        if is_run(options.target):
+            inspect_run(options)
+        else:
+            inspect_pictures(options)
     return ExitCode.OK
 
 
@@ -71,6 +74,8 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError("--val_fraction, --fold and --test_fraction are for a PATH; a run has its own")
     if not is_run(options.target) and options.data_dir is not None:
         raise UsageError("--data_dir is for a run; a PATH is the data itself")
+    if options.local and not is_run(options.target) and not options.target.startswith("artifact:"):
+        raise UsageError(f"--local: {options.target} is a path, which needs no server")
     if options.sheet and options.sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet: {options.sheet} does not end with .png")
     for file in filter(None, (options.csv, options.sheet)):
@@ -197,6 +202,9 @@ def inspect_run(options: argparse.Namespace) -> None:
         write(options.sheet, sheet.savefig)
     tables = tables_of_doubts(doubts, pictures)
     page = tracking.log_inspection(trained, config, tables, {"suspicious_pictures": sheet})
+    if page and options.local:
+        # The server may have stopped, and uses another port next time.
+        page = shell_command("wandb_tl.local", *embedded_server.open_arguments(page, options.root))
     print(f"\nIn W&B: {page}" if page else "\nNot logged: WANDB_MODE is not online.")
     print("Look at the pictures, correct the labels that are wrong, and train again.")
 
@@ -308,8 +316,7 @@ COMMAND = Command(
     "or have two labels, and pictures that look alike. With a run instead of a folder, list the likely label "
     "errors and the outliers in the data of that run, and log them to W&B.",
     epilog="A run is read from the server that wandb is logged in to, or $WANDB_BASE_URL with "
-    '$WANDB_API_KEY. For the embedded server: eval "$(python -m wandb_tl.local env)". Findings are '
-    "not an error: the exit code is 0.",
+    "$WANDB_API_KEY; with --local, from the embedded server. Findings are not an error: the exit code is 0.",
     add_arguments=add_arguments,
     run=run,
 )

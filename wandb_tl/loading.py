@@ -44,15 +44,17 @@ def exit_at_once(code: int) -> NoReturn:
     """Exit without taking the libraries' objects apart one by one, which takes a second after these imports.
 
     What is registered with atexit runs, as with sys.exit, which does the rest if a thread is still at work or
-    the output cannot be written.
+    the output cannot be written. Signals do not interrupt it: a second Ctrl-C would print a traceback, and
+    leave the temporary files behind.
     """
     others = (thread for thread in threading.enumerate() if thread is not threading.current_thread())
     if all(thread.daemon for thread in others):
-        atexit._run_exitfuncs()
-        with suppress(OSError, ValueError):
-            for stream in (sys.stdout, sys.stderr):
-                # None if it was closed when the process started, or if there is no console.
-                if stream is not None:
-                    stream.flush()
-            os._exit(code)
+        with signals.ignored():
+            atexit._run_exitfuncs()
+            with suppress(OSError, ValueError):
+                for stream in (sys.stdout, sys.stderr):
+                    # None if it was closed when the process started, or if there is no console.
+                    if stream is not None:
+                        stream.flush()
+                os._exit(code)
     sys.exit(code)

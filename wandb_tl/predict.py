@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -105,11 +104,7 @@ def run(options: argparse.Namespace) -> int:
     top_k = positive(options.top_k, "--top_k")
     batch_size = positive(options.batch_size, "--batch_size") if options.batch_size is not None else None
     code = ExitCode.OK
-    with contextlib.ExitStack() as stack:
-        if options.local:
-            server = stack.enter_context(contextlib.closing(embedded_server.SharedServer(options.root)))
-            # wandb reads them when it is imported.
-            os.environ.update(server.environment)
+    with embedded_server.selected(options.local, options.root):
         try:
             if options.export:
                 code = export(options, top_k, batch_size)
@@ -118,11 +113,6 @@ def run(options: argparse.Namespace) -> int:
             if options.link_model:
                 link(options)
             sys.stdout.flush()
-        except InputError as error:
-            if options.local or "No API key" not in str(error):
-                raise
-            message = str(error).rstrip(".")
-            raise InputError(f"{message}; --local reads it from the embedded server") from error
         except BrokenPipeError:
             # The reader, such as head, needs no more. Python would flush stdout again when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import sys
 import time
 from pathlib import PurePath
@@ -65,11 +64,7 @@ def run(options: argparse.Namespace) -> int:
     # Checked before the libraries are loaded; each model has its own later.
     config_of(settings, RunConfig().model_name)
     cache_limit()
-    with contextlib.ExitStack() as stack:
-        if options.local:
-            server = stack.enter_context(contextlib.closing(embedded_server.SharedServer(options.root)))
-            # wandb reads them when it is imported.
-            os.environ.update(server.environment)
+    with embedded_server.selected(options.local, options.root):
         rank(options, settings)
     return ExitCode.OK
 
@@ -294,6 +289,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     ends_on=("SIGTERM", "SIGHUP"),
+    settings=SETTINGS,
 )
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from wandb_tl import loading, seed_rounds, sweep_agents, sweep_checks
 from wandb_tl.command_line import Command, local_flags, shell_command
+from wandb_tl.config import FIELDS
 from wandb_tl.errors import ExitCode, InputError, UsageError
 from wandb_tl.export_table import add_target_arguments
 from wandb_tl.sweep_agents import LOGS
@@ -93,6 +94,17 @@ def run(options: argparse.Namespace) -> int:
         print(f"To run one without an account: {shell_command('wandb_tl.run_sweep', 'laptop', '--local')}")
         return ExitCode.OK
     check(options)
+    with contextlib.ExitStack() as stack:
+        with sweep_agents.before_the_agents():
+            results = prepare(options, stack)
+        return print_job(results, options) if options.print_job else sweep(results, options)
+
+
+def prepare(options: argparse.Namespace, stack: contextlib.ExitStack) -> Results:
+    """Check what can be checked, start the server, and create the sweep unless it exists.
+
+    stack: ends the server when it is closed.
+    """
     resumed = sweep_definitions.is_path(options.sweep)
     definition = None if resumed else sweep_definitions.load(options.sweep, options.set)
     if definition:
@@ -107,14 +119,13 @@ def run(options: argparse.Namespace) -> int:
     # Jobs of Kubernetes and SkyPilot have pictures of their own.
     if definition and not options.print_job:
         sweep_checks.check_pictures(definition, artifacts=False)
-    with contextlib.ExitStack() as stack:
-        if options.local and (options.slurm or options.print_job):
-            os.environ.update(embedded_server.served_to_nodes(options.root))
-        elif options.local:
-            os.environ.update(stack.enter_context(watched_server.serving(options.root, LOGS)))
-        # A sweep's command starts `python`: it must be this one, even if its environment is not active.
-        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return print_job(definition, options) if options.print_job else sweep(definition, options)
+    if options.local and (options.slurm or options.print_job):
+        os.environ.update(embedded_server.served_to_nodes(options.root))
+    elif options.local:
+        os.environ.update(stack.enter_context(watched_server.serving(options.root, LOGS)))
+    # A sweep's command starts `python`: it must be this one, even if its environment is not active.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return created(definition, options)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -142,25 +153,35 @@ def make_log_folder() -> None:
         raise InputError(f"cannot write to {Path.cwd()}: {error.strerror}") from error
 
 
-def sweep(definition: Definition | None, options: argparse.Namespace) -> int:
-    """Create the sweep unless it exists, run its agents until they end, and print the table."""
+def created(definition: Definition | None, options: argparse.Namespace) -> Results:
+    """Create the sweep unless it exists; InputError if its agents could not run here, or write the report."""
     # wandb reads its environment when it is imported, which has to be after the server has started.
     with loading.libraries():
         from wandb_tl.analysis.results import Results
-        from wandb_tl.export_table import check_targets, export, last_lines
+        from wandb_tl.export_table import check_targets
         from wandb_tl.sweeping.work_queue import create_sweep, resume_sweep
 
     check_targets(options.reports, options.readme)
-    if definition:
+    if definition and not options.print_job:
         sweep_checks.check_pictures(definition, artifacts=True)
     path = create_sweep(definition) if definition else options.sweep
     if not definition:
         resume_sweep(path)
     results = Results(path)
-    if scheduler_process.has_one(results.definition()):
-        scheduler_process.check(results.definition()["scheduler"])
-    if options.seeds and not definition:
-        sweep_checks.check_repeatable(cast("Definition", results.definition()), has_pictures=False)
+    # What --print-job prints is for other machines.
+    if not options.print_job:
+        if scheduler_process.has_one(results.definition()):
+            scheduler_process.check(results.definition()["scheduler"])
+        if options.seeds and not definition:
+            sweep_checks.check_repeatable(cast("Definition", results.definition()), has_pictures=False)
+    return results
+
+
+def sweep(results: Results, options: argparse.Namespace) -> int:
+    """Run the agents of a sweep until they end, and print the table."""
+    from wandb_tl.export_table import export, last_lines
+
+    path = results.path
     command = sweep_agents.command_to_resume(path, options)
     with sweep_agents.resumable(command):
         outcome = sweep_agents.run_agents(results, options)
@@ -183,19 +204,14 @@ def how_to_look(results: Results, options: argparse.Namespace) -> str:
     return f"The runs are kept. To look at them: {page}"
 
 
-def print_job(definition: Definition | None, options: argparse.Namespace) -> int:
-    """Create the sweep unless it exists, and print the file of a job that runs its agents on other machines.
+def print_job(results: Results, options: argparse.Namespace) -> int:
+    """Print the file of a job that runs the agents of a sweep on other machines.
 
     On stdout there is nothing but the file.
     """
-    with loading.libraries():
-        from wandb_tl.analysis.results import Results
-        from wandb_tl.sweeping.work_queue import create_sweep, resume_sweep, server_address
+    from wandb_tl.sweeping.work_queue import server_address
 
-    path = create_sweep(definition) if definition else options.sweep
-    if not definition:
-        resume_sweep(path)
-    results = Results(path)
+    path = results.path
     page = sweep_agents.page_of(results, options)
     count = options.agents or job_files.DEFAULT_AGENTS
     variables = os.environ | {"WANDB_BASE_URL": server_address()}
@@ -218,6 +234,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     ends_on=("SIGTERM", "SIGHUP"),
+    settings=tuple(FIELDS),
 )
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,18 +43,8 @@ def run(options: argparse.Namespace) -> int:
     if len(parts) != 3:
         raise UsageError(f"{options.sweep}: takes ENTITY/PROJECT/SWEEP")
     cache_limit()
-    with ExitStack() as stack:
-        if options.local:
-            server = stack.enter_context(closing(embedded_server.SharedServer(options.root)))
-            # wandb reads them when it is imported.
-            os.environ.update(server.environment)
-        try:
-            name = make(options.sweep)
-        except InputError as error:
-            if options.local or "No API key" not in str(error):
-                raise
-            message = str(error).rstrip(".")
-            raise InputError(f"{message}; --local reads it from the embedded server") from error
+    with embedded_server.selected(options.local, options.root):
+        name = make(options.sweep)
     predict = shell_command("wandb_tl.predict", name, "PICTURES", *local_flags(options))
     print(f"Model: {name}. To classify pictures with it: {predict}", flush=True)
     return ExitCode.OK

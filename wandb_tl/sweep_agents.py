@@ -143,8 +143,22 @@ def resumable(command: str) -> Iterator[None]:
     """Print the command that resumes the sweep if the block fails or is interrupted."""
     try:
         yield
-    except BaseException:
-        print(f"\nThe sweep keeps its runs. To resume it: {command}", file=sys.stderr)
+    except BaseException as error:
+        interrupted = "Interrupted. " if isinstance(error, KeyboardInterrupt) else ""
+        print(f"\n{interrupted}The sweep keeps its runs. To resume it: {command}", file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
+def before_the_agents() -> Iterator[None]:
+    """Say that nothing is lost if Ctrl-C interrupts the block, which comes before the agents start."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted before the agents started: nothing is lost. Start the same command again.",
+            file=sys.stderr,
+        )
         raise
 
 

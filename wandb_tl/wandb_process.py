@@ -14,6 +14,8 @@ from wandb.sdk.lib.asyncio_manager import AlreadyJoinedError
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
+from wandb_tl.errors import one_line
+
 # The last is for who still has a connection from before `forget`.
 GONE_ERRORS = (ConnectionError, MailboxClosedError, HandleAbandonedError, AlreadyJoinedError)
 # What the client raises for a request that fails, whoever is the reason.
@@ -24,6 +26,13 @@ def is_gone(error: BaseException) -> bool:
     """Whether an error of the client says that W&B's own process has died."""
     # The client wraps some of them. Those of a server that refuses something have its response.
     return isinstance(error, GONE_ERRORS) or (isinstance(error, WandbApiFailedError) and not error.response)
+
+
+def reason(error: BaseException) -> str:
+    """Why a request for a sweep has failed, in one line."""
+    # The client's own sentence contains the repr of an object.
+    is_missing = str(error).startswith("Could not find sweep")
+    return "there is no such sweep on the server" if is_missing else one_line(error)
 
 
 def forget() -> None:

@@ -128,6 +128,11 @@ def test_configs_of_all_images_that_a_sweep_uses():
         ("parameters: {lr: {value: 1}}", [], "has no program; add the line `program: wandb_tl/train.py`"),
         ("program: p.py\nparameters: {lr: {value: 1}}", ["lr"], "takes NAME=VALUE"),
         ("program: p.py\nparameters: {lr: {value: 1}}", ["lr=fast"], "lr: got 'fast'"),
+        (
+            "program: p.py\nparameters: {seed: {value: 1}}",
+            ["seed=0-2"],
+            "; to try several values, --set seed=0,1,2",
+        ),
     ],
 )
 def test_bad_definitions_are_refused_in_one_line(tmp_path, content, settings, message):

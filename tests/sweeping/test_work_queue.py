@@ -109,7 +109,7 @@ def test_a_sweep_that_is_not_there_cannot_be_resumed(server: Server):
     except InputError as error:
         print(json.dumps(str(error)))
     """
-    assert "nosweep1" in server.run(script)
+    assert server.run(script) == "local/wandb_tl/nosweep1: there is no such sweep on the server"
 
 
 def queue_at(hostile: HostileServer) -> WorkQueue:

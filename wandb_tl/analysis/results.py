@@ -20,7 +20,7 @@ from wandb.apis.public import Run
 from wandb_tl import wandb_process
 from wandb_tl.analysis import formatting, pareto, proportions, server_data
 from wandb_tl.config import EQUAL_TO, FIELDS, INSPECTION, RANKING, SOUP, RunConfig
-from wandb_tl.errors import InputError, one_line, printable
+from wandb_tl.errors import InputError, printable
 from wandb_tl.hyperparameters import Value
 from wandb_tl.run_states import ENDED, PENDING, RunState
 
@@ -298,7 +298,7 @@ class Results:
         except InputError:
             raise
         except wandb_process.REQUEST_ERRORS as error:
-            raise InputError(f"{self.path}: {one_line(error)}") from error
+            raise InputError(f"{self.path}: {wandb_process.reason(error)}") from error
 
 
 def results(path: str) -> pd.DataFrame:

@@ -58,7 +58,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     env = commands.add_parser("env", help="print the shell exports that point wandb at the server")
     answer = commands.add_parser(
         "answer",
-        help="show what a sweep's runs say on its page",
+        help="store a sweep's answer, read as JSON from stdin, for its page; export_table does this",
+        description="Store the answer of a sweep, which its page then shows: which recipe is best, and how "
+        "sure that is. The answer is JSON, read from stdin or a file. export_table uses this command, and "
+        "prints the answer itself.",
         epilog="The file is a JSON object: sentences, commands (label, line), tables (title, columns, rows, "
         "caption), runs (how many it was computed from), finished (how many runs of the sweep had finished).",
     )

@@ -46,6 +46,26 @@ def used() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def selected(local: bool, root: str | None) -> Iterator[None]:
+    """In the block, wandb uses the embedded server of a folder if `local` is true, else that of its login.
+
+    wandb reads the variables when it is imported, so import it in the block. If the block raises InputError
+    because wandb has no API key, the error also suggests --local.
+    """
+    with contextlib.ExitStack() as stack:
+        if local:
+            server = stack.enter_context(contextlib.closing(SharedServer(root)))
+            os.environ.update(server.environment)
+        try:
+            yield
+        except InputError as error:
+            if local or "No API key" not in str(error):
+                raise
+            message = str(error).rstrip(".")
+            raise InputError(f"{message}; --local uses the embedded server") from error
+
+
 def served_to_nodes(root: str | None) -> dict[str, str]:
     """The variables that point wandb, on any node of a cluster, at the server that the user has started.
 

@@ -24,6 +24,8 @@ from wandb_tl.hyperparameters import Value
 
 PRESETS = Path(__file__).parents[1] / "presets"
 PROGRAM = "wandb_tl/train.py"
+# An error spells out the values of a range of at most this many.
+LONGEST_RANGE = 20
 # As run_sweep lists them: the first one to try comes first.
 PRESET_NAMES = (
     "laptop",
@@ -192,7 +194,8 @@ def parse_setting(setting: str) -> tuple[str, Parameter]:
     """The hyperparameter and the values of NAME=VALUE[,VALUE…]. InputError for one that is not allowed."""
     name, equals, text = setting.partition("=")
     if not (name and equals):
-        raise InputError(f"--set {setting}: takes NAME=VALUE")
+        hint = f", such as {setting}=VALUE" if setting in FIELDS else ""
+        raise InputError(f"--set {setting}: takes NAME=VALUE{hint}")
     check_names([name])
     if FIELDS[name].metadata["is_path"]:
         # Agents may work in another folder. A comma is part of a path.
@@ -201,8 +204,29 @@ def parse_setting(setting: str) -> tuple[str, Parameter]:
             return name, {"value": str(Path(text).expanduser().absolute()) if is_local else text}
         except RuntimeError as error:
             raise InputError(f"--set {setting}: {one_line(error)}") from error
-    values = [check_value(name, value) for value in text.split(",")]
+    try:
+        values = [check_value(name, value) for value in text.split(",")]
+    except InputError as error:
+        numbers = _range(name, text)
+        if not numbers:
+            raise
+        raise InputError(f"{error}; to try several values, --set {name}={','.join(numbers)}") from error
     return name, {"values": values} if len(values) > 1 else {"value": values[0]}
+
+
+def _range(name: str, text: str) -> list[str]:
+    """The numbers that FIRST-LAST may mean, such as 0-2; none if the hyperparameter does not take them."""
+    bounds = re.fullmatch(r"(\d{1,9})-(\d{1,9})", text)
+    first, last = map(int, bounds.groups()) if bounds else (0, 0)
+    if not 0 < last - first <= LONGEST_RANGE:
+        return []
+    numbers = [str(number) for number in range(first, last + 1)]
+    try:
+        for number in numbers:
+            check_value(name, number)
+    except InputError:
+        return []
+    return numbers
 
 
 def _values(name: str, parameter: Parameter, file: Path) -> list[Value]:

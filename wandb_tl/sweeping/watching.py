@@ -100,12 +100,20 @@ def _print_news(scheduler: SchedulerProcess | None) -> None:
 def print_unfinished(missing: int, unfinished: Mapping[str, RunStatus], agents: Agents) -> None:
     """Print the runs that did not finish, each with its state and the reason that its last agent gave.
 
+    Runs that failed for the same reason share one line with it, which is followed by their names.
     missing: how many runs the sweep lacks, with those that never started.
     """
     reasons = {event.run: event.reason for agent in agents for event in agent.failures()}
+    alike: dict[tuple[str, str], list[str]] = {}
     for run_id, status in unfinished.items():
-        reason = f": {reasons[run_id]}" if run_id in reasons else ""
-        print(f"{status.state}: {status.name} ({run_id}){reason}", file=sys.stderr)
+        key = status.state, reasons.get(run_id, "")
+        alike.setdefault(key, []).append(f"{status.name} ({run_id})")
+    for (state, reason), names in alike.items():
+        if reason and len(names) > 1:
+            print(f"{state}: {len(names)} runs: {reason}", *names, sep="\n  ", file=sys.stderr)
+            continue
+        for name in names:
+            print(f"{state}: {name}{f': {reason}' if reason else ''}", file=sys.stderr)
     if never := missing - len(unfinished):
         runs = "1 run was" if never == 1 else f"{never} runs were"
         print(f"{runs} never started", file=sys.stderr)

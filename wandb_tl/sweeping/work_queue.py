@@ -100,7 +100,7 @@ class WorkQueue:
             api = wandb.Api()
             sweep = api.sweep(path)
         except wandb_process.REQUEST_ERRORS as error:
-            raise InputError(f"{path}: {one_line(error)}") from error
+            raise InputError(f"{path}: {wandb_process.reason(error)}") from error
         self.entity, self.project, self.sweep = sweep.entity, sweep.project, sweep.id
         self.program: str = sweep.config.get("program") or ""
         self.command: list[str] = [str(word) for word in sweep.config.get("command") or []]
@@ -242,7 +242,7 @@ def resume_sweep(path: str) -> None:
     try:
         sweep = wandb.Api().sweep(path)
     except wandb_process.REQUEST_ERRORS as error:
-        raise InputError(f"{path}: {one_line(error)}") from error
+        raise InputError(f"{path}: {wandb_process.reason(error)}") from error
     if sweep.state != "FINISHED" or sweep.expected_run_count is None:
         return
     # The client has no public function for this.

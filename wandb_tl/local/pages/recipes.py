@@ -34,17 +34,17 @@ class Mean(NamedTuple):
 
     @property
     def text(self) -> str:
-        """0.858 ± 0.012, or the mean and the range of two."""
+        """0.858 ± 0.012, or the mean of two runs and both values."""
         if self.low is None or self.high is None:
             return f"{self.value:.4g}"
         half = self.high / 2 - self.low / 2
         size = max(abs(self.low), abs(self.high))
         if size >= LARGEST or 0 < size < SMALLEST:
             value, low, high = (f"{number:.4g}" for number in (self.value, self.low, self.high))
-            return f"{value} ({low} to {high})" if self.n == 2 else f"{value} ± {half:.4g}"
+            return f"{value} (2 runs: {low} to {high})" if self.n == 2 else f"{value} ± {half:.4g}"
         places = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 4
         value, low, high = (f"{number:.{min(places, 8)}f}" for number in (self.value, self.low, self.high))
-        return f"{value} ({low} to {high})" if self.n == 2 else f"{value} ± {half:.{min(places, 8)}f}"
+        return f"{value} (2 runs: {low} to {high})" if self.n == 2 else f"{value} ± {half:.{min(places, 8)}f}"
 
 
 @dataclass

@@ -1,8 +1,9 @@
 // Parallel coordinates: one line per run, or per recipe, over an axis for each parameter and one for the metric.
 import { between, layout, plain, shortened, show, style } from "./look.js";
 
-// From the best value of the last axis to the worst.
-const SCALE = ["#3b4cc0", "#2a9d8f", "#e9a03b", "#d1495b"];
+// How much of the page's background is in the line with the worst value of the last axis. The best line has none. The
+// scale has no hues: elsewhere on the page, a hue says which run it is.
+const WEAKEST = 0.75;
 
 /** Where a value lies on an axis of parallel coordinates, from 0 to 1, and its ticks as [share, text]. */
 function scale({ type, categories }, values) {
@@ -65,7 +66,8 @@ export function parallel(data, { ranges }, width) {
   const lines = data.lines.map((line) => {
     const y = line.values.map((value, i) => scales[i].place(value));
     const last = y[count - 1];
-    return { ...line, x: y.map((_, i) => i), y, color: between(SCALE, data.lowest_first ? last : 1 - last) };
+    const share = WEAKEST * (data.lowest_first ? last : 1 - last);
+    return { ...line, x: y.map((_, i) => i), y, color: between([style("--text"), style("--back")], share) };
   });
   // Of each axis its range as shares, [0, 1] without one; an end that is not on the axis does not count.
   const spans = data.axes.map(({ name }, i) => (ranges[name] ?? ["", ""]).map((text, end) => scales[i].share(text) ?? end));
