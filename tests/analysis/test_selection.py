@@ -28,8 +28,8 @@ def test_a_choice_that_the_test_images_contradict_is_not_recommended():
     first, *others = conclusions.first_sentences(result)
     assert low > 0 and first == (
         "Not settled: the 26 validation images chose row 1 (`optimizer=Adam`), but on the test images row 2 "
-        f"(`optimizer=SGD`) is better by 4.29 points (between +{low:.2f} and +{high:.2f} points); choose again "
-        "with more validation images, as the next command does."
+        f"(`optimizer=SGD`) is better by 4.29 points (between +{low:.2f} and +{high:.2f} points); choose "
+        "again with more validation images, as the next command does."
     )
     said = " ".join(others)
     assert "The 26 validation images do not settle the order of rows 1 and 2: 68.46 against 67.69 %." in said
@@ -43,6 +43,15 @@ def test_a_choice_that_the_test_images_contradict_is_not_recommended():
     [effect] = result.effects
     assert effect.settled and effect.p_corrected == effect.p == lead.p
     assert "same accuracies" not in " ".join(method.sentences(result, frame))
+
+
+def test_two_seeds_are_too_little_to_contradict_the_choice():
+    result, _ = told((0.6846, 0.6769), np.array([4.0, 4.0]))
+    assert result.leads[0].is_behind and result.better == ()
+    said = conclusions.last_lines(result)
+    assert said[0].startswith("Use row 1: ") and said[-1].startswith("Two seeds decide next to nothing")
+    assert "row 1 is better than row 2 (\N{MINUS SIGN}4.00 points, the same in each of 2 seeds)" in said[-2]
+    assert result.next_runs.too_similar is None and result.next_runs.seeds == 5
 
 
 def test_a_cheaper_recipe_that_is_better_is_called_better():
@@ -82,7 +91,9 @@ def test_an_order_that_the_test_images_confirm_needs_no_caution():
 def test_only_what_the_choice_favours_is_multiplied_by_the_number_of_candidates():
     """Validation images of the same runs choose: what is lucky on them is lucky on the test images too."""
     random = np.random.default_rng(0)
-    frame = runs_of(grid(GRID), lambda c: 80 + 2 * (c.optimizer == "SGD") + 0.8 * random.normal())
+    recipes = grid(GRID)
+    means = [80 + c.pretrained + 2 * (c.optimizer == "SGD") for c in recipes]
+    frame = runs_of(recipes, means + 0.8 * random.normal(size=len(recipes)))
     frame["val/accuracy"] = (frame["optimizer"] == "Adam") / 2 + frame["pretrained"] / 10
     result = answer(frame, "a/b/c")
     holm = {one.row: one.p_corrected for one in effects.at_the_winner(RunsByRecipe(frame), 1)}

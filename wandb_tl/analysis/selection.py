@@ -49,9 +49,10 @@ def _is_close(runs: RunsByRecipe) -> bool:
     """Whether the validation images do not settle the order of rows 1 and 2."""
     first, second = runs.best_first[:2]
     images = runs.judging_images
-    if runs.judged_by == SELECTION and not math.isnan(images):
-        if not beyond_binomial(100 * runs.judged[first], 100 * runs.judged[second], images):
-            return True
+    shares = 100 * runs.judged[first], 100 * runs.judged[second]
+    is_share = runs.judged_by == SELECTION and not math.isnan(images)
+    if is_share and not beyond_binomial(*shares, images):
+        return True
     by_seed = runs.runs.groupby(["recipe", "seed"])[runs.judged_by].mean()
     differences = (by_seed[first] - by_seed[second]).dropna()
     if len(differences) < 2:
