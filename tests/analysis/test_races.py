@@ -75,6 +75,11 @@ def test_settled_losers_are_dropped_and_the_mean_decides():
     assert "over 4 seeds (7, 0, 1, 2)" in said and "better than row 2 is not settled" in said
     assert "8 runs repeated recipes" in said and said.endswith("taken 48 more runs, so 40 runs are saved.")
 
+    top = races.where_it_went_on(race)
+    assert top.startswith(
+        "**The seeds chose `lr=0.004`: see [confirmation/README.md](confirmation/README.md).**"
+    )
+    assert "(seeds.md)" in top and top.endswith("the first step, with seed 7 alone.")
     assert races.confirmed(race).startswith("The recipe that has won: `lr=0.004`. Neither the seeds of these")
 
 

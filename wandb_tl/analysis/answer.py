@@ -152,8 +152,11 @@ class Answer:
 
     @property
     def better(self) -> tuple[Lead, ...]:
-        """The recipes that are settled to be better than the winner on the test images, best first."""
-        return self.selection.better if self.selection else ()
+        """The recipes that are settled to be better than the winner on the test images, best first.
+
+        None of a sweep with several objectives, which has no winner.
+        """
+        return self.selection.better if self.selection and self.front is None else ()
 
     @property
     def finished(self) -> int:

@@ -64,6 +64,8 @@ def best_run(answer: Answer) -> str:
 def command_lines(answer: Answer) -> list[tuple[str, CommandLine]]:
     """The commands that follow from the answer, each after what it is for."""
     again, best = ("it", "its best model") if answer.front is None else (model(answer), model(answer))
+    if answer.better:
+        again, best = "row 1", model(answer)
     lines = (
         (f"to train {again} again", answer.train),
         (f"to classify pictures with {best}", answer.predict),
@@ -74,6 +76,8 @@ def command_lines(answer: Answer) -> list[tuple[str, CommandLine]]:
 
 def model(answer: Answer) -> str:
     """Which model the command classifies pictures with."""
+    if answer.better:
+        return "the best model of row 1"
     return "the best model" if answer.front is None else "the first of these runs"
 
 

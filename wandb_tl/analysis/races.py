@@ -204,9 +204,9 @@ def where_it_went_on(current: Race) -> str:
     """Which recipe several seeds chose, and which files say so: for the top of the search's report."""
     recipe = settings({name: current.winner.values[name] for name in current.varied})
     return (
-        f"**The seeds chose {recipe}: see [confirmation/README.md](confirmation/README.md) for its accuracy.** "
-        "The recipes that ran with several seeds are in [seeds.md](seeds.md). What follows is the answer of "
-        f"the first step, with seed {current.seeds[0]} alone."
+        f"**The seeds chose {recipe}: see [confirmation/README.md](confirmation/README.md).** Its test "
+        "accuracy there is the one to report. The recipes that ran with several seeds are in "
+        f"[seeds.md](seeds.md). What follows is the answer of the first step, with seed {current.seeds[0]} alone."
     )
 
 
