@@ -206,7 +206,8 @@ def where_it_went_on(current: Race) -> str:
     return (
         f"**The seeds chose {recipe}: see [confirmation/README.md](confirmation/README.md).** Its test "
         "accuracy there is the one to report. The recipes that ran with several seeds are in "
-        f"[seeds.md](seeds.md). What follows is the answer of the first step, with seed {current.seeds[0]} alone."
+        f"[seeds.md](seeds.md). What follows is the answer of the first step, with seed {current.seeds[0]} "
+        "alone."
     )
 
 
