@@ -2,7 +2,8 @@
 
 The accuracies of the 32 recipes of reports/results.csv, and of 2 x 2 x 2 recipes, are drawn: a level that all
 recipes of a seed share, and a spread of each recipe's own. In sweeps with duds, one seed in five gives bad
-random weights, which cost every recipe some points. A claim is false if it says "settled" of two recipes that
+random weights, which cost every recipe some points. Test accuracy orders the recipes, or validation accuracy
+of the same models on many images or on few. A claim is false if it says "settled" of two recipes that
 are equal in truth, or has the wrong sign.
 """
 
@@ -20,7 +21,7 @@ import report
 
 from wandb_tl.analysis import effects, interactions
 from wandb_tl.analysis.intervals import mean_of
-from wandb_tl.analysis.runs_by_recipe import MEANS, METRIC, RunsByRecipe
+from wandb_tl.analysis.runs_by_recipe import MEANS, METRIC, SELECTION, RunsByRecipe
 from wandb_tl.config import RunConfig
 
 # The hyperparameters that differ between the recipes of a grid.
@@ -28,6 +29,8 @@ VARIED = ("pretrained", "finetuning", "optimizer", "weight_decay", "norm")
 # Points: spread of the level of a seed; how far behind random weights are in some sweeps, and where they are
 # at the border of reach, so that chance decides whether an interaction counts them.
 LEVEL, FAR, BORDER = 0.5, 20.0, 10.0
+# Points: what the choice of validation images adds to the mean accuracy of a recipe; 0 without such images.
+VALIDATION = (0.0, 0.2, 1.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
     figures = {}
-    for grid, seeds in itertools.product((real_grid, cube), (3, 5)):
-        for truth in TRUTHS:
-            name = f"{grid.__name__}, {seeds} seeds, {truth.name}"
-            figures[name] = rates(grid(seeds), truth, options.draws)
+    for grid, seeds, truth in itertools.product((real_grid, cube), (3, 5), TRUTHS):
+        for noise in VALIDATION:
+            chosen = f", chosen by validation images that add {noise:g} points" if noise else ""
+            name = f"{grid.__name__}, {seeds} seeds, {truth.name}{chosen}"
+            figures[name] = rates(grid(seeds), truth, options.draws, noise)
             print(name, figures[name], flush=True)
     worst = {claim: max(one[claim] for one in figures.values()) for claim in next(iter(figures.values()))}
     interaction = np.mean([one["interaction"] for one in figures.values()])
@@ -77,7 +81,8 @@ def main() -> None:
     report.report(
         "simulated_sweeps",
         f"{options.draws:,} sweeps each. The largest share of sweeps with a false claim: a change of the "
-        f"best recipe {worst['change']:.1%}, the best recipe named as beaten {worst['beaten']:.1%}, an "
+        f"best recipe {worst['change']:.1%}, the best recipe named as beaten {worst['beaten']:.1%}, "
+        f"a recipe named as better than the validation images' choice {worst['better']:.1%}, an "
         f"interaction {worst['interaction']:.1%} (on average {interaction:.1%}); "
         f"changes corrected by Holm alone: {worst['change_holm_alone']:.1%}. A change worth two points is "
         f"settled in {power:.1%} of sweeps of five seeds. If random weights fail with one seed in five, and "
@@ -114,25 +119,36 @@ def frame_of(configs: list[RunConfig]) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**dict.fromkeys([*MEANS, METRIC], 0.0), test_images=10_000)
 
 
-def with_accuracy(grouped: RunsByRecipe, accuracy: np.ndarray) -> RunsByRecipe:
-    """The same runs with other accuracies, without grouping them again, which takes most of the time."""
+def with_accuracy(
+    grouped: RunsByRecipe, accuracy: np.ndarray, validation: np.ndarray | None = None
+) -> RunsByRecipe:
+    """The same runs with other accuracies, without grouping them again, which takes most of the time.
+
+    validation: (recipes,), what validation images add to the mean of each recipe, if they order the recipes.
+    """
     runs = copy.copy(grouped)
     recipes = range(len(runs.values))
     runs.accuracy = np.array([[accuracy[int(runs.ids[i, seed][0])] for seed in runs.seeds] for i in recipes])
     runs.means = [mean_of(row) for row in runs.accuracy]
-    runs.best_first = sorted(recipes, key=lambda recipe: -runs.means[recipe].mean)
+    luck = np.zeros(len(recipes)) if validation is None else validation
+    runs.best_first = sorted(recipes, key=lambda recipe: -runs.means[recipe].mean - luck[recipe])
+    runs.judged_by = METRIC if validation is None else SELECTION
     runs.rows = {recipe: row for row, recipe in enumerate(runs.best_first, 1)}
     return runs
 
 
-def rates(configs: list[RunConfig], truth: Truth, draws: int) -> dict[str, float]:
-    """The share of sweeps with at least one false claim, by kind of claim."""
+def rates(configs: list[RunConfig], truth: Truth, draws: int, noise: float = 0.0) -> dict[str, float]:
+    """The share of sweeps with at least one false claim, by kind of claim.
+
+    noise: points that validation images add to the mean of a recipe; 0 if test accuracy orders the recipes.
+    """
     generator = np.random.default_rng([len(configs), *truth.name.encode()])
     grouped = RunsByRecipe(frame_of(configs))
-    counts = dict.fromkeys(("change", "change_holm_alone", "beaten", "interaction"), 0)
+    counts = dict.fromkeys(("change", "change_holm_alone", "beaten", "better", "interaction"), 0)
     for _ in range(draws):
         accuracy, mean = draw(configs, truth, generator)
-        runs = with_accuracy(grouped, accuracy)
+        validation = noise * generator.normal(size=len(grouped.values)) if noise else None
+        runs = with_accuracy(grouped, accuracy, validation)
         # By row: the recipes in the order that the accuracies give them.
         true = [mean[int(runs.ids[recipe, 0][0])] for recipe in runs.best_first]
         leads = effects.leads(runs)
@@ -146,6 +162,7 @@ def rates(configs: list[RunConfig], truth: Truth, draws: int) -> dict[str, float
         best = [row for row, one in enumerate(true, 1) if one == max(true)]
         beaten = {lead.row for lead in leads if lead.settled}
         counts["beaten"] += set(best) <= beaten
+        counts["better"] += any(lead.is_behind and true[lead.row - 1] <= true[0] for lead in leads)
         # Means add up, so that no two hyperparameters act together.
         counts["interaction"] += any(one.settled for one in interactions.interactions(runs))
     return {name: count / draws for name, count in counts.items()}

@@ -111,7 +111,12 @@ def test_interrupted_and_resumed_it_repeats_the_best_recipes_and_confirms_the_wi
         ranking.replace("`", "") in done.stdout
         and f" {100 * means[winner]:.2f} ± " in ranking.splitlines()[2]
     )
-    assert f"{repeated} runs repeated recipes. 3 seeds for each of the 4 points would have taken 8" in ranking
+    assert (
+        f"{repeated} runs repeated recipes. 3 seeds for each of the 4 points would have taken 8 more"
+        in ranking
+    )
+    first = (tmp_path / "reports" / "README.md").read_text().split("\n\n")[1]
+    assert first.startswith("**The seeds chose `lr=") and "(confirmation/README.md)" in first
     # What is reported is the test accuracy of the confirmation alone.
     tests = records(tmp_path, TESTS.format(confirmation[0]))
     report = (tmp_path / "reports" / "confirmation" / "README.md").read_text()

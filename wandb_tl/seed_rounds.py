@@ -101,7 +101,7 @@ def run(search: Results, options: argparse.Namespace, command: str) -> int:
     command: what resumes the sweep. InputError if its recipes cannot be judged. FAILED if a run did not
     finish; resumed, the race goes on without recipes whose runs fail again.
     """
-    from wandb_tl.analysis import races
+    from wandb_tl.analysis import races, report_folder
     from wandb_tl.export_table import check_targets, export, last_lines
 
     confirmed = options.reports and options.reports / "confirmation"
@@ -127,6 +127,8 @@ def run(search: Results, options: argparse.Namespace, command: str) -> int:
         if not finish(path, options, command):
             return ExitCode.FAILED
     answer = export(_results(path), confirmed)
+    if options.reports:
+        report_folder.point_to(options.reports, races.where_it_went_on(race))
     print("", races.confirmed(race).replace("`", ""), *last_lines(answer), sep="\n")
     return ExitCode.OK
 

@@ -45,7 +45,7 @@ def test_families_of_p_values_are_stated_where_they_are_quoted():
 
 def test_the_next_step_says_what_it_settles_or_varies():
     settled, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning + 2 * (c.optimizer == "Adam"))
-    assert conclusions.next_step(settled) == "to vary `lr`, which no run has varied (15 runs)"
+    assert conclusions.next_step(settled) == "to vary `lr`, which no run of this sweep has varied (15 runs)"
     assert "`lr`" in conclusions.never_varied(settled)
     single, _ = told(lambda c: 8 * c.pretrained + 4 * c.finetuning + 2 * (c.optimizer == "Adam"), [0])
     step = conclusions.next_step(single)

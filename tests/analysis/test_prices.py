@@ -77,8 +77,10 @@ def test_the_pass_through_the_frozen_layers_is_a_sentence_of_its_own():
     # A run of an earlier version does not tell, and one that trains all layers has none.
     frame["frozen_seconds"] = [2.5, float("nan"), 0.0, 1.5]
     assert prices.frozen_layers(frame).startswith(
-        "The frozen layers were computed once, in 4.0 s, for all 4 runs. 2 of them computed outputs"
+        "2 of the 4 runs computed outputs of the frozen layers, in 4.0 s; the others read them from"
     )
+    frame["frozen_seconds"] = [2.5, 0.0, 0.0, 0.0]
+    assert prices.frozen_layers(frame).startswith("One of the 4 runs computed outputs")
     frame["frozen_seconds"] = 0.25
     every = "Each of the 4 runs computed outputs of the frozen layers, in 1.0 s together."
     assert prices.frozen_layers(frame) == every

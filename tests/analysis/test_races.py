@@ -68,13 +68,18 @@ def test_settled_losers_are_dropped_and_the_mean_decides():
     assert lrs(race.entrants) == [0.004, 0.005] and lrs(race.dropped) == [0.006] and race.repeats == 8
     assert race.dropped[0].lead.settled and race.dropped[0].lead.lead.mean == pytest.approx(4.0, abs=0.01)
     head, _, *rows = (line.split() for line in races.ranking(race).splitlines())
-    assert head[:4] == ["|", "row", "|", "lr"]
+    assert head[:4] == ["|", "row", "|", "lr"] and "rank with seed 7 alone" in " ".join(head)
     assert [row[1:4:2] for row in rows] == [["1", "0.004"], ["2", "0.005"], ["3", "0.006"]]
     assert rows[0][-3:] == ["|", "|", "|"] and rows[2][-2:] == ["settled", "|"]
     said = races.conclusion(race, 4)
     assert "over 4 seeds (7, 0, 1, 2)" in said and "better than row 2 is not settled" in said
-    assert "8 runs repeated recipes" in said and said.endswith("would have taken 48, so 40 runs are saved.")
+    assert "8 runs repeated recipes" in said and said.endswith("taken 48 more runs, so 40 runs are saved.")
 
+    top = races.where_it_went_on(race)
+    assert top.startswith(
+        "**The seeds chose `lr=0.004`: see [confirmation/README.md](confirmation/README.md).**"
+    )
+    assert "(seeds.md)" in top and top.endswith("the first step, with seed 7 alone.")
     assert races.confirmed(race).startswith("The recipe that has won: `lr=0.004`. Neither the seeds of these")
 
 

@@ -10,6 +10,8 @@ from live_server import Server, call
 from PIL import Image
 from scipy import stats
 
+from wandb_tl.analysis import report_folder
+
 # Two optimizers with two seeds each. Of 100 test images Adam has 90 right, and seed 1 one more; SGD has 80.
 RUNS = """
 import json, os, torch, wandb
@@ -120,3 +122,15 @@ def test_results_csv_has_every_run(written):
     runs = pd.read_csv(io.BytesIO(written["files"][0]["results.csv"]))
     assert set(runs["id"]) == set(written["ids"].values())
     assert sorted(runs["test_accuracy"]) == [80, 81, 90, 91]
+
+
+def test_a_report_points_to_those_that_go_on_from_it_once(tmp_path):
+    (tmp_path / "README.md").write_text("# Results of `a/b/c`\n\n**Use row 1.**\n\n- More.\n")
+    for _ in range(2):
+        report_folder.point_to(tmp_path, "See [the next one](next/README.md).")
+    text = (tmp_path / "README.md").read_text()
+    assert text == (
+        "# Results of `a/b/c`\n\nSee [the next one](next/README.md).\n\n**Use row 1.**\n\n- More.\n"
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("next/README.md") < page.index("Use row 1.")

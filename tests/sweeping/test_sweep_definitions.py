@@ -81,6 +81,21 @@ def test_folds_replace_the_fraction_that_a_preset_holds_out():
         data_configs(both)
 
 
+@pytest.mark.parametrize("preset", ["seeds", "laptop", "as_published"])
+def test_a_preset_with_validation_images_is_chosen_by_them(preset):
+    """As its report orders the recipes, so that the page of the sweep names the same winner."""
+    for held_out in ("val_fraction=0.2", "val_fraction=0.1,0.2", "fold=1/2,2/2"):
+        assert load(preset, [held_out])["metric"] == {"name": "val/accuracy", "goal": "maximize"}
+    for none in ([], ["val_fraction=0"], ["val_fraction=0,0.2"]):
+        assert load(preset, none)["metric"]["name"] == "test/accuracy"
+
+
+def test_the_metric_of_a_file_stays_as_it_is(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(load("seeds", [])))
+    definition = load(str(tmp_path / "sweep.yaml"), ["val_fraction=0.2"])
+    assert definition["metric"]["name"] == "test/accuracy"
+
+
 def test_a_folder_of_pictures_is_one_value_and_makes_a_preset_train_on_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     parameters = load("laptop", ["data_dir=~/oak, pine"])["parameters"]

@@ -23,6 +23,7 @@ from wandb_tl.analysis import (
     prices,
     runs_by_recipe,
     searches,
+    selection,
     ties,
 )
 from wandb_tl.analysis.commands import CommandLine
@@ -36,6 +37,7 @@ from wandb_tl.analysis.prices import FrozenPass, Price
 from wandb_tl.analysis.proportions import McNemar
 from wandb_tl.analysis.runs_by_recipe import METRIC, RunsByRecipe, ValuesInEffect
 from wandb_tl.analysis.searches import Search
+from wandb_tl.analysis.selection import Selection
 from wandb_tl.analysis.ties import Tie
 from wandb_tl.config import FIELDS, RunConfig
 from wandb_tl.errors import InputError
@@ -83,6 +85,7 @@ class Answer:
     recipes: best first; judged_by names the metric that orders them. winner is the first one.
     tied: rows whose recipes are as good as the winner by that metric. tied_runs: ids of runs of the winner
     that are as good as its best run by that metric. tie: if too few images choose between the recipes.
+    selection: how validation images chose the winner, None if the test images did.
     frozen: the computation that the time of a run of the winner leaves out, None if there is none.
     images: the number of test images, NaN if unknown.
     runs, seeds: of these recipes, how many runs and which seeds. has_luck: whether some of them depend on
@@ -133,6 +136,7 @@ class Answer:
     search: Search | None = None
     next_search: NextSearch | None = None
     tie: Tie | None = None
+    selection: Selection | None = None
     frozen: FrozenPass | None = None
     copies: int = 0
     front: Front | None = None
@@ -145,6 +149,14 @@ class Answer:
     def contenders(self) -> tuple[Lead, ...]:
         """The recipes that may be as good as the winner: its lead over them is not settled."""
         return tuple(lead for lead in self.leads if not lead.settled)
+
+    @property
+    def better(self) -> tuple[Lead, ...]:
+        """The recipes that are settled to be better than the winner on the test images, best first.
+
+        None of a sweep with several objectives, which has no winner.
+        """
+        return self.selection.better if self.selection and self.front is None else ()
 
     @property
     def finished(self) -> int:
@@ -217,7 +229,10 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
     first_run = front.runs[0].run if front and front.runs else recipes[0].best_run
     config = _config(compared, first_run)
     tie = ties.tie(runs)
-    plan = ties.next_runs(runs, config) if tie is not None else next_runs.propose(runs, config, leads)
+    choice = selection.selection(runs, leads)
+    # More seeds would be judged by the same few images.
+    too_few = tie is not None or (choice is not None and choice.better)
+    plan = ties.next_runs(runs, config) if too_few else next_runs.propose(runs, config, leads)
     search = after_search = None
     if front is not None:
         plan = next_runs.repeat(plan, config)
@@ -261,6 +276,7 @@ def answer(frame: pd.DataFrame, path: str, mcnemar: McNemar | None = None) -> An
         search=search,
         next_search=after_search,
         tie=tie,
+        selection=choice,
         frozen=_frozen(compared, table),
         front=front,
     )

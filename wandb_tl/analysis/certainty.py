@@ -11,27 +11,36 @@ from wandb_tl.analysis import formatting, proportions, search_conclusions
 from wandb_tl.analysis.answer import Answer
 from wandb_tl.analysis.effects import Lead
 from wandb_tl.analysis.formatting import code, conjunction, count
-from wandb_tl.analysis.intervals import ALPHA
+from wandb_tl.analysis.intervals import ALPHA, ROUNDING
 from wandb_tl.analysis.next_runs import MOST_SEEDS
+from wandb_tl.analysis.runs_by_recipe import SELECTION
 
 # Things that a sentence names one by one.
 MOST_NAMED = 3
 
 
 def between(mean: float, lead: Lead, answer: Answer) -> str:
-    """The 95 % interval around a mean in points; if it leaves out 0, why the lead is not settled."""
+    """The 95 % interval around a mean in points; if it leaves out 0, why the difference is not settled."""
+    comparisons = len(answer.leads)
+    is_one_of_many = comparisons > 1 and abs(mean) > lead.lead.half_width
+    others = f", but that is one of {comparisons} comparisons" if is_one_of_many else ""
+    return f"{interval(mean, lead)}{others}"
+
+
+def interval(mean: float, lead: Lead) -> str:
+    """The 95 % interval around a mean in points, with the half width of a lead."""
+    if lead.lead.half_width < ROUNDING:
+        return f"the same in each of {lead.lead.n} seeds"
     low, high = (formatting.signed(mean + sign * lead.lead.half_width) for sign in (-1, 1))
-    others = (
-        f", but that is one of {len(answer.leads)} comparisons" if abs(mean) > lead.lead.half_width else ""
-    )
-    return f"between {low} and {high} points{others}"
+    return f"between {low} and {high} points"
 
 
 def sentences(answer: Answer) -> list[str]:
     """How sure it is that the winner is the best recipe, in sentences."""
     if answer.most_seeds == 1:
-        return _single_seed(answer)
-    lines = [_best_of(answer)] if len(answer.recipes) > 1 else []
+        first, *others = _single_seed(answer)
+        return [first, *_order(answer), *others]
+    lines = [*_order(answer), *_best_of(answer)] if len(answer.recipes) > 1 else []
     if answer.most_seeds == 2:
         lines.append(
             "Two seeds decide next to nothing: the 95 % interval of a mean is ± 9.0 standard deviations with "
@@ -40,21 +49,67 @@ def sentences(answer: Answer) -> list[str]:
     return lines
 
 
-def _best_of(answer: Answer) -> str:
-    """Which recipes may be the best one."""
-    total, open_leads = len(answer.recipes), answer.contenders
-    beaten = total - 1 - len(open_leads)
-    if not open_leads:
+def short(answer: Answer) -> list[str]:
+    """The sentences for a terminal: those about single models are left to the report."""
+    return sentences(answer) if answer.most_seeds > 1 else sentences(answer)[: 1 + len(_order(answer))]
+
+
+def better(answer: Answer) -> str:
+    """Which recipes the test images settle to be better than the best one; there is at least one."""
+    first, *others = answer.better
+    other = answer.recipes[first.row - 1]
+    mine = answer.winner.hyperparameters
+    named = formatting.settings({k: v for k, v in other.hyperparameters.items() if v != mine[k]})
+    by = f"by {-first.lead.mean:.2f} points ({interval(-first.lead.mean, first)})"
+    if not others:
+        return f"on the test images row {first.row} ({named}) is better {by}"
+    rows = formatting.rows_in_words(lead.row for lead in answer.better)
+    return f"on the test images {rows} are better, row {first.row} ({named}) the most, {by}"
+
+
+def _order(answer: Answer) -> list[str]:
+    """Whether the validation images settle that row 1 comes before row 2, if the test images do not."""
+    selection = answer.selection
+    # Those that are equal are said to be tied.
+    if selection is None or not selection.is_close or answer.tied or answer.leads[0].settled:
+        return []
+    first, second = answer.recipes[:2]
+    images = "validation" if math.isnan(selection.images) else f"{selection.images:,.0f} validation"
+    numbers = f"{100 * first.judged:.2f} against {100 * second.judged:.2f} %"
+    if answer.judged_by != SELECTION:
+        numbers = f"{answer.judged_by} of {first.judged:.4f} against {second.judged:.4f}"
+    return [f"The {images} images do not settle the order of rows 1 and 2: {numbers}."]
+
+
+def _best_of(answer: Answer) -> list[str]:
+    """Which recipes may be the best one, besides those that are better on the test images."""
+    total = len(answer.recipes)
+    if not answer.contenders:
         others = "the other one" if total == 2 else f"each of the other {total - 1}"
-        return f"It is the best of the {total} recipes: its lead over {others} is settled (95 % confidence)."
-    others = "one" if beaten == 1 else f"{beaten:,}"
-    beats = f" It beats the other {others} (95 % confidence)." if beaten else ""
+        return [
+            f"It is the best of the {total} recipes: its lead over {others} is settled (95 % confidence)."
+        ]
+    parts = []
+    if open_leads := [lead for lead in answer.contenders if lead not in answer.better]:
+        parts.append(f"Not settled: {_not_settled(open_leads, answer)}.")
+    if beaten := total - 1 - len(answer.contenders):
+        others = "the other one" if beaten == 1 else f"the other {beaten:,}"
+        if answer.better:
+            others = count(beaten, "other recipe")
+        parts.append(f"{'Row 1' if answer.better else 'It'} beats {others} (95 % confidence).")
+    return [" ".join(parts)] if parts else []
+
+
+def _not_settled(open_leads: list[Lead], answer: Answer) -> str:
+    """The recipes that may be as good as the best one."""
+    # Of recipes that validation images have put in order, the second one may be far behind.
+    nearest = min(open_leads, key=lambda lead: (math.isnan(lead.lead.mean), lead.lead.mean))
+    lead = "whether row 1 is better than" if nearest.lead.mean < 0 else "its lead over"
     if len(open_leads) <= MOST_NAMED:
-        named = conjunction([_open(lead, answer) for lead in open_leads])
-        return f"Not settled: its lead over {named}.{beats}"
-    which = f"{len(open_leads)} of the other {total - 1}" if beaten else f"each of the other {total - 1}"
-    nearest = _open(open_leads[0], answer)
-    return f"Not settled: its lead over {which} recipes, the nearest of which is {nearest}.{beats}"
+        return f"{lead} {conjunction([_open(one, answer) for one in open_leads])}"
+    others = len(answer.leads)
+    which = "each" if len(open_leads) == others else f"{len(open_leads)}"
+    return f"{lead} {which} of the other {others} recipes, the nearest of which is {_open(nearest, answer)}"
 
 
 def _open(lead: Lead, answer: Answer) -> str:
@@ -64,6 +119,9 @@ def _open(lead: Lead, answer: Answer) -> str:
         return f"row {lead.row} ({formatting.signed(lead.lead.mean)} points with one common seed)"
     if lead.lead.mean == lead.lead.half_width == 0:
         return f"row {lead.row} (equal in each seed)"
+    if lead.lead.half_width < ROUNDING:
+        points = formatting.signed(lead.lead.mean)
+        return f"row {lead.row} ({points} points, {interval(lead.lead.mean, lead)})"
     return f"row {lead.row} ({between(lead.lead.mean, lead, answer)})"
 
 
@@ -79,7 +137,9 @@ def _single_seed(answer: Answer) -> list[str]:
     lines = [f"Not settled: whether it is the best recipe. {each}"]
     if not math.isnan(answer.images):
         best, *others = (recipe.accuracy.mean for recipe in answer.recipes)
-        beyond = sum(proportions.beyond_binomial(best, other, answer.images) for other in others)
+        differ = [other for other in others if proportions.beyond_binomial(best, other, answer.images)]
+        ahead = sum(other > best for other in differ)
+        beyond = len(differ) - ahead
         everyone = "both" if beyond == 2 else f"all {beyond}"
         which = everyone if beyond == len(others) else f"{beyond} of the {len(others)}"
         who = f"{which} other recipes {'is' if beyond == 1 else 'are'}"
@@ -89,6 +149,10 @@ def _single_seed(answer: Answer) -> list[str]:
             f"For these single models, {who} behind by more than the choice of {answer.images:,.0f} test "
             "images explains (95 % binomial interval, each by itself)."
         )
+        if ahead:
+            lines.append(
+                f"{count(ahead, 'other recipe')} {'is' if ahead == 1 else 'are'} ahead by more than that."
+            )
     if answer.mcnemar is not None:
         test = answer.mcnemar
         verdict = "differ" if test.p < ALPHA else "are not told apart"

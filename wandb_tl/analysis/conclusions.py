@@ -41,7 +41,7 @@ def last_lines(answer: Answer) -> list[str]:
     lines = [
         f"{winner(answer)} {accuracy(answer)}",
         price(answer),
-        *certainty.sentences(answer)[:1],
+        *certainty.short(answer),
         *certainty.bounds(answer),
     ]
     if answer.front is not None:
@@ -64,6 +64,8 @@ def best_run(answer: Answer) -> str:
 def command_lines(answer: Answer) -> list[tuple[str, CommandLine]]:
     """The commands that follow from the answer, each after what it is for."""
     again, best = ("it", "its best model") if answer.front is None else (model(answer), model(answer))
+    if answer.better:
+        again, best = "row 1", model(answer)
     lines = (
         (f"to train {again} again", answer.train),
         (f"to classify pictures with {best}", answer.predict),
@@ -74,6 +76,8 @@ def command_lines(answer: Answer) -> list[tuple[str, CommandLine]]:
 
 def model(answer: Answer) -> str:
     """Which model the command classifies pictures with."""
+    if answer.better:
+        return "the best model of row 1"
     return "the best model" if answer.front is None else "the first of these runs"
 
 
@@ -83,9 +87,12 @@ def winner(answer: Answer) -> str:
         return "There is one recipe, so there is nothing to compare it with."
     settings = formatting.settings(answer.winner.hyperparameters)
     if answer.tie is not None:
-        return (
-            f"{_too_few(answer, answer.tie)} The order of the hyperparameters puts row 1 first: {settings}."
-        )
+        first = f"The order of the hyperparameters puts row 1 first: {settings}."
+        if answer.better:
+            first = f"{first[:-1]}, but {certainty.better(answer)}."
+        return f"{_too_few(answer, answer.tie)} {first}"
+    if answer.better:
+        return _choose_again(answer, settings)
     text = f"Use row 1: {settings}."
     if not answer.tied:
         return text
@@ -93,6 +100,19 @@ def winner(answer: Answer) -> str:
     return (
         f"{text} It is tied with {formatting.rows_in_words(answer.tied)} in {metric}; the order of the "
         "hyperparameters puts it first."
+    )
+
+
+def _choose_again(answer: Answer, settings: str) -> str:
+    """That the test images contradict the validation images, whose choice it is."""
+    images = answer.selection.images if answer.selection else math.nan
+    number = "" if math.isnan(images) else f"{images:,.0f} "
+    action = "choose again with more validation images"
+    if answer.next_search is None and answer.next_runs.command is not None:
+        action += ", as the next command does"
+    return (
+        f"Not settled: the {number}validation images chose row 1 ({settings}), but "
+        f"{certainty.better(answer)}; {action}."
     )
 
 
@@ -117,7 +137,7 @@ def accuracy(answer: Answer) -> str:
             f"It classifies all {images:,.0f} test images correctly; on other test images that is at least "
             f"{recipe.low:.0f} % (exact binomial interval of one model)."
         )
-    text = f"It classifies {recipe.accuracy.mean:.2f} % of "
+    text = f"{'Row 1' if answer.better else 'It'} classifies {recipe.accuracy.mean:.2f} % of "
     text += "the test images correctly" if math.isnan(images) else f"{images:,.0f} test images correctly"
     if recipe.accuracy.n > 1:
         text += f", ± {recipe.accuracy.half_width:.2f} over {recipe.accuracy.n} seeds"
@@ -132,7 +152,8 @@ def price(answer: Answer) -> str:
     time = answer.winner.price.seconds
     if math.isnan(time):
         return "How long a run takes is unknown."
-    text = f"A run takes {seconds(time)} to train{_without_frozen_layers(answer)}."
+    run = "A run of row 1" if answer.better else "A run"
+    text = f"{run} takes {seconds(time)} to train{_without_frozen_layers(answer)}."
     if (recipe := answer.cheaper) is None:
         return text
     named = formatting.settings(_differences(answer, recipe))
@@ -158,6 +179,8 @@ def _behind(answer: Answer, recipe: Recipe) -> str:
         return f"classifies {recipe.accuracy.mean:.2f} % correctly, with other seeds."
     if lead.settled:
         return f"is {points(lead.lead, with_sign=False)} points worse."
+    if lead in answer.better:
+        return f"is {points(lead.lead, with_sign=False)} points better on the test images."
     if math.isnan(lead.lead.half_width):
         word = "worse" if lead.lead.mean > 0 else "better"
         return f"is {abs(lead.lead.mean):.2f} points {word} with the one seed that both have."
@@ -170,7 +193,8 @@ def about_effects(answer: Answer) -> str:
         return "One seed gives no intervals."
     text = f"p is corrected for {count(len(answer.effects), 'change')} (Holm)"
     if rivals := len(answer.contenders):
-        text += f" and multiplied by {rivals + 1}, because {rivals + 1} recipes may be the best one"
+        where = ", where row 1 comes out better," if answer.selection else ""
+        text += f" and{where} multiplied by {rivals + 1}, because {rivals + 1} recipes may be the best one"
     return f"{text}; the intervals are not corrected."
 
 
@@ -209,12 +233,15 @@ def next_step(answer: Answer) -> str:
     if answer.tie is not None:
         larger = f" or hold out more of them with a larger {code('val_fraction')} ({runs})"
         return f"add pictures{larger if plan.command else ', to choose the recipe on more of them'}"
+    if answer.better:
+        larger = f"choose again on more validation images, with a larger {code('val_fraction')} ({runs})"
+        return f"to {larger}" if plan.command else "add pictures, to choose the recipe on more of them"
     if plan.varies == FROM_PROBE:
         return f"to train the last stage too, from this classifier and from a random one ({runs})"
     if plan.varies is None:
         seeds = f"{plan.seeds} new seeds each{', by the spread so far' if answer.most_seeds > 1 else ''}"
         return f"to settle row 1 against row {plan.row} with {seeds}, as those so far chose row 1 ({runs})"
-    new = ", which no run has varied" if plan.varies in plan.never_varied else " further"
+    new = ", which no run of this sweep has varied" if plan.varies in plan.never_varied else " further"
     return f"to vary {code(plan.varies)}{new} ({runs})"
 
 

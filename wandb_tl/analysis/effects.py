@@ -48,7 +48,8 @@ class Lead:
 
     row: of the other recipe, from 1. lead: points, the mean of the differences by seed; its half width is
     that of the 95 % t-interval, NaN for one seed. p: two-sided, of the paired t-test; NaN for less than two
-    seeds. p_corrected: by Holm (1979), for all other recipes.
+    seeds. p_corrected: by Holm (1979), for all other recipes. settled: that the best recipe is better.
+    is_behind: that it is worse, which happens if other images have chosen it.
     """
 
     row: int
@@ -60,6 +61,10 @@ class Lead:
     def settled(self) -> bool:
         return self.p_corrected < ALPHA and self.lead.mean > 0
 
+    @property
+    def is_behind(self) -> bool:
+        return self.p_corrected < ALPHA and self.lead.mean < 0
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -68,8 +73,8 @@ class Effect:
     changes: of one hyperparameter, of those that always change with it, and of those that it brings along.
     row: of the recipe that the change leads to, from 1. effect: points, the mean of the differences by seed;
     its half width is that of the 95 % t-interval, NaN for one seed. p: two-sided, of the paired t-test; NaN
-    for one seed. p_corrected: by Holm (1979) for all changes of the best recipe, times the number of recipes
-    that may be the best one.
+    for one seed. p_corrected: by Holm (1979) for all changes of the best recipe, mostly times the number of
+    recipes that may be the best one, see at_the_winner().
     """
 
     changes: tuple[Change, ...]
@@ -117,8 +122,10 @@ def at_the_winner(runs: RunsByRecipe, contenders: int) -> list[Effect]:
     """The effect of every change that leads from the best recipe to another recipe, largest first.
 
     contenders: the number of recipes that may be the best one, see leads(). The best recipe was chosen by the
-    accuracies that are tested here. Each of the contenders could have been chosen, with changes of its own to
-    test, so p-values are multiplied by their number, besides Holm's correction for the changes.
+    runs that are tested here. Each of the contenders could have been chosen, with changes of its own to test,
+    so p-values are multiplied by their number, besides Holm's correction for the changes. Validation images
+    favour the recipe that they choose on the test images too, because the models are the same: they make it
+    look better, but never worse. So a change that improves on their choice is corrected by Holm alone.
     """
     best = runs.best_first[0]
     results = []
@@ -128,7 +135,10 @@ def at_the_winner(runs: RunsByRecipe, contenders: int) -> list[Effect]:
             changes = _changes(runs, factor, best, other)
             p = paired_p(differences, runs.step)
             results.append(Effect(changes, runs.rows[other], mean_of(differences), p))
-    adjusted = [min(1.0, p * contenders) for p in holm([one.p for one in results])]
+    adjusted = [
+        p if one.effect.mean > 0 and not runs.test_images_chose else min(1.0, p * contenders)
+        for one, p in zip(results, holm([one.p for one in results]), strict=True)
+    ]
     effects = [
         dataclasses.replace(one, p_corrected=one.p if math.isnan(one.p) else p)
         for one, p in zip(results, adjusted, strict=True)

@@ -49,12 +49,31 @@ def _seeds(answer: Answer) -> list[str]:
         "the order of images, so a seed is one observation. ± is half of the 95 % t-interval over the seeds, "
         "for the one number beside it; p is of the paired t-test.",
         f"A difference is settled if its corrected p is below {ALPHA}. The leads of row 1 are corrected by "
-        f"Holm for {len(answer.leads)}. Its changes are corrected by Holm for {len(answer.effects)}, and "
-        f"multiplied by {len(answer.contenders) + 1}, the number of recipes that may be the best one: the "
-        "same accuracies chose row 1. Interactions are corrected by Holm for "
-        f"{len(answer.interactions)}.",
+        f"Holm for {len(answer.leads)}.{_changes(answer)}{_interactions(answer)}",
         f"The t-test assumes that differences between seeds are about normal, which {seeds} seeds cannot "
         f"show. Without that assumption no p below {least:.3g} exists for them (exact sign-flip test).",
         "Intervals are over seeds like these, and over the same test images. A failure that strikes one seed "
         f"in five stays unseen in {100 * missed:.0f} % of sweeps with {seeds} seeds.",
     ]
+
+
+def _changes(answer: Answer) -> str:
+    """What the p-values of the changes of row 1 are corrected for."""
+    if not answer.effects:
+        return ""
+    text = f" Its changes are corrected by Holm for {len(answer.effects)}"
+    candidates = f"multiplied by {len(answer.contenders) + 1}, the number of recipes that may be the best one"
+    if answer.selection is None:
+        return f"{text}, and {candidates}: the same accuracies chose row 1."
+    return (
+        f"{text}. Where row 1 comes out better, they are also {candidates}: validation images chose it by "
+        "the same runs, and a run that is lucky on them is mostly lucky on the test images too. Where row 1 "
+        "comes out worse, that luck spoke against the difference, so Holm's correction is enough."
+    )
+
+
+def _interactions(answer: Answer) -> str:
+    """What the p-values of interactions are corrected for, if the report shows one."""
+    if not any(one.settled for one in answer.interactions):
+        return ""
+    return f" Interactions are corrected by Holm for {len(answer.interactions)}."

@@ -71,9 +71,9 @@ def seeds_to_settle(difference: Mean) -> int | None:
 
     The smallest number for which it does so with a probability of POWER; None if it exceeds MOST_SEEDS.
     """
-    if difference.n < 2:
+    # The spread of two seeds says next to nothing.
+    if difference.n <= 2:
         return LEAST_SEEDS
-    # The spread of two seeds says little.
     for n in range(LEAST_SEEDS, MOST_SEEDS + 1):
         shift = abs(difference.mean) * math.sqrt(n) / max(difference.sd, 1e-9)
         limit = stats.t.ppf(1 - ALPHA / 2, n - 1)
@@ -103,7 +103,9 @@ def propose(runs: RunsByRecipe, config: RunConfig, leads: Sequence[Lead]) -> Nex
     for lead in (lead for lead in leads if not lead.settled):
         seeds = seeds_to_settle(lead.lead)
         if seeds is None:
-            too_similar = too_similar or lead.row
+            # Otherwise the seeds so far tell them apart, if only by an interval that is not corrected.
+            is_similar = abs(lead.lead.mean) <= lead.lead.half_width
+            too_similar = too_similar or (lead.row if is_similar else None)
         elif values := _values_of_both(runs, lead.row, seeds):
             command = commands.sweep(config, values)
             return NextRuns(lead.row, seeds, too_similar, never, None, values, command, _count(values))

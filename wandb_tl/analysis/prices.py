@@ -134,10 +134,13 @@ def frozen_layers(frame: pd.DataFrame) -> str:
             return f"The frozen layers were computed once per image, in {seconds(one_pass.seconds)}."
         together = f"{seconds(one_pass.seconds)} together"
         return f"Each of the {runs} computed outputs of the frozen layers, in {together}."
+    if one_pass.computing == 1:
+        who = f"One of the {runs} computed"
+    else:
+        who = f"{one_pass.computing:,} of the {runs} computed"
     return (
-        f"The frozen layers were computed once, in {seconds(one_pass.seconds)}, for all {runs}. "
-        f"{one_pass.computing:,} of them computed outputs, which is part of the total time but not of the "
-        "table."
+        f"{who} outputs of the frozen layers, in {seconds(one_pass.seconds)}; the others read them from the "
+        "cache. This time is part of the total time but not of the table."
     )
 
 

@@ -39,7 +39,7 @@ LEAST = 2
 class Entrant:
     """A recipe that has run with several seeds, or will.
 
-    config: of one of its runs. values: its hyperparameters in effect. place: with the first seed, from 1.
+    config: of one of its runs. values: its hyperparameters in effect. place: by the first seed alone, from 1.
     metric: in per cent, over its seeds. lead: in points, of the recipe that was the best one after these
     seeds; None for the best one.
     """
@@ -166,7 +166,7 @@ def ranking(current: Race) -> str:
             **{name: level(one.values[name]) for name in current.varied},
             f"{current.judged_by} (%)": accuracy(one.metric.mean, one.metric.half_width),
             "seeds": str(one.metric.n),
-            "place with the first": str(one.place),
+            f"rank with seed {current.seeds[0]} alone": str(one.place),
             "behind the best by": points(one.lead.lead) if one.lead else "",
             "that is": verdict(one.lead.lead, one.lead.settled) if one.lead else "",
         }
@@ -192,11 +192,23 @@ def conclusion(current: Race, seeds: int) -> str:
     else:
         sentences.append("Row 1 wins; it is settled to be better than each of the others.")
     every = current.points * (seeds - 1)
+    saved = f"{count(every - current.repeats, 'run')} {'is' if every - current.repeats == 1 else 'are'} saved"
     sentences.append(
         f"{count(current.repeats, 'run')} repeated recipes. {seeds} seeds for each of the {current.points} "
-        f"points would have taken {every:,}, so {count(every - current.repeats, 'run')} are saved."
+        f"points would have taken {count(every, 'more run')}, so {saved}."
     )
     return " ".join(sentences)
+
+
+def where_it_went_on(current: Race) -> str:
+    """Which recipe several seeds chose, and which files say so: for the top of the search's report."""
+    recipe = settings({name: current.winner.values[name] for name in current.varied})
+    return (
+        f"**The seeds chose {recipe}: see [confirmation/README.md](confirmation/README.md).** Its test "
+        "accuracy there is the one to report. The recipes that ran with several seeds are in "
+        f"[seeds.md](seeds.md). What follows is the answer of the first step, with seed {current.seeds[0]} "
+        "alone."
+    )
 
 
 def confirmed(current: Race) -> str:

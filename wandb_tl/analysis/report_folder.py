@@ -131,6 +131,19 @@ def write(source: Source, frame: pd.DataFrame, folder: Path, result: Answer | No
     return result
 
 
+def point_to(folder: Path, sentence: str) -> None:
+    """Put a sentence of Markdown, about reports that go on from this one, below the title of a report.
+
+    The report must be there. Written twice, the sentence is there once.
+    """
+    markdown = (folder / "README.md").read_text(encoding="utf-8")
+    title, _, rest = markdown.partition("\n\n")
+    if not rest.startswith(sentence):
+        markdown = "\n\n".join([title, sentence, rest])
+        (folder / "README.md").write_bytes(markdown.encode())
+        (folder / "report.html").write_bytes(report_html.page(markdown))
+
+
 def first_screen(result: Answer) -> list[str]:
     """The answer in Markdown: what to use, how sure that is, and the commands that follow from it."""
     first, *others = conclusions.first_sentences(result)

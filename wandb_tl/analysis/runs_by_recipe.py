@@ -78,6 +78,26 @@ class RunsByRecipe:
         best = self.judged[self.best_first[0]]
         return [row for number, row in self.rows.items() if row > 1 and _equal(self.judged[number], best)]
 
+    @property
+    def test_is_validation(self) -> bool:
+        """Whether some runs have no test split, so that their test images are the validation images."""
+        return "test_is_val" in self.runs and bool(self.runs["test_is_val"].fillna(0).any())
+
+    @property
+    def test_images_chose(self) -> bool:
+        """Whether the images whose accuracies are compared also order the recipes."""
+        return not self.judged_by.startswith("val/") or self.test_is_validation
+
+    @property
+    def judging_images(self) -> float:
+        """The number of images that order the recipes, NaN if the runs do not tell."""
+        if not self.judged_by.startswith("val/"):
+            return self.images
+        images = self.runs.get("val_images")
+        if images is not None and images.notna().any():
+            return float(images.min())
+        return self.images if self.test_is_validation else math.nan
+
     def tied_runs(self, best_run: str) -> list[str]:
         """The ids of the other runs of its recipe that `judged_by` does not tell from a run."""
         runs = self.runs.set_index("id")

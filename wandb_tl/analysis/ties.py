@@ -40,20 +40,7 @@ def tie(runs: RunsByRecipe) -> Tie | None:
     all_right = ALL_RIGHT.get(runs.judged_by) == best
     if tied == 1 or not (all_right or tied == len(runs.values)):
         return None
-    return Tie(tied, all_right, _images(runs))
-
-
-def _images(runs: RunsByRecipe) -> float:
-    if runs.judged_by == METRIC:
-        return runs.images
-    images = runs.runs.get("val_images")
-    if images is not None and images.notna().any():
-        return float(images.min())
-    return runs.images if _test_is_validation(runs) else math.nan
-
-
-def _test_is_validation(runs: RunsByRecipe) -> bool:
-    return "test_is_val" in runs.runs and bool(runs.runs["test_is_val"].fillna(0).any())
+    return Tie(tied, all_right, runs.judging_images)
 
 
 def next_runs(runs: RunsByRecipe, config: RunConfig) -> NextRuns:
@@ -79,7 +66,7 @@ def next_runs(runs: RunsByRecipe, config: RunConfig) -> NextRuns:
 def _larger_fraction(runs: RunsByRecipe, config: RunConfig) -> float | None:
     """A val_fraction that holds out more images, None if it has no effect or a batch would not be full."""
     fraction = round(min(2 * config.val_fraction, MOST_HELD_OUT), 2)
-    if runs.judged_by == METRIC or _test_is_validation(runs) or not fraction > config.val_fraction:
+    if runs.test_images_chose or not fraction > config.val_fraction:
         return None
     batch_sizes = runs.levels("batch_size")
     train_images = float(runs.runs["train_images"].min()) / (1 - config.val_fraction) * (1 - fraction)

@@ -114,9 +114,12 @@ def is_path(sweep: str) -> bool:
 def load(sweep: str, settings: list[str]) -> Definition:
     """The definition of a preset or a file, with the settings NAME=VALUE[,VALUE…] applied.
 
+    A preset whose settings hold out validation images has val/accuracy as its metric.
+
     InputError if it cannot be read, or has a hyperparameter or a value that RunConfig does not allow.
     """
-    file = Path(sweep) if sweep.endswith((".yaml", ".yml")) else PRESETS / f"{sweep}.yaml"
+    is_preset = not sweep.endswith((".yaml", ".yml"))
+    file = PRESETS / f"{sweep}.yaml" if is_preset else Path(sweep)
     definition = _read(file, sweep)
     parameters = dict(parse_setting(setting) for setting in settings)
     if "data_dir" in parameters and "dataset" not in parameters:
@@ -135,7 +138,24 @@ def load(sweep: str, settings: list[str]) -> Definition:
         check_names({str(name)} - {RECIPE})
         for value in _values(name, parameter, file):
             with_recipe({name: value}) if name == RECIPE else check_value(name, value)
+    if is_preset and _hold_out_validation(parameters):
+        _choose_by_validation(definition)
     return definition
+
+
+def _hold_out_validation(settings: Mapping[str, Parameter]) -> bool:
+    """Whether settings give every run validation images: a val_fraction above 0, or a fold."""
+    choices = [settings[name] for name in ("val_fraction", "fold") if name in settings]
+    return any(all(one.get("values", [one.get("value")])) for one in choices)
+
+
+def _choose_by_validation(definition: Definition) -> None:
+    """Make val/accuracy the metric of a sweep by test accuracy: the report orders its recipes by that.
+
+    Otherwise, the page of the sweep would name another best run than the report.
+    """
+    if (metric := definition.get("metric")) and metric["name"] == "test/accuracy":
+        metric["name"] = "val/accuracy"
 
 
 def is_plain(definition: Mapping[str, Any]) -> bool:
