@@ -2,20 +2,10 @@
 
 import json
 
-import pytest
 import torch
 import wandb
 
-from wandb_tl import wandb_process
 from wandb_tl.training import logged_tables
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    with wandb.init(mode="offline", dir=tmp_path, project="p") as run:
-        yield run
-    wandb_process.forget()
 
 
 def logged(tmp_path, key: str) -> dict:
@@ -23,13 +13,13 @@ def logged(tmp_path, key: str) -> dict:
     return json.loads(file.read_text())
 
 
-def test_a_long_table_has_all_rows_and_the_types_of_wandb(run, tmp_path):
+def test_a_long_table_has_all_rows_and_the_types_of_wandb(offline_run, tmp_path):
     columns = {"number": list(range(1000)), "actual": ["coat", "bag"] * 500, "confidence": [0.25] * 1000}
     ours = logged_tables.of_columns(columns)
     theirs = wandb.Table(
         columns=list(columns), data=[list(row) for row in zip(*columns.values(), strict=True)]
     )
-    run.log({"ours": ours, "theirs": theirs})
+    offline_run.log({"ours": ours, "theirs": theirs})
     assert logged(tmp_path, "ours") == logged(tmp_path, "theirs")
     first, second = wandb.Artifact("first", "run_table"), wandb.Artifact("second", "run_table")
     described, expected = ours.to_json(first), theirs.to_json(second)
@@ -38,7 +28,7 @@ def test_a_long_table_has_all_rows_and_the_types_of_wandb(run, tmp_path):
     assert described == expected and described["nrows"] == 1000 and len(described["data"]) == 1000
 
 
-def test_a_long_table_of_images_is_logged_too(run, tmp_path):
+def test_a_long_table_of_images_is_logged_too(offline_run, tmp_path):
     images = [torch.zeros(3, 4, 4, dtype=torch.uint8)] * 120
-    run.log({"doubts": logged_tables.of_columns({"image": images, "label": ["coat"] * 120})})
+    offline_run.log({"doubts": logged_tables.of_columns({"image": images, "label": ["coat"] * 120})})
     assert len(logged(tmp_path, "doubts")["data"]) == 120

@@ -2,32 +2,23 @@
 
 from multiprocessing import synchronize
 
-import pytest
-import wandb
 from live_server import wait_for
 
-from wandb_tl import wandb_process
 from wandb_tl.training import tracking
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    with wandb.init(mode="offline", dir=tmp_path, project="p") as run:
-        yield run
-    wandb_process.forget()
-
-
-def test_a_model_is_logged_without_a_semaphore_that_a_killed_process_would_leave(run, tmp_path, monkeypatch):
+def test_a_model_is_logged_without_a_semaphore_that_a_killed_process_would_leave(
+    offline_run, tmp_path, monkeypatch
+):
     made = []
     monkeypatch.setattr(synchronize.SemLock, "_make_name", staticmethod(lambda: made.append("one") or "/one"))
     folder = tmp_path / "model"
     (folder / "parts").mkdir(parents=True)
     (folder / "model.json").write_text("{}")
     (folder / "parts" / "model.safetensors").write_bytes(b"weights")
-    with tracking.logged_model(run, folder, {"classes": 2}):
+    with tracking.logged_model(offline_run, folder, {"classes": 2}):
         pass
-    run.finish()
+    offline_run.finish()
     [records] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     # W&B's own process may write the last of it a little after the end of the run.
     wait_for(lambda: b"parts/model.safetensors" in records.read_bytes())
