@@ -116,7 +116,7 @@ def test_interrupted_and_resumed_it_repeats_the_best_recipes_and_confirms_the_wi
         in ranking
     )
     first = (tmp_path / "reports" / "README.md").read_text().split("\n\n")[1]
-    assert first.startswith("**The seeds chose `lr=") and "(confirmation/README.md)" in first
+    assert first.startswith("**The seeds chose `") and "`lr=" in first and "(confirmation/README.md)" in first
     # What is reported is the test accuracy of the confirmation alone.
     tests = records(tmp_path, TESTS.format(confirmation[0]))
     report = (tmp_path / "reports" / "confirmation" / "README.md").read_text()
