@@ -58,7 +58,8 @@ def _range(times: list[float]) -> str:
 def report(name: str, line: str, figures: dict[str, Any]) -> None:
     """Print the line, and write the figures to benchmarks/results/NAME.json."""
     print(line, flush=True)
-    command = " ".join(["python", *sys.argv])
+    # Wherever it was started from.
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     about = {"line": line, "command": command, "date": datetime.date.today().isoformat(), **machine()}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(about | {"figures": figures}, indent=2)
